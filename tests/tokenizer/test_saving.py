@@ -1,0 +1,118 @@
+"""Saving and loading: nothing is lost, no partial file stays, and every damage is named."""
+
+import json
+import os
+import pickle
+
+import pytest
+
+from tokenizer import BPETokenizer, CharTokenizer, FormatError, Tokenizer, load
+
+TOKENIZERS = [
+    BPETokenizer.train("the cat sat on the mat", 270, special_tokens=["<s>", "\u00e9nd"]),
+    BPETokenizer.train("the cat", 258, pattern=None),
+    BPETokenizer([(97, 98)], pattern=r"\p{L}+| ", special_tokens={"<s>": 300}),
+    CharTokenizer.train("h\u00e9llo \U0001f600", special_tokens=["<s>"]),
+    CharTokenizer('\n"\\', byte_fallback=True),
+]
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=range(len(TOKENIZERS)))
+def test_loading_gives_back_the_same_tokenizer(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    through_json = json.loads(json.dumps(tokenizer.to_dict()))
+    copies = (load(path), load(str(path)), type(tokenizer).load(path), Tokenizer.from_dict(through_json))
+    for copy in (*copies, pickle.loads(pickle.dumps(tokenizer))):
+        assert type(copy) is type(tokenizer)
+        assert copy.to_dict() == tokenizer.to_dict()
+        assert copy.vocab_size == tokenizer.vocab_size
+    assert os.listdir(tmp_path) == ["tokenizer.json"]
+
+
+def test_saved_file_is_the_same_every_time(tmp_path):
+    for name in ("a.json", "b.json"):
+        TOKENIZERS[0].save(tmp_path / name)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "tokenizer.json"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    for step in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, fail)
+            with pytest.raises(OSError, match="disk full"):
+                TOKENIZERS[0].save(path)
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["tokenizer.json"]
+
+
+def test_missing_folder_and_missing_file_are_os_errors(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        TOKENIZERS[0].save(tmp_path / "no" / "tokenizer.json")
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "no.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_file_that_is_no_json_is_named(content, tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"bad\.json"):
+        load(path)
+
+
+def damaged(number, **changes):
+    data = {**TOKENIZERS[number].to_dict(), **changes}
+    return {key: value for key, value in data.items() if value != "drop"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "expected a JSON object"),
+        ({"model": {"type": "BPE"}}, "expected format"),
+        (damaged(0, version=2), "expected version 1, found 2"),
+        (damaged(0, version="drop"), "found None"),
+        (damaged(0, kind="drop"), "kind"),
+        (damaged(0, kind="wordpiece"), r"among \['bpe', 'char'\], found 'wordpiece'"),
+        (damaged(0, merges="drop"), "lacks the field 'merges'"),
+        (damaged(0, merges=[[97, 5000]]), "merge 0"),
+        (damaged(0, merges=[[97, 98, 99]]), "damaged"),
+        (damaged(0, merges=7), "damaged"),
+        (damaged(0, merges=[["a", "b"]]), "merge 0"),
+        (damaged(0, pattern="("), "pattern"),
+        (damaged(0, special_tokens={"<s>": 10}), "id 10"),
+        (damaged(0, special_tokens=None), "damaged"),
+        (damaged(3, characters="aa"), "once"),
+        (damaged(3, characters=[1]), "damaged"),
+        (damaged(3, byte_fallback="no"), "byte_fallback"),
+    ],
+)
+def test_damaged_data_is_named(data, message, tmp_path):
+    with pytest.raises(FormatError, match=message):
+        Tokenizer.from_dict(data)
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(FormatError, match=message):
+        load(path)
+
+
+def test_loading_through_the_wrong_class_is_refused(tmp_path):
+    TOKENIZERS[0].save(tmp_path / "t.json")
+    with pytest.raises(FormatError, match="expected a CharTokenizer"):
+        CharTokenizer.load(tmp_path / "t.json")
+
+
+def test_a_subclass_loads_as_itself_and_does_not_take_over_the_kind():
+    class Quiet(CharTokenizer):
+        pass
+
+    data = CharTokenizer("ab").to_dict()
+    assert type(Quiet.from_dict(data)) is Quiet
+    assert type(Tokenizer.from_dict(data)) is CharTokenizer

@@ -1,0 +1,18 @@
+"""A tensor and reverse-mode autodiff engine to read in an evening, and to train with."""
+
+from . import ops
+from .autograd.gradient import grad, hessian, jacobian, jvp, vjp
+from .autograd.mode import enable_grad, is_grad_enabled, no_grad
+from .create import (
+    arange, cat, concatenate, einsum, empty, empty_like, eye, full, full_like, linspace, multinomial, normal, ones,
+    ones_like, pad, rand, rand_like, randint, randint_like, randn, randn_like, stack, tensor, uniform, where, zeros,
+    zeros_like,
+)  # fmt: skip
+from .dtypes import (
+    bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32,
+)  # fmt: skip
+from .ops.registry import At, Bools, Case, Ints, fused, primitive
+from .random import Generator, default_generator, manual_seed
+from .tensor import Tensor, as_tensor
+
+__version__ = "0.1.0"

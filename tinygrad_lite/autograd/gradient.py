@@ -1,0 +1,153 @@
+"""What users call: backward, grad, products with Jacobians, whole Jacobians and Hessians, checkpointing."""
+
+from __future__ import annotations
+
+from ..tensor import Tensor, functional, wrap
+from .mode import enable_grad, no_grad
+from .node import Leaf
+from .walk import Walk, accumulate
+
+
+def _seed(output, gradient, create_graph):
+    if not isinstance(output, Tensor):
+        raise TypeError(f"backward: expected a Tensor, got {type(output).__name__}")
+    if output.node is None:
+        raise RuntimeError(
+            "backward: this tensor does not depend on any that requires a gradient: call requires_grad_() on an input "
+            "before the computation, outside no_grad()"
+        )
+    if gradient is None:
+        if output.size != 1:
+            raise RuntimeError(
+                f"backward: the output has shape {output.shape}: reduce it to one element, by .sum() say, or pass gradient="
+            )
+        xp = output.device.xp
+        gradient = wrap(xp.full_like(output.data, 1), None, output.device)
+    elif not isinstance(gradient, Tensor):
+        gradient = Tensor(gradient, dtype=output.dtype, device=output.device)
+    if gradient.shape != output.shape:
+        raise ValueError(f"backward: gradient must be {output.shape}, as the output, got {gradient.shape}")
+    if gradient.dtype != output.dtype:
+        gradient = gradient.to(output.dtype)
+    return gradient if create_graph else gradient.data
+
+
+def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False):
+    """The backward walk as a generator of steps; `backward()` drains it, a stepper calls next()."""
+    g = _seed(output, gradient, create_graph)
+    walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph)
+    if create_graph:
+        with enable_grad():
+            yield from _accumulating(walk)
+    else:
+        yield from _accumulating(walk)
+
+
+def _accumulating(walk):
+    for step in walk:
+        if type(step.node) is Leaf:
+            accumulate(step.node, step.g, walk)
+        yield step
+
+
+def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph=None, allow_unused=False):
+    """Gradients of outputs with respect to inputs, without touching any `.grad`.
+
+    outputs, inputs: a Tensor or a sequence. grad_outputs: one gradient an output; may be left out for single
+    elements. create_graph: make the result differentiable. Returns a tuple, one Tensor an input; None for an
+    input that no output depends on, if allow_unused, else RuntimeError.
+    """
+    outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    gs = (None,) * len(outputs) if grad_outputs is None else grad_outputs
+    gs = (gs,) if isinstance(gs, Tensor) else tuple(gs)
+    if len(gs) != len(outputs):
+        raise ValueError(f"grad: expected {len(outputs)} grad_outputs, one an output, got {len(gs)}")
+    for i, x in enumerate(inputs):
+        if x.node is None:
+            raise RuntimeError(f"grad: input {i} does not require a gradient: call requires_grad_() before the computation")
+    seeds = [_seed(o, g, create_graph) for o, g in zip(outputs, gs, strict=True)]
+    targets = {x.node for x in inputs}
+    retain = create_graph if retain_graph is None else retain_graph
+    walk = Walk([o.node for o in outputs], seeds, wrap=wrap, functional=functional, create_graph=create_graph,
+                retain_graph=retain, targets=targets)  # fmt: skip
+    found = {}
+    with enable_grad() if create_graph else no_grad():
+        for step in walk:
+            if step.node in targets:
+                found[step.node] = step.g
+    results = []
+    for i, x in enumerate(inputs):
+        g = found.get(x.node)
+        if g is None and not allow_unused:
+            raise RuntimeError(f"grad: no output depends on input {i}: pass allow_unused=True to get None for it")
+        if g is not None and not create_graph:
+            g = wrap(x.device.xp.array_copy(g), None, x.device)
+        results.append(g)
+    return tuple(results)
+
+
+def vjp(fn, inputs, v=None):
+    """(fn(*inputs), v times the Jacobian): one backward pass."""
+    inputs, tracked, out = _tracked(fn, inputs)
+    return out.detach(), grad(out, tracked, None if v is None else [v], allow_unused=True)
+
+
+def jvp(fn, inputs, v):
+    """(fn(*inputs), the Jacobian times v), by differentiating the vector-Jacobian product once more.
+
+    The product u -> u J is linear in u, so its derivative with respect to u, times v, is J v.
+    """
+    inputs, tracked, out = _tracked(fn, inputs)
+    v = (v,) if isinstance(v, Tensor) else tuple(v)
+    u = Tensor(out.device.to_host(out.device.xp.zeros_like(out.data)), device=out.device, requires_grad=True)
+    gs = grad(out, tracked, [u], create_graph=True, allow_unused=True)
+    pairs = [(g, t) for g, t in zip(gs, v, strict=True) if g is not None and g.node is not None]
+    if not pairs:
+        return out.detach(), wrap(out.device.xp.zeros_like(out.data), None, out.device)
+    (product,) = grad([g for g, _ in pairs], u, [t for _, t in pairs], allow_unused=True)
+    return out.detach(), product
+
+
+def _tracked(fn, inputs):
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    with enable_grad():
+        tracked = tuple(x.detach().requires_grad_() for x in inputs)
+        return inputs, tracked, fn(*tracked)
+
+
+def jacobian(fn, inputs, create_graph=False):
+    """d fn / d input: shape output.shape + input.shape for each input (one Tensor if inputs is one).
+
+    Row by row, one backward pass an output element.
+    """
+    single = isinstance(inputs, Tensor)
+    xs = (inputs,) if single else tuple(inputs)
+    with enable_grad():
+        tracked = tuple(x if create_graph and x.node is not None else x.detach().requires_grad_() for x in xs)
+        out = fn(*tracked)
+        rows = [[] for _ in xs]
+        flat = out.reshape(-1)
+        for i in range(out.size):
+            gs = (None,) * len(xs)
+            if out.node is not None:
+                gs = grad(flat[i], tracked, create_graph=create_graph, retain_graph=True, allow_unused=True)
+            for row, g, x in zip(rows, gs, tracked, strict=True):
+                row.append(g if g is not None else wrap(x.device.xp.zeros_like(x.data), None, x.device))
+        results = tuple(
+            functional.stack(*row, axis=0).reshape(*out.shape, *x.shape) for row, x in zip(rows, tracked, strict=True)
+        )
+    return results[0] if single else results
+
+
+def hessian(fn, x):
+    """Second derivatives of a function of one Tensor to one element: shape x.shape + x.shape."""
+
+    def first(x):
+        out = fn(x)
+        if out.size != 1:
+            raise ValueError(f"hessian: the function must return one element, got shape {out.shape}")
+        (g,) = grad(out, x, create_graph=True, allow_unused=True)
+        return g if g is not None else x * 0.0
+
+    return jacobian(first, x)

@@ -1,0 +1,75 @@
+"""One op of the recorded graph.
+
+A node holds its parent *nodes*, never parent tensors, and of the arrays only what its rules read: an
+activation that no rule reads is freed as soon as the user lets it go.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+# Eager creation order is already topological: the number orders the walk, without recursion.
+next_seq = itertools.count().__next__
+
+FREED = ("freed",)
+
+
+class Node:
+    """An op's place in the graph."""
+
+    __slots__ = (
+        "op",
+        "parents",  # one node, or None, per input
+        "saved",  # the arrays and shapes that op.reads names; for a fused op (inputs, kernel's saved, kernel)
+        "params",  # keyword parameters of the call
+        "shape",  # of the output: broadcasting is undone against the parent's shape
+        "dtype",
+        "device",
+        "seq",
+        "watch",  # ((version cell, version when saved), ...) of what could still be written in place
+        "extra",  # hooks and a retained gradient, where asked for: most nodes have none
+    )
+
+    def __init__(self, op, parents, saved, params, data, device, watch=None):
+        self.op = op
+        self.parents = parents
+        self.saved = saved
+        self.params = params
+        self.shape = data.shape
+        self.dtype = data.dtype
+        self.device = device
+        self.seq = next_seq()
+        self.watch = watch
+        self.extra = None
+
+    def __repr__(self):
+        return f"<node {self.op.name if self.op else 'leaf'} {self.shape} #{self.seq}>"
+
+
+class Leaf(Node):
+    """A tensor that the user asked gradients for. The gradient lives here, so that no cycle holds the tensor."""
+
+    __slots__ = ("grad", "buffer")
+
+    def __init__(self, data, device):
+        super().__init__(None, (), (), None, data, device)
+        self.grad = None  # a Tensor, or None
+        self.buffer = None  # where the gradient goes, when the optimiser keeps all gradients in one array
+
+
+class Extra:
+    """What the user hung on a node."""
+
+    __slots__ = ("hooks", "retain", "grad")
+
+    def __init__(self):
+        self.hooks = {}
+        self.retain = False
+        self.grad = None
+
+
+def extra_of(node: Node) -> Extra:
+    """The node's Extra, made at the first request."""
+    if node.extra is None:
+        node.extra = Extra()
+    return node.extra

@@ -1,0 +1,372 @@
+"""Binding: from an op over arrays to a callable over Tensors that records what backward will need.
+
+The two short paths (one or two float Tensors of the same type) are written out, because an op on four
+elements is mostly these lines: benchmarks/overhead.py guards them. Everything else, promotion, half
+precision, devices, many inputs, takes `apply`, which says the same thing at length.
+"""
+
+from __future__ import annotations
+
+from inspect import signature
+
+from ..config import settings
+from ..dtypes import HALF, default_float, float32, float64, is_float, result_type
+from ..errors import explain
+from ..kernels import lookup
+from .mode import TRACE, mode
+from .node import Leaf, Node
+
+_SCALARS = (bool, int, float)
+
+
+class Binder:
+    """Makes ops callable over one Tensor class; `functional` is the namespace of ops over Tensors."""
+
+    def __init__(self, tensor_class, functional, as_tensor):
+        self.Tensor, self.functional, self.as_tensor = tensor_class, functional, as_tensor
+
+    def wrap(self, data, node, device):
+        """A Tensor around an array, without checks."""
+        out = self.Tensor.__new__(self.Tensor)
+        out.data, out.node, out.device, out.cell = data, node, device, None
+        return out
+
+    def bind(self, op):
+        """The callable of an op: chosen once, by its number of inputs."""
+        if op.is_fused:
+            call = self._bind_fused(op)
+        elif op.variadic or len(op.inputs) > 2 or op.integer_inputs:
+            call = self._bind_any(op)
+        elif len(op.inputs) == 1:
+            call = self._bind_unary(op)
+        elif op.params or op.check:
+            call = self._bind_any(op)
+        else:
+            call = self._bind_binary(op)
+        call.__name__, call.__doc__ = op.name, op.__doc__
+        setattr(self.functional, op.name, call)
+        return call
+
+    # -- the short paths ----------------------------------------------------------------------------------
+    def _bind_unary(self, op):
+        Tensor, new, forward, check, exact = self.Tensor, self.Tensor.__new__, op.forward, op.check, not op.computes
+        apply, record, views, rules, complete = self.apply, _recorder(op), op.views, op.rules, _completer(op)
+
+        def call(x, **params):
+            if type(x) is not Tensor or ((t := x.data.dtype) is not float32 and t is not float64 and not exact):
+                return apply(op, (x,), params)
+            params = complete(params)
+            if check is not None:
+                params = check(x, **params)
+            device = x.device
+            try:
+                data = forward(device.xp, x.data, **params)
+            except (ValueError, TypeError, IndexError) as error:
+                raise explain(op, (x,), params, error) from None
+            if type(data) is not device.xp.ndarray:  # NumPy turns 0-d results into scalars
+                data = device.xp.asarray(data)
+            out = new(Tensor)
+            out.data, out.node, out.device, out.cell = data, None, device, None
+            if views:
+                share_version(x, out)
+            state = mode.state
+            if state:
+                if x.node is not None and rules:
+                    record(op, (x,), params, out)
+                if state == TRACE:
+                    mode.tracer.on_forward(op, (x,), params, out)
+            return out
+
+        return call
+
+    def _bind_binary(self, op):
+        Tensor, new, forward = self.Tensor, self.Tensor.__new__, op.forward
+        apply, record, rules = self.apply, _recorder(op), op.rules
+
+        def call(x, y):
+            if type(x) is Tensor:
+                a, device, t = x.data, x.device, x.data.dtype
+                if type(y) is Tensor:
+                    b = y.data
+                    if b.dtype is not t or y.device is not device:
+                        return apply(op, (x, y), {})
+                elif type(y) is float or type(y) is int:
+                    b = y
+                else:
+                    return apply(op, (x, y), {})
+            elif type(x) is float or type(x) is int:
+                a, b, device = x, y.data, y.device
+                t = b.dtype
+            else:
+                return apply(op, (x, y), {})
+            if t is not float32 and t is not float64:
+                return apply(op, (x, y), {})
+            try:
+                data = forward(device.xp, a, b)
+            except (ValueError, TypeError, OverflowError) as error:
+                raise explain(op, (x, y), {}, error) from None
+            if type(data) is not device.xp.ndarray:
+                data = device.xp.asarray(data)
+            out = new(Tensor)
+            out.data, out.node, out.device, out.cell = data, None, device, None
+            state = mode.state
+            if state:
+                if rules:
+                    record(op, (x, y), None, out)
+                if state == TRACE:
+                    mode.tracer.on_forward(op, (x, y), {}, out)
+            return out
+
+        return call
+
+    # -- the general path ---------------------------------------------------------------------------------
+    def _bind_any(self, op):
+        apply = self.apply
+
+        def call(*xs, **params):
+            return apply(op, xs, params)
+
+        return call
+
+    def apply(self, op, xs, params):
+        """Run a primitive on anything: Tensors of mixed types, scalars, arrays, half precision."""
+        Tensor = self.Tensor
+        device, xs = self._prepare(op, xs)
+        params = _completer(op)(params)
+        if op.check is not None:
+            params = op.check(*xs, **params)
+        arrays = [x.data if type(x) is Tensor else x for x in xs]
+        half = _half_of(arrays) if op.computes else None
+        if half is not None:
+            arrays = [widen(a) for a in arrays]
+        try:
+            data = op.forward(device.xp, *arrays, **params)
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            raise explain(op, xs, params, error) from None
+        if type(data) is not device.xp.ndarray:
+            data = device.xp.asarray(data)
+        if half is not None and data.dtype == float32:
+            data = data.astype(half)
+        out = self.wrap(data, None, device)
+        if op.views and type(xs[0]) is Tensor:
+            share_version(xs[0], out)
+        state = mode.state
+        if state:
+            if op.rules:
+                _recorder(op)(op, xs, params, out)
+            if state == TRACE:
+                mode.tracer.on_forward(op, xs, params, out)
+        return out
+
+    def _bind_fused(self, op):
+        Tensor = self.Tensor
+        complete, forward, functional = _completer(op), op.forward, self.functional
+
+        def call(*xs, **params):
+            device, xs = self._prepare(op, xs)
+            params = complete(params)
+            if op.check is not None:
+                params = op.check(*xs, **params)
+            state = mode.state
+            if settings.use_fused and not (state == TRACE and mode.tracer.open_fused):
+                kernel = lookup(device.name, op.name)
+                if kernel is not None:
+                    arrays = [x.data if type(x) is Tensor else x for x in xs]
+                    half = _half_of(arrays)
+                    if half is not None:
+                        arrays = [widen(a) for a in arrays]
+                    if _float_of(arrays) in (float32, float64):
+                        return self._run_kernel(op, kernel, xs, arrays, params, device, half, state)
+            try:
+                return forward(functional, *xs, **params)
+            except (ValueError, TypeError, IndexError) as error:
+                raise explain(op, xs, params, error) from None
+
+        return call
+
+    def _run_kernel(self, op, kernel, xs, arrays, params, device, half, state):
+        Tensor = self.Tensor
+        arrays = [device.xp.contiguous(a) if type(a) is device.xp.ndarray else a for a in arrays]
+        parents = tuple([
+            x.node if state and type(x) is Tensor and name not in op.integer_inputs else None
+            for x, name in zip(xs, op.inputs, strict=True)
+        ])  # fmt: skip
+        needs = tuple([p is not None for p in parents])
+        wants_needs = getattr(kernel, "FORWARD_TAKES_NEEDS", False)
+        data, kept = kernel.forward(*arrays, **params, **({"needs": needs} if wants_needs else {}))
+        if half is not None and data.dtype == float32:
+            data = data.astype(half)
+        out = self.wrap(data, None, device)
+        if True in needs:
+            watch = _watch([x for x in xs if type(x) is Tensor])
+            out.node = Node(op, parents, (tuple(arrays), kept, kernel), params, data, device, watch)
+        if state == TRACE:
+            mode.tracer.on_forward(op, xs, params, out)
+        return out
+
+    # -- inputs -------------------------------------------------------------------------------------------
+    def _prepare(self, op, xs):
+        """One device, and PyTorch's promotion among the inputs that compute together."""
+        Tensor, as_tensor = self.Tensor, self.as_tensor
+        device = None
+        for x in xs:
+            if type(x) is Tensor:
+                if device is None:
+                    device = x.device
+                elif x.device is not device:
+                    raise ValueError(
+                        f"{op.name}: inputs are on {device.name} and on {x.device.name}: move one with .to({device.name!r})"
+                    )
+        if not op.variadic and len(xs) != len(op.inputs):
+            raise TypeError(f"{op.name}: expected {len(op.inputs)} inputs ({', '.join(op.inputs)}), got {len(xs)}")
+        xs = [x if type(x) is Tensor or x is None or isinstance(x, _SCALARS) else as_tensor(x, device, op.name) for x in xs]
+        if device is None:
+            xs = [as_tensor(x, None, op.name) if isinstance(x, _SCALARS) else x for x in xs]
+            device = next((x.device for x in xs if x is not None), None)
+        names = op.inputs if not op.variadic else op.inputs * len(xs)
+        joint = [i for i, name in enumerate(names) if name not in op.integer_inputs and xs[i] is not None]
+        tensors = [xs[i] for i in joint if type(xs[i]) is Tensor]
+        if not tensors or (len(tensors) == len(joint) == 1 and not op.to_float):
+            if len(joint) and not tensors:
+                dtype = result_type((), [xs[i] for i in joint])
+                for i in joint:
+                    xs[i] = self.wrap(device.xp.asarray(xs[i], dtype=dtype), None, device)
+            return device, tuple(xs)
+        dtype = result_type([t.data for t in tensors], [xs[i] for i in joint if type(xs[i]) is not Tensor])
+        if op.to_float and not is_float(dtype):
+            dtype = default_float
+        for i in joint:
+            if type(xs[i]) is Tensor and xs[i].data.dtype != dtype:
+                xs[i] = self.functional.astype(xs[i], dtype=dtype)
+            elif type(xs[i]) is not Tensor and dtype in HALF:
+                # a scalar beside half precision: computed in float32 like the rest
+                xs[i] = float(xs[i])
+        return device, tuple(xs)
+
+
+def share_version(x, out):
+    """Make `out`, which may be a view of x's array, share x's version cell."""
+    if x.cell is None:
+        x.cell = [0]
+    out.cell = x.cell
+
+
+def widen(a):
+    """Half precision computes and accumulates in float32."""
+    dtype = getattr(a, "dtype", None)
+    return a.astype(float32) if dtype in HALF else a
+
+
+def _half_of(arrays):
+    for a in arrays:
+        dtype = getattr(a, "dtype", None)
+        if dtype is not None and dtype.itemsize == 2 and dtype in HALF:
+            return dtype
+    return None
+
+
+def _float_of(arrays):
+    return next((a.dtype for a in arrays if getattr(a, "dtype", None) is not None and is_float(a.dtype)), None)
+
+
+def _watch(tensors):
+    """Version cells of what could still be written in place: constants and leaves."""
+    watch = None
+    for x in tensors:
+        node = x.node
+        if node is None or node.op is None:
+            if x.cell is None:
+                x.cell = [0]
+            watch = (*(watch or ()), (x.cell, x.cell[0]))
+    return watch
+
+
+def _completer(op):
+    """A function that fills in the defaults of an op's keyword parameters and refuses unknown ones."""
+    if not op.params:
+
+        def complete(params):
+            if params:
+                raise TypeError(f"{op.name}: takes no parameter {sorted(params)}")
+            return params
+
+        return complete
+    found = signature(op.forward).parameters
+    defaults = {n: found[n].default for n in op.params if found[n].default is not found[n].empty}
+    count, names = len(op.params), set(op.params)
+
+    def complete(params):
+        if len(params) != count:
+            params = {**defaults, **params}
+        if len(params) != count or params.keys() != names:
+            missing, unknown = sorted(names - params.keys()), sorted(params.keys() - names)
+            raise TypeError(f"{op.name}: parameters are {op.params}; missing {missing}, unknown {unknown}")
+        return params
+
+    return complete
+
+
+def _source(op, name):
+    if name == "out":
+        return "out", 0
+    if name in op.inputs:
+        return "array", op.inputs.index(name)
+    stem, _, kind = name.rpartition("_")
+    return kind, op.inputs.index(stem)
+
+
+def _recorder(op):
+    """A function that gives `out` its node, if any input that has a rule needs a gradient."""
+    if (found := _RECORDERS.get(op)) is not None and found[0] == (len(op.rules), op.reads):
+        return found[1]
+    sources = [_source(op, name) for name in op.reads]
+    variadic, rules, kept_of = op.variadic, op.rules, op.kept
+    has_rule = [i in rules for i in range(len(op.inputs))]
+
+    def record(op, xs, params, out):
+        mask, parents = 0, []
+        for i, x in enumerate(xs):
+            node = getattr(x, "node", None) if variadic or has_rule[i] else None
+            if node is not None:
+                mask |= 1 << i
+            parents.append(node)
+        if not mask:
+            return
+        saved, watch = [], None
+        for (kind, i), keep in zip(sources, kept_of(mask), strict=True):
+            if not keep:
+                saved.append(None)
+            elif kind == "out":
+                saved.append(out.data)
+            elif variadic:
+                saved.append(tuple([_part(kind, x) for x in xs]))
+                if kind == "array":
+                    watch = _watch(xs)
+            elif kind == "array" and hasattr(x := xs[i], "cell"):
+                saved.append(x.data)
+                node = x.node
+                if node is None or node.op is None:  # a constant or a leaf: may be written in place later
+                    if x.cell is None:
+                        x.cell = [0]
+                    watch = (*(watch or ()), (x.cell, x.cell[0]))
+            else:
+                saved.append(_part(kind, xs[i]))
+        out.node = Node(op, tuple(parents), tuple(saved), params, out.data, out.device, watch)
+
+    _RECORDERS[op] = (len(op.rules), op.reads), record
+    return record
+
+
+_RECORDERS: dict = {}
+
+
+def _part(kind, x):
+    data = getattr(x, "data", x) if hasattr(x, "cell") else x
+    if kind == "array":
+        return data
+    if kind == "shape":
+        return getattr(data, "shape", ())
+    return getattr(data, "dtype", default_float)
+
+
+__all__ = ["Binder", "Leaf", "share_version", "widen"]

@@ -1,0 +1,296 @@
+"""The walk back: from outputs to leaves, each node once, in reverse order of creation.
+
+`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains. Plain
+backward runs the rules on arrays; `create_graph` runs the same rules on Tensors, by handing them the
+functional namespace, so that the gradients can be differentiated again.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import NamedTuple
+
+from ..dtypes import HALF
+from ..ops.registry import At
+from .node import FREED, Leaf, Node
+from .record import widen
+
+_by_seq = attrgetter("seq")
+
+
+class Step(NamedTuple):
+    """One step of the walk: a node, the gradient that reached it, and what its rules sent to its parents."""
+
+    node: Node
+    g: object
+    sent: tuple
+
+
+def topological(roots, stop=(), targets=None) -> list[Node]:
+    """All nodes that the roots depend on, newest first; with `targets`, only those on a way to a target."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        node = stack.pop()
+        if node in stop:
+            continue
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    order = sorted(seen, key=_by_seq)
+    if targets is not None:
+        leading = set(targets)
+        for node in order:
+            if node not in leading and not leading.isdisjoint(p for p in node.parents if p is not None):
+                leading.add(node)
+        order = [node for node in order if node in leading]
+    order.reverse()
+    return order
+
+
+class Walk:
+    """One walk back. Iterate over it: each item is a `Step`.
+
+    roots, gs       nodes to start from and their gradients (arrays, or Tensors under create_graph)
+    wrap            Tensor from (array, node, device); functional: the namespace of ops over Tensors
+    create_graph    run the rules on Tensors
+    retain_graph    keep what nodes saved; else it is freed as the walk passes
+    targets         nodes whose gradients are asked for: only rules on a way to one of them run
+    stop            nodes at which the walk ends
+    """
+
+    def __init__(self, roots, gs, *, wrap, functional, create_graph=False, retain_graph=False, targets=None, stop=()):
+        self.wrap, self.functional, self.create_graph = wrap, functional, create_graph
+        self.retain_graph = retain_graph or create_graph
+        self.stop = stop
+        self.wanted = None
+        self.order = topological(roots, stop, targets)
+        if targets is not None:
+            self.wanted = set(self.order)
+        self.pending: dict[Node, object] = {}  # gradients that have arrived, summed
+        self.owned: set[Node] = set()  # of these, the sums in a buffer that nobody else sees
+        for node, g in zip(roots, gs, strict=True):
+            self._arrive(node, g, None)
+
+    def __iter__(self):
+        pending, stop, create_graph = self.pending, self.stop, self.create_graph
+        for node in self.order:
+            g = pending.pop(node, None)
+            if g is None:
+                continue
+            extra = node.extra
+            if extra is not None:
+                g = self._call_hooks(node, extra, g)
+            op = node.op
+            if op is None or node in stop:
+                yield Step(node, g, ())
+                continue
+            saved = node.saved
+            if saved is FREED:
+                raise RuntimeError(
+                    f"{op.name}: this part of the graph was already walked and what it saved is freed: "
+                    "pass retain_graph=True to the first backward(), or compute the output again"
+                )
+            if node.watch is not None:
+                _check_versions(node)
+            if op.is_fused:
+                sent = self._fused_graph(node, g) if create_graph else self._fused(node, g)
+            else:
+                sent = self._rules(node, g)
+            if not self.retain_graph:
+                node.saved = FREED
+            yield Step(node, g, sent)
+
+    # -- one node -----------------------------------------------------------------------------------------
+    def _rules(self, node, g):
+        op, params, saved = node.op, node.params, node.saved
+        if self.create_graph:
+            xp, saved = self.functional, self._as_tensors(node)
+        else:
+            xp = node.device.xp
+            if op.computes and node.dtype.itemsize == 2 and node.dtype in HALF:
+                g, saved = widen(g), [tuple(map(widen, s)) if type(s) is tuple else widen(s) for s in saved]
+        sent, wanted, variadic = [], self.wanted, op.variadic
+        for i, parent in enumerate(node.parents):
+            if parent is None or (wanted is not None and parent not in wanted):
+                sent.append(None)
+                continue
+            fn, picks, names, wants_index = op.rules[0 if variadic else i]
+            if names or wants_index:
+                named = {name: params[name] for name in names}
+                if wants_index:
+                    named["index"] = i
+                gx = fn(xp, g, **named, **{op.reads[p]: saved[p] for p in picks})
+            else:
+                gx = fn(xp, g, *[saved[p] for p in picks])
+            sent.append(gx)
+            if gx is not None:
+                self._arrive(parent, gx, op)
+        return sent
+
+    def _as_tensors(self, node):
+        """What a node saved, as Tensors that stand in the graph where the originals stood."""
+        wrap, device, ndarray = self.wrap, node.device, node.device.xp.ndarray
+        values = []
+        for name, value in zip(node.op.reads, node.saved, strict=True):
+            if name == "out":
+                value = wrap(value, node, device) if value is not None else None
+            elif type(value) is tuple and name in node.op.inputs:  # a variadic op's inputs
+                value = tuple([wrap(v, p, device) if type(v) is ndarray else v for v, p in zip(value, node.parents, strict=True)])
+            elif type(value) is ndarray:
+                value = wrap(value, node.parents[node.op.inputs.index(name)], device)
+            values.append(value)
+        return values
+
+    def _fused(self, node, g):
+        arrays, kept, kernel = node.saved
+        wanted, parents, pending = self.wanted, node.parents, self.pending
+        needs = tuple([p is not None and (wanted is None or p in wanted) for p in parents])
+        into = [None] * len(parents)
+        for i, parent in enumerate(parents):
+            # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards.
+            if type(parent) is Leaf and needs[i] and parent.buffer is not None and parent.grad is None:
+                if parent not in pending and parents.count(parent) == 1:
+                    into[i] = parent.buffer
+        xp = node.device.xp
+        g = xp.contiguous(widen(g))
+        sent = kernel.backward(g, kept, needs, tuple(into), **node.params)
+        for parent, gx, need in zip(parents, sent, needs, strict=True):
+            if need:
+                self._arrive(parent, gx, node.op, fresh=True)
+        return sent
+
+    def _fused_graph(self, node, g):
+        """Differentiate the readable twin; the inner walk stops at stand-ins for the op's inputs."""
+        arrays, functional, wrap, device = node.saved[0], self.functional, self.wrap, node.device
+        inputs = []
+        for array, parent in zip(arrays, node.parents, strict=True):
+            if type(array) is not device.xp.ndarray:
+                inputs.append(array)
+                continue
+            x = wrap(array, parent, device)
+            if parent is not None:
+                x = functional.identity(functional.astype(x, dtype=parent.dtype) if array.dtype != parent.dtype else x)
+            inputs.append(x)
+        nodes = [x.node if p is not None else None for x, p in zip(inputs, node.parents, strict=True)]
+        out = node.op.forward(functional, *inputs, **node.params)
+        stop = {n for n in nodes if n is not None}
+        found = {}
+        if out.node is not None:
+            inner = Walk(
+                [out.node], [g], wrap=wrap, functional=functional, create_graph=True, targets=stop, stop=stop
+            )
+            found = {step.node: step.g for step in inner if step.node in stop}
+        sent = []
+        for n, parent in zip(nodes, node.parents, strict=True):
+            gx = found.get(n)
+            if parent is None or (self.wanted is not None and parent not in self.wanted):
+                gx = None
+            sent.append(gx)
+            if gx is not None:
+                self._arrive(parent, gx, node.op)
+        return sent
+
+    # -- sums ---------------------------------------------------------------------------------------------
+    def _arrive(self, node, g, op, fresh=False):
+        """Add g to what has arrived at node. `fresh`: nobody else holds g's memory."""
+        pending = self.pending
+        previous = pending.get(node)
+        if type(g) is At:
+            self._arrive_at(node, g, previous)
+            return
+        if g.shape != node.shape:
+            g = _unbroadcast(self._xp(node), g, node.shape, op)
+        if g.dtype is not node.dtype and g.dtype != node.dtype:
+            if node.dtype not in HALF:
+                name = op.name if op else "backward"
+                raise TypeError(f"{name}: a gradient must have its tensor's type {node.dtype}, got {g.dtype}")
+            g = self._xp(node).astype(g, dtype=node.dtype)
+        if previous is None:
+            pending[node] = g
+            if fresh and not self.create_graph:
+                self.owned.add(node)
+        elif self.create_graph:
+            pending[node] = previous + g
+        elif node in self.owned:
+            previous += g
+        else:
+            pending[node] = node.device.xp.asarray(previous + g)
+            self.owned.add(node)
+
+    def _arrive_at(self, node, at, previous):
+        key, g, unique = at
+        if self.create_graph:
+            key = tuple([getattr(k, "data", k) if hasattr(k, "cell") else k for k in key]) if type(key) is tuple else key
+            placed = self.functional.scatter(g, key=key, shape=node.shape, unique=unique)
+            self.pending[node] = placed if previous is None else previous + placed
+            return
+        xp = node.device.xp
+        if previous is None or node not in self.owned:
+            buffer = xp.zeros(node.shape, node.dtype)
+            if previous is not None:
+                buffer += previous
+            self.pending[node] = previous = buffer
+            self.owned.add(node)
+        xp.add_at(previous, key, g.astype(node.dtype) if g.dtype != node.dtype else g, unique)
+
+    def _xp(self, node):
+        return self.functional if self.create_graph else node.device.xp
+
+    def _call_hooks(self, node, extra, g):
+        wrap = self.wrap
+        for hook in tuple(extra.hooks.values()):
+            given = g if self.create_graph else wrap(g, None, node.device)
+            changed = hook(given)
+            if changed is not None:
+                if tuple(changed.shape) != node.shape:
+                    raise ValueError(f"hook: must return a gradient of shape {node.shape}, got {tuple(changed.shape)}")
+                g = changed if self.create_graph else changed.data
+                self.owned.discard(node)
+        if extra.retain:
+            extra.grad = g if self.create_graph else wrap(node.device.xp.asarray(g).copy(), None, node.device)
+        return g
+
+
+def accumulate(leaf: Leaf, g, walk: Walk):
+    """Add a gradient that has reached a leaf to its `.grad`, which is always its own writable buffer."""
+    if walk.create_graph:
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        return
+    held = leaf.grad
+    if held is not None:
+        if held.node is not None or not held.data.flags.writeable:
+            leaf.grad = walk.wrap(held.data + g, None, leaf.device)
+        else:
+            held.data += g
+        return
+    data = leaf.buffer
+    if data is None:
+        xp = leaf.device.xp
+        ours = leaf in walk.owned and g.flags.c_contiguous and g.flags.writeable
+        data = g if ours else xp.array_copy(g)
+    elif data is not g:
+        data[...] = g
+    leaf.grad = walk.wrap(data, None, leaf.device)
+
+
+def _unbroadcast(xp, g, shape, op):
+    """Undo broadcasting: sum the axes that were added or stretched."""
+    extra = len(g.shape) - len(shape)
+    stretched = tuple(i + extra for i, n in enumerate(shape) if n == 1 and extra >= 0 and g.shape[i + extra] != 1)
+    same = extra >= 0 and all(n == g.shape[i + extra] or n == 1 for i, n in enumerate(shape))
+    if not same:
+        name = op.name if op else "backward"
+        raise ValueError(f"{name}: a gradient of shape {tuple(g.shape)} does not reduce to the input's shape {shape}")
+    axes = tuple(range(extra)) + stretched
+    g = xp.sum(g, axis=axes, keepdims=False)
+    return g if g.shape == shape else xp.reshape(g, shape=shape)
+
+
+def _check_versions(node):
+    for cell, version in node.watch:
+        if cell[0] != version:
+            raise RuntimeError(
+                f"{node.op.name}: a tensor that backward needs was changed in place {cell[0] - version} time(s) since it "
+                "was used: change a copy (x = x.clone()), or write after backward()"
+            )

@@ -1,0 +1,58 @@
+"""Where arrays live: a device has a name and the array namespace that computes there."""
+
+from __future__ import annotations
+
+import numpy
+
+from .xp import Namespace
+
+
+class Device:
+    """A place for arrays. `xp` is our namespace over its array library; `to_host(array)` gives NumPy's."""
+
+    __slots__ = ("name", "xp", "to_host")
+
+    def __init__(self, name: str, xp: Namespace, to_host):
+        self.name, self.xp, self.to_host = name, xp, to_host
+
+    def __repr__(self):
+        return f"device({self.name!r})"
+
+    def __reduce__(self):
+        return get_device, (self.name,)
+
+
+CPU = Device("cpu", Namespace(numpy, "numpy"), lambda array: array)
+_DEVICES = {"cpu": CPU}
+
+
+def register_device(device: Device) -> Device:
+    """Make a device known by its name: the place where another array library joins."""
+    _DEVICES[device.name] = device
+    return device
+
+
+def get_device(device) -> Device:
+    """The device of that name ("cpu", "cuda"), or the device itself; None means the CPU."""
+    if device is None:
+        return CPU
+    if isinstance(device, Device):
+        return device
+    if device == "cuda" and "cuda" not in _DEVICES:
+        return register_device(_open_cuda())
+    if device not in _DEVICES:
+        known = ", ".join(repr(name) for name in sorted({*_DEVICES, "cuda"}))
+        raise ValueError(f"device: {device!r} is not known: choose one of {known}")
+    return _DEVICES[device]
+
+
+def _open_cuda() -> Device:
+    try:
+        import cupy
+
+        cupy.cuda.runtime.getDeviceCount()
+    except ImportError as error:
+        raise RuntimeError('device "cuda": CuPy is not installed: pip install "tinygrad-lite[cuda]"') from error
+    except Exception as error:
+        raise RuntimeError(f'device "cuda": no usable NVIDIA GPU or driver ({error}): use device="cpu"') from error
+    return Device("cuda", Namespace(cupy, "cupy"), cupy.asnumpy)

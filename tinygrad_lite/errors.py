@@ -1,0 +1,26 @@
+"""Errors that name the op, what was expected, what came, and the way out."""
+
+from __future__ import annotations
+
+
+def describe(x) -> str:
+    """An input in a few words: float32 (2, 3), or the scalar itself."""
+    data = getattr(x, "data", x) if hasattr(x, "cell") else x
+    if hasattr(data, "shape") and hasattr(data, "dtype"):
+        return f"{data.dtype} {tuple(data.shape)}"
+    return repr(x) if len(repr(x)) < 60 else type(x).__name__
+
+
+def explain(op, xs, params, error: Exception) -> Exception:
+    """The array library's complaint, retold with the op's name and what came in."""
+    message = str(error)
+    if message.startswith(f"{op.name}:"):
+        return error
+    given = ", ".join(describe(x) for x in xs)
+    settings = "".join(f", {k}={v!r}" for k, v in (params or {}).items())
+    if "broadcast" in message or "could not be broadcast" in message:
+        message = "shapes do not broadcast: align the last axes, each pair equal or one of them 1"
+    elif "did not contain a loop" in message or "ufunc" in message and "not supported" in message:
+        message = "this element type is not supported: convert with .to(dtype)"
+    kind = IndexError if isinstance(error, IndexError) else TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"{op.name}: got {given}{settings}: {message}")

@@ -1,0 +1,46 @@
+"""Fast twins of the fused ops: one module per device and op, over plain arrays, knowing nothing of tensors.
+
+Each module holds
+
+    forward(*arrays, **params) -> (out, saved)
+    backward(g, saved, needs, into, **params) -> one gradient per input array
+
+`needs[i]` says whether input i wants a gradient, `into[i]` is a C-contiguous buffer to overwrite with it, or None.
+Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first kernel that is looked up.
+"""
+
+import importlib
+import warnings
+
+_found = {}
+
+
+def lookup(device_name, op_name):
+    """The module `kernels.<device_name>.<op_name>`, or None where that device has no such kernel.
+
+    None also when the compiler behind the kernels (Numba, CuPy) is not installed, with one warning: the readable twins
+    still compute everything.
+    """
+    key = device_name, op_name
+    if key not in _found:
+        _found[key] = _import(device_name, op_name)
+    return _found[key]
+
+
+def _import(device_name, op_name):
+    module_name = f"{__name__}.{device_name}.{op_name}"
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name in (module_name, f"{__name__}.{device_name}"):
+            return None
+        compiler = {"cpu": "numba", "cuda": "cupy"}.get(device_name)
+        if compiler is None or (error.name or "").split(".")[0] != compiler:
+            raise  # a broken import inside a kernel must not pass for a missing kernel
+        warnings.warn(
+            f"{compiler} is not installed, so {device_name} runs without its fused kernels, several times slower: "
+            f"pip install {compiler}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None

@@ -1,0 +1,362 @@
+"""Elementwise ops: arithmetic, powers, exponentials, trigonometry, choices, comparisons."""
+
+import math
+
+from .registry import Bools, Case, primitive
+
+M, V = (2, 3), (3,)
+
+
+@primitive(Case(M, M), Case(M, V), Case((2, 1), ()))
+def add(xp, x, y):
+    """x + y, broadcasting."""
+    return xp.add(x, y)
+
+
+add.vjp(x=lambda xp, g: g, y=lambda xp, g: g)
+
+
+@primitive(Case(M, V), Case(V, M))
+def subtract(xp, x, y):
+    """x - y, broadcasting."""
+    return xp.subtract(x, y)
+
+
+subtract.vjp(x=lambda xp, g: g, y=lambda xp, g: xp.negative(g))
+
+
+@primitive(Case(M, V), Case((), (4,)))
+def multiply(xp, x, y):
+    """x * y, broadcasting."""
+    return xp.multiply(x, y)
+
+
+multiply.vjp(x=lambda xp, g, y: g * y, y=lambda xp, g, x: g * x)
+
+
+@primitive(Case(M, V, low=0.5), Case(V, M, low=-2.0, high=-0.5), to_float=True)
+def divide(xp, x, y):
+    """x / y, broadcasting; integers divide as floats."""
+    return xp.divide(x, y)
+
+
+divide.vjp(x=lambda xp, g, y: g / y, y=lambda xp, g, y, out: xp.negative(g * out / y))
+
+
+@primitive(Case(M, V, low=0.5), Case(M, (), low=0.3))
+def power(xp, x, y):
+    """x ** y, broadcasting."""
+    return xp.power(x, y)
+
+
+def _power_x(xp, g, x, y):
+    # forward: x**y, so gx = g * y * x**(y-1); where y is 0 the result is constant, also at x = 0
+    if isinstance(y, (int, float)):
+        if y == 0:
+            return xp.zeros_like(g)
+        return g * (x * 2.0) if y == 2 else g * (xp.power(x, y - 1) * y)
+    still = xp.equal(y, 0.0)
+    return xp.where(still, xp.zeros_like(g), g * y * xp.power(x, xp.where(still, xp.full_like(y, 1.0), y) - 1.0))
+
+
+def _power_y(xp, g, x, y, out):
+    # out * log(x); at x = 0 with y >= 0 the power is flat in y
+    flat = xp.logical_and(xp.equal(x, 0.0), xp.greater_equal(y, 0.0))
+    safe = xp.where(xp.equal(x, 0.0), xp.full_like(x, 1.0), x)
+    return xp.where(flat, xp.zeros_like(g), g * out * xp.log(safe))
+
+
+power.vjp(x=_power_x, y=_power_y)
+
+
+@primitive(Case(M))
+def negative(xp, x):
+    """-x."""
+    return xp.negative(x)
+
+
+negative.vjp(x=lambda xp, g: xp.negative(g))
+
+
+@primitive(Case(M), views=True, computes=False)
+def identity(xp, x):
+    """x itself, as a new place in the graph."""
+    return x
+
+
+identity.vjp(x=lambda xp, g: g)
+
+
+@primitive(views=True, computes=False)
+def stop_gradient(xp, x):
+    """x itself, seen by backward as a constant."""
+    return x
+
+
+@primitive(Case(M, dtype="float64"), computes=False)
+def astype(xp, x, *, dtype):
+    """x converted to another element type."""
+    return xp.astype(x, dtype=dtype)
+
+
+astype.vjp(x=lambda xp, g, x_dtype: xp.astype(g, dtype=x_dtype))
+
+
+@primitive(Case(M, low=0.2), Case(M, high=-0.2))
+def absolute(xp, x):
+    """|x|; the gradient at 0 is 0."""
+    return xp.absolute(x)
+
+
+absolute.vjp(x=lambda xp, g, x: g * xp.sign(x))
+
+
+@primitive()
+def sign(xp, x):
+    """-1, 0 or 1."""
+    return xp.sign(x)
+
+
+@primitive(Case(M), to_float=True)
+def exp(xp, x):
+    """e ** x."""
+    return xp.exp(x)
+
+
+exp.vjp(x=lambda xp, g, out: g * out)
+
+
+@primitive(Case(M), to_float=True)
+def expm1(xp, x):
+    """e ** x - 1, exact near 0."""
+    return xp.expm1(x)
+
+
+expm1.vjp(x=lambda xp, g, out: g * (out + 1.0))
+
+
+@primitive(Case(M, low=0.3), to_float=True)
+def log(xp, x):
+    """Natural logarithm."""
+    return xp.log(x)
+
+
+log.vjp(x=lambda xp, g, x: g / x)
+
+
+@primitive(Case(M, low=-0.5), to_float=True)
+def log1p(xp, x):
+    """log(1 + x), exact near 0."""
+    return xp.log1p(x)
+
+
+log1p.vjp(x=lambda xp, g, x: g / (x + 1.0))
+
+
+@primitive(Case(M, low=0.3), to_float=True)
+def sqrt(xp, x):
+    """Square root."""
+    return xp.sqrt(x)
+
+
+sqrt.vjp(x=lambda xp, g, out: g * 0.5 / out)
+
+
+@primitive(Case(M, low=0.3), to_float=True)
+def rsqrt(xp, x):
+    """1 / sqrt(x)."""
+    return xp.reciprocal(xp.sqrt(x))
+
+
+rsqrt.vjp(x=lambda xp, g, x, out: g * out / x * -0.5)
+
+
+@primitive(Case(M))
+def square(xp, x):
+    """x * x."""
+    return xp.square(x)
+
+
+square.vjp(x=lambda xp, g, x: g * x * 2.0)
+
+
+@primitive(Case(M, low=0.4), to_float=True)
+def reciprocal(xp, x):
+    """1 / x."""
+    return xp.reciprocal(x)
+
+
+reciprocal.vjp(x=lambda xp, g, out: xp.negative(g * out * out))
+
+
+@primitive(Case(M), to_float=True)
+def sin(xp, x):
+    """Sine."""
+    return xp.sin(x)
+
+
+sin.vjp(x=lambda xp, g, x: g * xp.cos(x))
+
+
+@primitive(Case(M), to_float=True)
+def cos(xp, x):
+    """Cosine."""
+    return xp.cos(x)
+
+
+cos.vjp(x=lambda xp, g, x: xp.negative(g * xp.sin(x)))
+
+
+@primitive(Case(M, low=-1.2, high=1.2), to_float=True)
+def tan(xp, x):
+    """Tangent."""
+    return xp.tan(x)
+
+
+tan.vjp(x=lambda xp, g, out: g * (out * out + 1.0))
+
+
+@primitive(Case(M), to_float=True)
+def tanh(xp, x):
+    """Hyperbolic tangent."""
+    return xp.tanh(x)
+
+
+tanh.vjp(x=lambda xp, g, out: g * (1.0 - out * out))
+
+
+@primitive(Case(M), to_float=True)
+def sigmoid(xp, x):
+    """1 / (1 + exp(-x)), through tanh so that no large x overflows."""
+    return xp.tanh(x * 0.5) * 0.5 + 0.5
+
+
+sigmoid.vjp(x=lambda xp, g, out: g * out * (1.0 - out))
+
+
+@primitive(Case(M), to_float=True)
+def erf(xp, x):
+    """The error function."""
+    return xp.erf(x)
+
+
+erf.vjp(x=lambda xp, g, x: g * xp.exp(xp.negative(x * x)) * (2.0 / math.sqrt(math.pi)))
+
+
+@primitive(Case(M), to_float=True)
+def softplus(xp, x):
+    """log(1 + exp(x)), without overflow."""
+    return xp.maximum(x, 0.0) + xp.log1p(xp.exp(xp.negative(xp.absolute(x))))
+
+
+softplus.vjp(x=lambda xp, g, x: g * xp.sigmoid(x))
+
+
+def _half_at_ties(xp, g, x, y, wins):
+    # Ties share the gradient, as in PyTorch.
+    return xp.where(wins(x, y), g, xp.where(xp.equal(x, y), g * 0.5, xp.zeros_like(g)))
+
+
+@primitive(Case(M, V, distinct=True))
+def maximum(xp, x, y):
+    """The larger of x and y; NaN wins; a tie shares the gradient."""
+    return xp.maximum(x, y)
+
+
+maximum.vjp(
+    x=lambda xp, g, x, y: _half_at_ties(xp, g, x, y, xp.greater),
+    y=lambda xp, g, x, y: _half_at_ties(xp, g, y, x, xp.greater),
+)
+
+
+@primitive(Case(M, V, distinct=True))
+def minimum(xp, x, y):
+    """The smaller of x and y; NaN wins; a tie shares the gradient."""
+    return xp.minimum(x, y)
+
+
+minimum.vjp(
+    x=lambda xp, g, x, y: _half_at_ties(xp, g, x, y, xp.less),
+    y=lambda xp, g, x, y: _half_at_ties(xp, g, y, x, xp.less),
+)
+
+
+@primitive(Case(M, low=-3, high=3, distinct=True, min=-1.1, max=1.3))
+def clamp(xp, x, *, min=None, max=None):
+    """x limited to [min, max]; the gradient passes where x is within, ends included."""
+    if min is not None:
+        x = xp.maximum(x, min)
+    return x if max is None else xp.minimum(x, max)
+
+
+def _clamp_x(xp, g, x, min, max):
+    inside = None if min is None else xp.greater_equal(x, min)
+    if max is not None:
+        below = xp.less_equal(x, max)
+        inside = below if inside is None else xp.logical_and(inside, below)
+    return g if inside is None else xp.where(inside, g, xp.zeros_like(g))
+
+
+clamp.vjp(x=_clamp_x)
+
+
+@primitive(Case(Bools(M), M, V), Case(Bools(V), M, ()), integer_inputs=("condition",))
+def where(xp, condition, x, y):
+    """x where the condition holds, else y; broadcasting."""
+    return xp.where(condition, x, y)
+
+
+where.vjp(
+    x=lambda xp, g, condition: xp.where(condition, g, xp.zeros_like(g)),
+    y=lambda xp, g, condition: xp.where(condition, xp.zeros_like(g), g),
+)
+
+
+# -- without a gradient: they never record -----------------------------------------------------------------
+def _constant(name, doc, **traits):
+    def forward(xp, x):
+        return getattr(xp, name)(x)
+
+    forward.__name__, forward.__doc__ = name, doc
+    return primitive(**traits)(forward)
+
+
+def _comparison(name, doc):
+    def forward(xp, x, y):
+        return getattr(xp, name)(x, y)
+
+    forward.__name__, forward.__doc__ = name, doc
+    return primitive()(forward)
+
+
+floor = _constant("floor", "The largest integer at most x.")
+ceil = _constant("ceil", "The smallest integer at least x.")
+rint = _constant("rint", "The nearest integer, halves to even.")
+isnan = _constant("isnan", "Where x is not a number.")
+isinf = _constant("isinf", "Where x is infinite.")
+isfinite = _constant("isfinite", "Where x is neither NaN nor infinite.")
+logical_not = _constant("logical_not", "Where x is zero.")
+equal = _comparison("equal", "x == y, elementwise.")
+not_equal = _comparison("not_equal", "x != y, elementwise.")
+less = _comparison("less", "x < y, elementwise.")
+less_equal = _comparison("less_equal", "x <= y, elementwise.")
+greater = _comparison("greater", "x > y, elementwise.")
+greater_equal = _comparison("greater_equal", "x >= y, elementwise.")
+logical_and = _comparison("logical_and", "Both non-zero.")
+logical_or = _comparison("logical_or", "Either non-zero.")
+logical_xor = _comparison("logical_xor", "Exactly one non-zero.")
+
+
+@primitive()
+def floor_divide(xp, x, y):
+    """The floor of x / y."""
+    return xp.floor_divide(x, y)
+
+
+@primitive(Case((2, 3), (3,), low=0.6, high=2.0))
+def remainder(xp, x, y):
+    """x - floor(x / y) * y: the sign is y's."""
+    return xp.remainder(x, y)
+
+
+remainder.vjp(x=lambda xp, g: g, y=lambda xp, g, x, y: xp.negative(g * xp.floor(x / y)))

@@ -1,0 +1,205 @@
+"""Reductions and scans. `axis` is a sorted tuple of non-negative axes once recorded."""
+
+from ._axes import all_axes, kept_shape, ndim_of, one_axis
+from .registry import Case, primitive
+
+
+def _normalised(op, empty_ok=False):
+    @op.validate
+    def check(x, *, axis, keepdims):
+        axes = all_axes(op.name, axis, ndim_of(x))
+        if not empty_ok and 0 in [x.shape[a] for a in axes]:
+            raise ValueError(f"{op.name}: cannot reduce the empty axes of shape {x.shape}: there is no such element")
+        return {"axis": axes, "keepdims": bool(keepdims)}
+
+    return op
+
+
+def _spread(xp, g, shape, axis):
+    """g of a reduced result, seen at the input's shape."""
+    return xp.broadcast_to(xp.reshape(g, shape=kept_shape(shape, axis)), shape=shape)
+
+
+@primitive(Case((2, 3)), Case((2, 3), axis=(1,)), Case((2, 3, 2), axis=(0, 2), keepdims=True))
+def sum(xp, x, *, axis=None, keepdims=False):
+    """Sum over axes."""
+    return xp.sum(x, axis=axis, keepdims=keepdims)
+
+
+sum.vjp(x=lambda xp, g, x_shape, axis: _spread(xp, g, x_shape, axis))
+_normalised(sum, empty_ok=True)
+
+
+@primitive(Case((2, 3), low=0.5), Case((2, 3), axis=(1,)), Case((3, 2), axis=(0,), keepdims=True))
+def prod(xp, x, *, axis=None, keepdims=False):
+    """Product over axes; right also where factors are zero."""
+    return xp.prod(x, axis=axis, keepdims=keepdims)
+
+
+def _prod_x(xp, g, x, out, x_shape, axis):
+    g, out = _spread(xp, g, x_shape, axis), _spread(xp, out, x_shape, axis)
+    if not bool(xp.any(xp.equal(x, 0.0))):
+        return g * out / x
+    # out / x is 0 / 0 at a zero: multiply the others instead, each factor left out in turn. n**2 products.
+    rest = tuple(i for i in range(len(x_shape)) if i not in axis)
+    order = rest + axis
+    moved = xp.transpose(x, axes=order)
+    lead = tuple(x_shape[i] for i in rest)
+    flat = xp.reshape(moved, shape=(*lead, -1))
+    n = flat.shape[-1]
+    others = xp.prod(_with_ones_on_diagonal(xp, flat, lead, n), axis=(len(lead) + 1,), keepdims=False)
+    back = xp.reshape(others, shape=tuple(x_shape[i] for i in order))
+    return g * xp.transpose(back, axes=tuple(order.index(i) for i in range(len(order))))
+
+
+def _with_ones_on_diagonal(xp, flat, lead, n):
+    """(..., n) to (..., n, n): row j is the input with element j replaced by 1."""
+    rows = xp.broadcast_to(xp.expand_dims(flat, axis=len(lead)), shape=(*lead, n, n))
+    off = xp.full_like(rows, 1.0)
+    diagonal = xp.tril(xp.triu(off, k=0), k=0)
+    return rows * (off - diagonal) + diagonal
+
+
+prod.vjp(x=_prod_x)
+_normalised(prod, empty_ok=True)
+
+
+def _shared(xp, g, x, out, x_shape, axis):
+    # Ties share the gradient evenly.
+    wins = xp.equal(x, _spread(xp, out, x_shape, axis))
+    wins = xp.where(wins, xp.full_like(x, 1.0), xp.zeros_like(x))
+    return _spread(xp, g, x_shape, axis) * wins / xp.sum(wins, axis=axis, keepdims=True)
+
+
+@primitive(Case((2, 3), distinct=True), Case((2, 3), distinct=True, axis=(1,)))
+def max(xp, x, *, axis=None, keepdims=False):
+    """Largest element over axes; ties share the gradient."""
+    return xp.max(x, axis=axis, keepdims=keepdims)
+
+
+max.vjp(x=_shared)
+_normalised(max)
+
+
+@primitive(Case((2, 3), distinct=True), Case((2, 3), distinct=True, axis=(0,), keepdims=True))
+def min(xp, x, *, axis=None, keepdims=False):
+    """Smallest element over axes; ties share the gradient."""
+    return xp.min(x, axis=axis, keepdims=keepdims)
+
+
+min.vjp(x=_shared)
+_normalised(min)
+
+
+@primitive(Case((2, 3)), Case((2, 3), axis=(1,), keepdims=True), to_float=True)
+def logsumexp(xp, x, *, axis=None, keepdims=False):
+    """log(sum(exp(x))) over axes, without overflow."""
+    top = xp.max(x, axis=axis, keepdims=True)
+    top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
+    total = xp.log(xp.sum(xp.exp(x - top), axis=axis, keepdims=True)) + top
+    if keepdims:
+        return total
+    return xp.reshape(total, shape=tuple(n for i, n in enumerate(x.shape) if i not in axis))
+
+
+logsumexp.vjp(x=lambda xp, g, x, out, x_shape, axis: _spread(xp, g, x_shape, axis) * xp.exp(
+    x - _spread(xp, out, x_shape, axis)))  # fmt: skip
+_normalised(logsumexp)
+
+
+@primitive(Case((2, 3)), Case((2, 3), axis=(1,)), to_float=True)
+def norm(xp, x, *, axis=None, keepdims=False):
+    """Euclidean norm over axes; the gradient at zero is 0, not NaN."""
+    return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
+
+
+def _norm_x(xp, g, x, out, x_shape, axis):
+    safe = xp.where(xp.equal(out, 0.0), xp.full_like(out, 1.0), out)
+    return x * _spread(xp, g / safe, x_shape, axis)
+
+
+norm.vjp(x=_norm_x)
+_normalised(norm, empty_ok=True)
+
+
+def _unrecorded(name, doc, empty_ok=True):
+    def forward(xp, x, *, axis=None, keepdims=False):
+        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+
+    forward.__name__, forward.__doc__ = name, doc
+    return _normalised(primitive()(forward), empty_ok)
+
+
+any = _unrecorded("any", "Whether any element over axes is non-zero.")
+all = _unrecorded("all", "Whether all elements over axes are non-zero.")
+
+
+def _position(name, doc):
+    def forward(xp, x, *, axis=None, keepdims=False):
+        return getattr(xp, name)(x, axis=axis, keepdims=keepdims)
+
+    forward.__name__, forward.__doc__ = name, doc
+    op = primitive()(forward)
+
+    @op.validate
+    def check(x, *, axis, keepdims):
+        if axis is not None:
+            axis = one_axis(name, axis, ndim_of(x))
+        if 0 in x.shape and (axis is None or x.shape[axis] == 0):
+            raise ValueError(f"{name}: cannot reduce an empty axis of shape {x.shape}: there is no such element")
+        return {"axis": axis if ndim_of(x) else None, "keepdims": bool(keepdims)}
+
+    return op
+
+
+argmax = _position("argmax", "Index of the largest element, the first of equals.")
+argmin = _position("argmin", "Index of the smallest element, the first of equals.")
+
+
+def _along(op):
+    @op.validate
+    def check(x, *, axis):
+        return {"axis": one_axis(op.name, axis, ndim_of(x))}
+
+    return op
+
+
+@primitive(Case((2, 3), axis=1), Case((3, 2), axis=0))
+def cumsum(xp, x, *, axis):
+    """Running sum along an axis."""
+    return xp.cumsum(x, axis=axis)
+
+
+cumsum.vjp(x=lambda xp, g, axis: xp.flip(xp.cumsum(xp.flip(g, axis=(axis,)), axis=axis), axis=(axis,)))
+_along(cumsum)
+
+
+@primitive(Case((2, 3), axis=1), Case((3, 2), axis=0))
+def cumprod(xp, x, *, axis):
+    """Running product along an axis; right also where factors are zero."""
+    return xp.cumprod(x, axis=axis)
+
+
+def _cumprod_x(xp, g, x, x_shape, axis):
+    # out_i is the product of x_k for k <= i, so gx_j = sum over i >= j of g_i times that product without x_j.
+    d = len(x_shape)
+    order = tuple(i for i in range(d) if i != axis) + (axis,)
+    lead, n = tuple(x_shape[i] for i in order[:-1]), x_shape[axis]
+    flat, g = xp.transpose(x, axes=order), xp.transpose(g, axes=order)
+    without = xp.cumprod(_with_ones_on_diagonal(xp, flat, lead, n), axis=d)
+    gs = xp.triu(xp.broadcast_to(xp.expand_dims(g, axis=d - 1), shape=(*lead, n, n)), k=0)
+    moved = xp.sum(without * gs, axis=(d,), keepdims=False)
+    return xp.transpose(moved, axes=tuple(order.index(i) for i in range(d)))
+
+
+cumprod.vjp(x=_cumprod_x)
+_along(cumprod)
+
+
+@primitive()
+def argsort(xp, x, *, axis=-1):
+    """Indices that sort an axis, ascending; equal elements keep their order."""
+    return xp.argsort(x, axis=axis)
+
+
+_along(argsort)

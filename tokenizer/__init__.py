@@ -1,0 +1,39 @@
+"""Tokenizers: text to ids and back. Stands alone; needs NumPy, and ``regex`` for some patterns and non-ASCII text.
+
+Example:
+    from tokenizer import BPETokenizer, load
+
+    tokenizer = BPETokenizer.train(open("corpus.txt", encoding="utf-8").read(), vocab_size=1024)
+    ids = tokenizer.encode("hello")
+    tokenizer.save("corpus.json")
+    assert load("corpus.json").decode(ids) == "hello"
+"""
+
+from .base import StreamDecoder, Tokenizer, load
+from .bpe import BPETokenizer
+from .char import CharTokenizer
+from .errors import (
+    FormatError,
+    SpecialTokenError,
+    TokenIdError,
+    TokenizerError,
+    TrainingError,
+    UnknownCharacterError,
+)
+from .special import Trusted, Untrusted
+
+__all__ = [
+    "BPETokenizer",
+    "CharTokenizer",
+    "FormatError",
+    "SpecialTokenError",
+    "StreamDecoder",
+    "TokenIdError",
+    "Tokenizer",
+    "TokenizerError",
+    "TrainingError",
+    "Trusted",
+    "UnknownCharacterError",
+    "Untrusted",
+    "load",
+]

@@ -1,0 +1,172 @@
+"""Byte-level byte-pair encoding: the tokenizer of the GPT-2 family.
+
+Sennrich, Haddow and Birch 2016, arXiv:1508.07909; on bytes and with pre-tokenisation as in GPT-2 (Radford et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from .base import Tokenizer
+from .bpe_merge import MergeTable
+from .bpe_readable import Pair
+from .bpe_train import Progress, count_words, train
+from .errors import TokenizerError, TrainingError
+from .gather import RowTable
+from .pretokenize import make_splitter
+from .special import Segment, check_special_tokens
+
+TIE_BREAKS = ("lowest-id", "greatest-bytes")
+_CACHED_PIECES = 1 << 18  # at most this many pieces, none longer than the next: some 50 MB
+_CACHED_PIECE_LENGTH = 64
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-pair encoding over bytes. Ids 0 to 255 are the bytes in order; merge n makes id 256 + n.
+
+    Every text and every byte string has a spelling, and decoding gives it back exactly (lone surrogates in a str, which
+    are not text in UTF-8, become U+FFFD first).
+
+    Args:
+        merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
+        pattern: the pre-tokenisation: "gpt2", None (merges may go anywhere), or a regular expression in the syntax of
+            the ``regex`` package. Text that the expression does not match forms pieces of its own.
+        special_tokens: names, which get the ids after the merges; or a mapping of name to id.
+
+    Raises:
+        TokenizerError: the merges or the pattern are not valid.
+        SpecialTokenError: the special tokens are not valid.
+    """
+
+    kind = "bpe"
+
+    def __init__(
+        self,
+        merges: Sequence[Pair],
+        *,
+        pattern: str | None = "gpt2",
+        special_tokens: Iterable[str] | Mapping[str, int] = (),
+    ) -> None:
+        self._merges = [(left, right) for left, right in merges]
+        self._pattern = pattern
+        self._split = make_splitter(pattern)
+        specials = check_special_tokens(special_tokens, 256 + len(self._merges))
+        super().__init__(_token_bytes(self._merges), specials)
+        self._merge_table = MergeTable(self._merges)
+        self._cache: dict[str, list[int]] = {}
+
+    @classmethod
+    def train(
+        cls,
+        texts: str | bytes | Iterable[str | bytes],
+        vocab_size: int,
+        *,
+        pattern: str | None = "gpt2",
+        special_tokens: Sequence[str] = (),
+        tie_break: str = "lowest-id",
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn the merges from text. The same texts and arguments give the same tokenizer, everywhere.
+
+        Args:
+            texts: one text, or an iterable of texts, read once; no merge goes across the border of two texts.
+                Bytes are read as UTF-8, and bytes that are not valid UTF-8 are kept as they are.
+            vocab_size: number of ids wanted: 256 bytes + merges + special tokens. A text too small to give that many
+                merges gives a smaller vocabulary.
+            pattern: as in the constructor.
+            special_tokens: names for the ids after the merges. The training text is plain text: cut it at special
+                tokens beforehand if it holds any.
+            tie_break: which of several most frequent pairs is merged: "lowest-id", the smallest pair of ids, as in
+                Hugging Face's tokenizers; or "greatest-bytes", the pair of byte strings that sorts last.
+            progress: called after each merge with the number of merges done and the number wanted.
+
+        Raises:
+            TrainingError: the texts are empty, vocab_size is below 256 + special tokens, or tie_break is unknown.
+            SpecialTokenError: the special tokens are not valid.
+            TypeError: a text is neither str nor bytes.
+        """
+        if tie_break not in TIE_BREAKS:
+            raise TrainingError(f"expected tie_break as one of {TIE_BREAKS}, got {tie_break!r}")
+        names = list(check_special_tokens(special_tokens, 256))
+        smallest = 256 + len(names)
+        if not isinstance(vocab_size, int) or vocab_size < smallest:
+            raise TrainingError(
+                f"expected vocab_size of at least {smallest} (256 bytes + {len(names)} special tokens), "
+                f"got {vocab_size!r}; ask for a larger vocabulary or fewer special tokens"
+            )
+        words = count_words(texts, make_splitter(pattern))
+        if not words:
+            raise TrainingError("expected some training text, got none; check that the corpus was read")
+        merges = train(words, vocab_size - smallest, tie_break, progress)
+        return cls(merges, pattern=pattern, special_tokens=names)
+
+    @property
+    def merges(self) -> list[Pair]:
+        """The pairs of ids in order of learning (a copy)."""
+        return list(self._merges)
+
+    @property
+    def pattern(self) -> str | None:
+        """The pre-tokenisation, as given to the constructor."""
+        return self._pattern
+
+    def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
+        # Each distinct piece gets a number, and the text becomes the array of these numbers; the merges then run once
+        # per distinct piece. A special token takes part as its own id: an int among the pieces, which are str.
+        numbers: defaultdict[Segment, int] = defaultdict()
+        numbers.default_factory = numbers.__len__
+        batches: list[np.ndarray] = []
+        for segment in segments:
+            for pieces in [[segment]] if isinstance(segment, int) else self._split(segment):
+                batches.append(np.fromiter(map(numbers.__getitem__, pieces), dtype=np.int32, count=len(pieces)))
+
+        numbers.default_factory = None  # it refers back to the dict, and would keep it alive until a collection
+        rows = RowTable(self._rows(list(numbers)), self._dtype)
+        return np.concatenate([rows.gather(batch) for batch in batches] or [np.empty(0, self._dtype)])
+
+    def _rows(self, pieces: list[Segment]) -> list[list[int]]:
+        """The ids of each distinct piece, from the cache where it has them."""
+        cache = self._cache
+        rows = [[piece] if isinstance(piece, int) else cache.get(piece) for piece in pieces]
+        missing = [number for number, row in enumerate(rows) if row is None]
+        if not missing:
+            return rows
+        merged = self._merge_table.merge_words([pieces[n].encode("utf-8", "surrogateescape") for n in missing])
+        if len(cache) + len(missing) > _CACHED_PIECES:
+            cache.clear()
+        room = _CACHED_PIECES - len(cache)
+        for number, row in zip(missing, merged, strict=True):
+            rows[number] = row
+            if room > 0 and len(pieces[number]) <= _CACHED_PIECE_LENGTH:
+                cache[pieces[number]] = row
+                room -= 1
+        return rows
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "pattern": self._pattern,
+            "merges": [list(pair) for pair in self._merges],
+            "special_tokens": dict(self._special_tokens),
+        }
+
+    @classmethod
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        return cls(state["merges"], pattern=state["pattern"], special_tokens=state["special_tokens"])
+
+
+def _token_bytes(merges: list[Pair]) -> list[bytes | None]:
+    table: list[bytes | None] = [bytes([value]) for value in range(256)]
+    for number, (left, right) in enumerate(merges):
+        for part in (left, right):
+            if not isinstance(part, int) or not 0 <= part < len(table):
+                raise TokenizerError(
+                    f"merge {number} is ({left!r}, {right!r}); expected ids from 0 to {len(table) - 1}, made before it"
+                )
+        table.append(table[left] + table[right])
+    if len(set(merges)) < len(merges):
+        raise TokenizerError("a pair occurs twice among the merges; expected each pair once")
+    return table
