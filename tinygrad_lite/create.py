@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import dtypes
+from .device import get_device
 from .random import default_generator
 from .tensor import Tensor, _shape, as_tensor, functional
 
@@ -12,6 +13,16 @@ from .tensor import Tensor, _shape, as_tensor, functional
 def tensor(data, dtype=None, device=None, requires_grad=False) -> Tensor:
     """A Tensor from numbers, nested lists or an array (copied)."""
     return Tensor(data, dtype, device, requires_grad)
+
+
+def from_dlpack(source) -> Tensor:
+    """A Tensor on the memory of another library's array (PyTorch, NumPy, CuPy, JAX ...), without a copy on the CPU."""
+    if isinstance(source, Tensor):
+        source = source.detach().data
+    on_host = getattr(source, "__dlpack_device__", lambda: (1, 0))()[0] == 1
+    array = np.from_dlpack(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
+    dtypes.as_dtype(array.dtype)  # refuses what the engine does not compute with
+    return as_tensor(array, None if on_host else "cuda", "from_dlpack")
 
 
 def _made(array, dtype, device, requires_grad):
@@ -59,8 +70,12 @@ def eye(n, m=None, dtype=None, device=None, requires_grad=False) -> Tensor:
 
 def uniform(low, high, shape, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Uniform in [low, high)."""
-    u = (generator or default_generator).uniform(int(np.prod(shape, dtype=np.int64)))
-    return _made(low + (high - low) * u.reshape(shape), dtype, device, requires_grad)
+    dtype = dtypes.as_dtype(dtype) if dtype is not None else dtypes.default_float
+    u = (generator or default_generator).uniform(int(np.prod(shape, dtype=np.int64))).astype(np.float64)
+    array = (low + (high - low) * u.reshape(shape)).astype(dtype)
+    if high > low:  # rounding to the type may have reached the upper end
+        array = np.where(array < high, array, np.nextafter(dtype.type(high), dtype.type(low))).astype(dtype)
+    return _made(array, dtype, device, requires_grad)
 
 
 def normal(mean, std, shape, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
@@ -79,10 +94,10 @@ def randn(*shape, **options) -> Tensor:
     return normal(0.0, 1.0, _shape(shape) if shape else (), **options)
 
 
-def randint(low, high, shape, device=None, generator=None) -> Tensor:
-    """Integers in [low, high)."""
+def randint(low, high, shape, dtype=None, device=None, generator=None) -> Tensor:
+    """Integers in [low, high), int64 if no dtype is given."""
     n = (generator or default_generator).integers(low, high, int(np.prod(shape, dtype=np.int64)))
-    return Tensor(n.reshape(shape), device=device)
+    return Tensor(n.reshape(shape), dtype, device)
 
 
 def multinomial(probabilities, num_samples: int, replacement: bool = False, generator=None) -> Tensor:
@@ -126,9 +141,9 @@ def full_like(x, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     return full(x.shape, value, dtype or x.dtype, device or x.device, requires_grad)
 
 
-def randint_like(x, low, high, generator=None) -> Tensor:
-    """Integers in [low, high), of x's shape and device."""
-    return randint(low, high, x.shape, x.device, generator)
+def randint_like(x, low, high, dtype=None, device=None, generator=None) -> Tensor:
+    """Integers in [low, high), of x's shape, type and device."""
+    return randint(low, high, x.shape, dtype or x.dtype, device or x.device, generator)
 
 
 def concatenate(tensors, dim=0, *, axis=None) -> Tensor:

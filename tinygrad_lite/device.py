@@ -46,6 +46,11 @@ def get_device(device) -> Device:
     return _DEVICES[device]
 
 
+def is_device(name) -> bool:
+    """Whether this is a device or a device's name."""
+    return isinstance(name, Device) or isinstance(name, str) and (name == "cuda" or name in _DEVICES)
+
+
 def _open_cuda() -> Device:
     try:
         import cupy
@@ -55,4 +60,11 @@ def _open_cuda() -> Device:
         raise RuntimeError('device "cuda": CuPy is not installed: pip install "tinygrad-lite[cuda]"') from error
     except Exception as error:
         raise RuntimeError(f'device "cuda": no usable NVIDIA GPU or driver ({error}): use device="cpu"') from error
-    return Device("cuda", Namespace(cupy, "cupy"), cupy.asnumpy)
+    xp = Namespace(cupy, "cupy")
+    try:
+        from cupyx.scipy.special import erf
+
+        xp.erf = erf
+    except ImportError:
+        pass  # erf element by element on the host: right, and slow
+    return Device("cuda", xp, cupy.asnumpy)

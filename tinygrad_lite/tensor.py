@@ -6,16 +6,17 @@ meaning follow PyTorch; reductions also take NumPy's `axis` and `keepdims`.
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 
 from . import dtypes
 from .autograd.mode import mode, no_grad
-from .autograd.node import FREED, Leaf, extra_of
-from .autograd.record import Binder
+from .autograd.node import FREED, SHARED, Leaf, extra_of
+from .autograd.record import Binder, share_version
 from .autograd.walk import Walk, accumulate
-from .device import CPU, get_device
+from .device import CPU, get_device, is_device
 from .ops import activation, elementwise, index, normalise, product, reduce, registry, shape
 from .ops._axes import all_axes, one_axis
 
@@ -156,7 +157,7 @@ class Tensor:
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; shared memory on the CPU, read-only while the graph may need them."""
         array = self._host()
-        if self.node is not None:
+        if self.node is not None or self.cell is SHARED:
             array = array.view()
             array.flags.writeable = False
         return array
@@ -201,10 +202,8 @@ class Tensor:
     # -- the graph ----------------------------------------------------------------------------------------
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
-        if self.cell is None:
-            self.cell = [0]
         out = wrap(self.data, None, self.device)
-        out.cell = self.cell
+        share_version(self, out)
         return out
 
     def clone(self) -> Tensor:
@@ -246,7 +245,7 @@ class Tensor:
     # -- moving and converting ----------------------------------------------------------------------------
     def to(self, target) -> Tensor:
         """Converted to a dtype, or moved to a device ("cpu", "cuda")."""
-        if target in ("cpu", "cuda") or type(target) is type(CPU):
+        if is_device(target):
             device = get_device(target)
             if device is self.device:
                 return self
@@ -267,6 +266,18 @@ class Tensor:
     def double(self) -> Tensor:
         """Converted to float64."""
         return self.to(dtypes.float64)
+
+    def half(self) -> Tensor:
+        """Converted to float16."""
+        return self.to(dtypes.float16)
+
+    def bfloat16(self) -> Tensor:
+        """Converted to bfloat16."""
+        return self.to(dtypes.bfloat16)
+
+    def int(self) -> Tensor:
+        """Converted to int32."""
+        return self.to(dtypes.int32)
 
     def long(self) -> Tensor:
         """Converted to int64."""
@@ -304,8 +315,14 @@ class Tensor:
     def __floordiv__(self, other):
         return elementwise.floor_divide.call(self, other)
 
+    def __rfloordiv__(self, other):
+        return elementwise.floor_divide.call(other, self)
+
     def __mod__(self, other):
         return elementwise.remainder.call(self, other)
+
+    def __rmod__(self, other):
+        return elementwise.remainder.call(other, self)
 
     def __pow__(self, other):
         return elementwise.power.call(self, other)
@@ -344,29 +361,67 @@ class Tensor:
         return elementwise.greater_equal.call(self, other)
 
     def __and__(self, other):
-        return elementwise.logical_and.call(self.bool(), other)
+        return elementwise.logical_and.call(*_booleans("&", self, other))
 
     def __or__(self, other):
-        return elementwise.logical_or.call(self.bool(), other)
+        return elementwise.logical_or.call(*_booleans("|", self, other))
+
+    def __xor__(self, other):
+        return elementwise.logical_xor.call(*_booleans("^", self, other))
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
     def __invert__(self):
-        return elementwise.logical_not.call(self)
+        return elementwise.logical_not.call(*_booleans("~", self))
 
     add, sub, mul, div, pow, neg = __add__, __sub__, __mul__, __truediv__, __pow__, __neg__
+    eq, ne, lt, le, gt, ge, remainder = __eq__, __ne__, __lt__, __le__, __gt__, __ge__, __mod__
 
     # -- in place: outside a graph, and on leaves under no_grad ---------------------------------------------
     def _writable(self, name: str, instead: str):
         if self.node is not None and (self.node.op is not None or mode.state):
             where = "a recorded result" if self.node.op is not None else "a leaf that records"
-            raise RuntimeError(f"{name}: in-place writing to {where} would corrupt backward: write {instead}, or use no_grad() on a leaf")
+            raise RuntimeError(
+                f"{name}: in-place writing to {where} would corrupt backward: write {instead}, or use no_grad() on a leaf"
+            )
+        if self.cell is SHARED:
+            raise RuntimeError(
+                f"{name}: a recorded result shares this memory, and backward may need it: write {instead}, or clone() first"
+            )
         if self.cell is None:
             self.cell = [0]
         self.cell[0] += 1
 
+    def _incoming(self, name: str, instead: str, value):
+        """What is to be written, as an array of this device or a scalar."""
+        if isinstance(value, (bool, int, float)):
+            return value
+        value = as_tensor(value, self.device, name)
+        if value.node is not None and mode.state:
+            raise RuntimeError(f"{name}: the gradient of what is written would be lost: write {instead}, or detach() it")
+        if value.device is not self.device:
+            raise ValueError(f"{name}: {self.device.name} meets {value.device.name}: move one with .to({self.device.name!r})")
+        return value.data
+
     def _in_place(self, name, instead, function, other):
+        other = self._incoming(name, instead, other)
         self._writable(name, instead)
-        other = other.data if isinstance(other, Tensor) else other
-        function(self.data, other, out=self.data, casting="same_kind")
+        try:
+            function(self.data, other, out=self.data, casting="same_kind")
+        except (TypeError, ValueError) as error:
+            given = f"{self.dtype} {self.shape} and {getattr(other, 'dtype', other)} {getattr(other, 'shape', ())}"
+            raise type(error)(f"{name}: {given} do not fit in place: write {instead}") from None
+        return self
+
+    def _overwrite(self, name, instead, key, value):
+        value = self._incoming(name, instead, value)
+        self._writable(name, instead)
+        key = plain_key(key, self.device)
+        index.check_key(name, key, self.shape, self.device.xp)
+        try:
+            self.data[key] = value
+        except (TypeError, ValueError, IndexError) as error:
+            raise type(error)(f"{name}: {error}") from None
         return self
 
     def __iadd__(self, other):
@@ -382,20 +437,19 @@ class Tensor:
         return self._in_place("/=", "x = x / y", self.device.xp.divide, other)
 
     def __setitem__(self, key, value):
-        self._writable("x[key] = y", "x = where(mask, y, x)")
-        self.data[plain_key(key)] = value.data if isinstance(value, Tensor) else value
+        self._overwrite("x[key] = y", "x = where(mask, y, x)", key, value)
 
     def copy_(self, source) -> Tensor:
         """Overwrite the elements with source's."""
-        self._writable("copy_", "x = source.clone()")
-        self.data[...] = source.data if isinstance(source, Tensor) else source
-        return self
+        return self._overwrite("copy_", "x = source.clone()", Ellipsis, source)
 
     def zero_(self) -> Tensor:
         """Overwrite the elements with zeros."""
-        self._writable("zero_", "x = zeros_like(x)")
-        self.data[...] = 0
-        return self
+        return self._overwrite("zero_", "x = zeros_like(x)", Ellipsis, 0)
+
+    def fill_(self, value) -> Tensor:
+        """Overwrite the elements with one value."""
+        return self._overwrite("fill_", "x = full_like(x, value)", Ellipsis, value)
 
     # -- elementwise functions ----------------------------------------------------------------------------
     def exp(self):
@@ -482,6 +536,22 @@ class Tensor:
         """Where x is infinite."""
         return elementwise.isinf.call(self)
 
+    def isfinite(self):
+        """Where x is neither NaN nor infinite."""
+        return elementwise.isfinite.call(self)
+
+    def softplus(self):
+        """log(1 + exp(x))."""
+        return elementwise.softplus.call(self)
+
+    def leaky_relu(self, negative_slope: float = 0.01):
+        """x where positive, else negative_slope * x."""
+        return activation.leaky_relu.call(self, negative_slope=negative_slope)
+
+    def elu(self, alpha: float = 1.0):
+        """x where positive, else alpha * (exp(x) - 1)."""
+        return activation.elu.call(self, alpha=alpha)
+
     def relu(self):
         """max(x, 0)."""
         return activation.relu.call(self)
@@ -495,8 +565,20 @@ class Tensor:
         return activation.gelu.call(self, approximate=approximate)
 
     def clamp(self, min=None, max=None):
-        """x limited to [min, max]."""
-        return elementwise.clamp.call(self, min=min, max=max)
+        """x limited to [min, max]: numbers, None, or Tensors that broadcast."""
+        if isinstance(min, Tensor) or isinstance(max, Tensor):
+            x = self if min is None else self.maximum(min)
+            return x if max is None else x.minimum(max)
+        if min is None and max is None:
+            raise ValueError("clamp: give min, max or both")
+        x = self
+        if not dtypes.is_float(x.dtype) and (type(min) is float or type(max) is float):
+            x = x.to(dtypes.default_float)
+        return elementwise.clamp.call(x, min=min, max=max)
+
+    def where(self, condition, other):
+        """x where the condition holds, else other."""
+        return elementwise.where.call(as_tensor(condition, self.device, "where"), self, other)
 
     def maximum(self, other):
         """The larger of x and other."""
@@ -508,13 +590,19 @@ class Tensor:
 
     def masked_fill(self, mask, value):
         """x with `value` where mask holds."""
+        mask = as_tensor(mask, self.device, "masked_fill")
+        if mask.dtype != dtypes.bool_:
+            raise TypeError(f"masked_fill: mask must be bool, got {mask.dtype}: compare first, or use .bool()")
         return elementwise.where.call(mask, value, self)
 
     # -- reductions ---------------------------------------------------------------------------------------
     def sum(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Sum over axes; integers and booleans add up as int64."""
-        x = self.to(dtypes.int64) if self.dtype.kind in "iub" else self
+        x = self._widened()
         return reduce.sum.call(x, axis=_axis(dim, axis), keepdims=keepdim or keepdims)
+
+    def _widened(self):
+        return self.to(dtypes.int64) if self.dtype.kind in "iub" else self
 
     def mean(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Mean over axes."""
@@ -528,21 +616,25 @@ class Tensor:
 
     def var(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
         """Variance over axes: squared deviations over (count - correction), unbiased by default as in PyTorch."""
-        axes = all_axes("var", _axis(dim, axis), self.ndim)
-        count = 1
-        for a in axes:
-            count *= self.shape[a]
-        centred = self - self.mean(axes, keepdim=True)
-        total = reduce.sum.call(centred * centred, axis=axes, keepdims=keepdim or keepdims)
-        return total * (1.0 / (count - correction) if count > correction else float("nan"))
+        centred, axes, scale = self._centred("var", _axis(dim, axis), correction)
+        return reduce.sum.call(centred * centred, axis=axes, keepdims=keepdim or keepdims) * scale
+
+    def _centred(self, op, dim, correction):
+        axes = all_axes(op, dim, self.ndim)
+        if not dtypes.is_float(self.dtype):
+            raise TypeError(f"{op}: expected a float tensor, got {self.dtype}: convert with .float()")
+        count = math.prod([self.shape[a] for a in axes])
+        scale = 1.0 / (count - correction) if count > correction else math.nan if count <= 1 else math.inf
+        return self - self.mean(axes, keepdim=True), axes, scale
 
     def std(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
-        """Square root of the variance."""
-        return self.var(_axis(dim, axis), correction, keepdim or keepdims).sqrt()
+        """Square root of the variance; the gradient where nothing varies is 0."""
+        centred, axes, scale = self._centred("std", _axis(dim, axis), correction)
+        return reduce.norm.call(centred, axis=axes, keepdims=keepdim or keepdims) * math.sqrt(scale)
 
     def prod(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Product over axes."""
-        return reduce.prod.call(self, axis=_axis(dim, axis), keepdims=keepdim or keepdims)
+        return reduce.prod.call(self._widened(), axis=_axis(dim, axis), keepdims=keepdim or keepdims)
 
     def amax(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Largest element over axes; ties share the gradient."""
@@ -581,21 +673,28 @@ class Tensor:
         """Whether all elements are non-zero."""
         return reduce.all.call(self, axis=_axis(dim, axis), keepdims=keepdim)
 
-    def norm(self, dim=None, keepdim=False, *, axis=None):
-        """Euclidean norm; the gradient at zero is 0."""
-        return reduce.norm.call(self, axis=_axis(dim, axis), keepdims=keepdim)
+    def norm(self, p=2, dim=None, keepdim=False, *, axis=None):
+        """(sum of |x| ** p) ** (1 / p) over axes, by default Euclidean; the gradient at zero is 0. p: 1, 2 or inf."""
+        dim = _axis(dim, axis)
+        if p == 2:
+            return reduce.norm.call(self, axis=dim, keepdims=keepdim)
+        if p == 1:
+            return self.abs().sum(dim, keepdim)
+        if p == math.inf:
+            return self.abs().amax(dim, keepdim)
+        raise ValueError(f"norm: p must be 1, 2 or inf, got {p!r}: to name an axis write dim={p!r}")
 
-    def logsumexp(self, dim, keepdim=False):
-        """log(sum(exp(x))) without overflow."""
-        return reduce.logsumexp.call(self, axis=dim, keepdims=keepdim)
+    def logsumexp(self, dim=None, keepdim=False, *, axis=None):
+        """log(sum(exp(x))) over axes, without overflow."""
+        return reduce.logsumexp.call(self, axis=_axis(dim, axis), keepdims=keepdim)
 
-    def cumsum(self, dim):
+    def cumsum(self, dim=None, *, axis=None):
         """Running sum along an axis."""
-        return reduce.cumsum.call(self, axis=dim)
+        return reduce.cumsum.call(self._widened(), axis=_axis(dim, axis))
 
-    def cumprod(self, dim):
+    def cumprod(self, dim=None, *, axis=None):
         """Running product along an axis."""
-        return reduce.cumprod.call(self, axis=dim)
+        return reduce.cumprod.call(self._widened(), axis=_axis(dim, axis))
 
     def argsort(self, dim=-1, descending=False):
         """Indices that sort an axis; stable."""
@@ -706,6 +805,10 @@ class Tensor:
         """The whole tensor repeated along its last axes."""
         return shape.tile.call(self, reps=_shape(reps))
 
+    def pad(self, widths, value: float = 0.0):
+        """`value` added around x: widths is one pair (before, after) an axis, first axis first."""
+        return shape.pad.call(self, widths=widths, value=value)
+
     def tril(self, diagonal=0):
         """The lower triangle of the last two axes."""
         return shape.tril.call(self, k=diagonal)
@@ -751,7 +854,7 @@ class Tensor:
 
     # -- indexing -----------------------------------------------------------------------------------------
     def __getitem__(self, key):
-        return index.getitem.call(self, key=plain_key(key, copy=True))
+        return index.getitem.call(self, key=plain_key(key, self.device, copy=True))
 
     def __iter__(self):
         if not self.ndim:
@@ -761,7 +864,7 @@ class Tensor:
     def gather(self, dim, indices):
         """out[i, j] = x[i, indices[i, j]] for dim=1; indices may be smaller than x on the other axes."""
         axis = one_axis("gather", dim, self.ndim)
-        indices = as_tensor(indices, self.device)
+        indices = _same_axes("gather", self, as_tensor(indices, self.device))
         key = tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(indices.shape))
         return index.take_along_axis.call(self[key], indices, axis=axis)
 
@@ -769,7 +872,12 @@ class Tensor:
         """x with source[i, j] added at [i, indices[i, j]] for dim=1."""
         axis = one_axis("scatter_add", dim, self.ndim)
         indices, source = as_tensor(indices, self.device), as_tensor(source, self.device)
+        _same_axes("scatter_add", self, indices), _same_axes("scatter_add", self, source)
         index.check_indices("scatter_add", indices, self.shape[axis])
+        if any(n > m for n, m in zip(indices.shape, source.shape)):
+            raise ValueError(f"scatter_add: indices {indices.shape} need as many elements of source, got {source.shape}")
+        if source.dtype != self.dtype:
+            raise TypeError(f"scatter_add: source must be {self.dtype} as x, got {source.dtype}")
         source = source[tuple(slice(0, n) for n in indices.shape)]
         key = index._mesh(self.device.xp, indices.data, axis)
         return self + index.scatter.call(source, key=key, shape=self.shape, unique=False)
@@ -778,6 +886,9 @@ class Tensor:
         """Slices along an axis by index."""
         axis = one_axis("index_select", dim, self.ndim)
         indices = as_tensor(indices, self.device)
+        if indices.ndim > 1:
+            raise ValueError(f"index_select: indices must be 1-D, got {indices.shape}: use gather, or x[indices]")
+        indices = indices.reshape(-1)
         index.check_indices("index_select", indices, self.shape[axis])
         return self[(slice(None),) * axis + (indices,)]
 
@@ -807,16 +918,35 @@ class Tensor:
         return self.unsqueeze(1) * other.unsqueeze(0)
 
 
-def plain_key(key, copy: bool = False):
-    """An index without Tensors: they become arrays, copied when the graph will keep them."""
+def _booleans(sign, *xs):
+    for x in xs:
+        if not (isinstance(x, bool) or getattr(x, "dtype", None) == dtypes.bool_):
+            raise TypeError(f"{sign}: expected bool tensors, got {getattr(x, 'dtype', x)}: compare first, or use .bool()")
+    return xs
+
+
+def _same_axes(op, x, other):
+    if other.ndim != x.ndim:
+        raise ValueError(f"{op}: expected {x.ndim} axes as x has, got {other.shape} beside {x.shape}")
+    return other
+
+
+def plain_key(key, device=CPU, copy: bool = False):
+    """An index without Tensors: they become arrays of the device, copied when the graph will keep them."""
     if type(key) is tuple:
-        return tuple([plain_key(k, copy) for k in key])
+        return tuple([plain_key(k, device, copy) for k in key])
+    if type(key) is int or type(key) is slice or key is None or key is Ellipsis:
+        return key
     if isinstance(key, Tensor):
+        if key.device is not device:
+            raise ValueError(f"x[key]: x is on {device.name}, the key on {key.device.name}: move it with .to({device.name!r})")
         key = key.data
     elif isinstance(key, list):
-        key = np.asarray(key)
-    if isinstance(key, np.ndarray) and copy:
-        key = key.copy()
+        key = np.asarray(key) if key else np.zeros(0, np.int64)
+    if isinstance(key, np.ndarray):
+        key = device.xp.array_copy(key) if copy or device is not CPU else key
+    elif copy and isinstance(key, device.xp.ndarray):
+        key = device.xp.array_copy(key)
     return key
 
 
@@ -852,6 +982,10 @@ def _full_like(x, value):
     return wrap(x.device.xp.full_like(x.data, value), None, x.device)
 
 
+def _positions(x, *, axis):
+    return wrap(x.device.xp.positions(x.data, axis=axis), None, x.device)
+
+
 functional.zeros_like, functional.full_like = _zeros_like, _full_like
-functional.arange = lambda n: wrap(CPU.xp.arange(n), None, CPU)
+functional.positions = _positions
 __all__ = ["FREED", "Tensor", "Walk", "accumulate", "as_tensor", "functional", "no_grad", "wrap"]

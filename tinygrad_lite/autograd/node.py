@@ -13,6 +13,10 @@ next_seq = itertools.count().__next__
 
 FREED = ("freed",)
 
+# The version cell of a tensor outside the graph whose memory a recorded result shares: writing is refused,
+# because no node watches its own results.
+SHARED = (0,)
+
 
 class Node:
     """An op's place in the graph."""

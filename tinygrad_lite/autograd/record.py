@@ -14,7 +14,7 @@ from ..dtypes import HALF, default_float, float32, float64, is_float, result_typ
 from ..errors import explain
 from ..kernels import lookup
 from .mode import TRACE, mode
-from .node import Leaf, Node
+from .node import SHARED, Leaf, Node
 
 _SCALARS = (bool, int, float)
 
@@ -248,7 +248,7 @@ def share_version(x, out):
     """Make `out`, which may be a view of x's array, share x's version cell."""
     if x.cell is None:
         x.cell = [0]
-    out.cell = x.cell
+    out.cell = x.cell if x.node is None or x.node.op is None else SHARED
 
 
 def widen(a):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..dtypes import HALF
 from ..ops.registry import At
-from .node import FREED, Leaf, Node
+from .node import FREED, SHARED, Leaf, Node
 from .record import widen
 
 _by_seq = attrgetter("seq")
@@ -78,11 +78,14 @@ class Walk:
             g = pending.pop(node, None)
             if g is None:
                 continue
+            if node in stop:  # its hooks belong to the walk that goes on from here
+                yield Step(node, g, ())
+                continue
             extra = node.extra
             if extra is not None:
                 g = self._call_hooks(node, extra, g)
             op = node.op
-            if op is None or node in stop:
+            if op is None:
                 yield Step(node, g, ())
                 continue
             saved = node.saved
@@ -94,7 +97,8 @@ class Walk:
             if node.watch is not None:
                 _check_versions(node)
             if op.is_fused:
-                sent = self._fused_graph(node, g) if create_graph else self._fused(node, g)
+                walk = op.replay or (Walk._fused_graph if create_graph else Walk._fused)
+                sent = walk(self, node, g)
             else:
                 sent = self._rules(node, g)
             if not self.retain_graph:
@@ -240,7 +244,10 @@ class Walk:
     def _call_hooks(self, node, extra, g):
         wrap = self.wrap
         for hook in tuple(extra.hooks.values()):
-            given = g if self.create_graph else wrap(g, None, node.device)
+            given = g
+            if not self.create_graph:
+                given = wrap(g, None, node.device)
+                given.cell = SHARED  # other branches may hold this memory: a hook returns what it wants instead
             changed = hook(given)
             if changed is not None:
                 if tuple(changed.shape) != node.shape:
@@ -259,7 +266,7 @@ def accumulate(leaf: Leaf, g, walk: Walk):
         return
     held = leaf.grad
     if held is not None:
-        if held.node is not None or not held.data.flags.writeable:
+        if held.node is not None or not leaf.device.xp.is_own(held.data):
             leaf.grad = walk.wrap(held.data + g, None, leaf.device)
         else:
             held.data += g
@@ -267,8 +274,7 @@ def accumulate(leaf: Leaf, g, walk: Walk):
     data = leaf.buffer
     if data is None:
         xp = leaf.device.xp
-        ours = leaf in walk.owned and g.flags.c_contiguous and g.flags.writeable
-        data = g if ours else xp.array_copy(g)
+        data = g if leaf in walk.owned and xp.is_own(g) else xp.array_copy(g)
     elif data is not g:
         data[...] = g
     leaf.grad = walk.wrap(data, None, leaf.device)

@@ -10,13 +10,13 @@ M = (2, 3)
 @primitive(Case(M, distinct=True))
 def relu(xp, x):
     """max(x, 0); the gradient at 0 is 0."""
-    return xp.maximum(x, 0.0)
+    return xp.maximum(x, 0)
 
 
 relu.vjp(x=lambda xp, g, out: xp.where(xp.greater(out, 0.0), g, xp.zeros_like(g)))
 
 
-@primitive(Case(M, distinct=True), Case(M, distinct=True, negative_slope=0.2))
+@primitive(Case(M, distinct=True), Case(M, distinct=True, negative_slope=0.2), to_float=True)
 def leaky_relu(xp, x, *, negative_slope=0.01):
     """x where positive, else negative_slope * x."""
     return xp.where(xp.greater(x, 0.0), x, x * negative_slope)
@@ -27,7 +27,7 @@ leaky_relu.vjp(
 )
 
 
-@primitive(Case(M, distinct=True), Case(M, distinct=True, alpha=0.7))
+@primitive(Case(M, distinct=True), Case(M, distinct=True, alpha=0.7), to_float=True)
 def elu(xp, x, *, alpha=1.0):
     """x where positive, else alpha * (exp(x) - 1). Clevert et al. 2015, arXiv:1511.07289."""
     return xp.where(xp.greater(x, 0.0), x, xp.expm1(xp.minimum(x, 0.0)) * alpha)
@@ -39,7 +39,7 @@ elu.vjp(x=lambda xp, g, x, alpha: xp.where(xp.greater(x, 0.0), g, g * xp.exp(xp.
 @primitive(Case(M), to_float=True)
 def silu(xp, x):
     """x * sigmoid(x). Hendrycks & Gimpel 2016, arXiv:1606.08415."""
-    return x * (xp.tanh(x * 0.5) * 0.5 + 0.5)
+    return x * xp.sigmoid(x)
 
 
 def _silu_x(xp, g, x):

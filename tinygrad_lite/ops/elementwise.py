@@ -61,6 +61,10 @@ def _power_x(xp, g, x, y):
 
 def _power_y(xp, g, x, y, out):
     # out * log(x); at x = 0 with y >= 0 the power is flat in y
+    if isinstance(x, (int, float)):
+        if x == 0:
+            return xp.where(xp.greater_equal(y, 0.0), xp.zeros_like(g), g * out * -math.inf)
+        return g * out * (math.log(x) if x > 0 else math.nan)
     flat = xp.logical_and(xp.equal(x, 0.0), xp.greater_equal(y, 0.0))
     safe = xp.where(xp.equal(x, 0.0), xp.full_like(x, 1.0), x)
     return xp.where(flat, xp.zeros_like(g), g * out * xp.log(safe))
@@ -227,8 +231,9 @@ tanh.vjp(x=lambda xp, g, out: g * (1.0 - out * out))
 
 @primitive(Case(M), to_float=True)
 def sigmoid(xp, x):
-    """1 / (1 + exp(-x)), through tanh so that no large x overflows."""
-    return xp.tanh(x * 0.5) * 0.5 + 0.5
+    """1 / (1 + exp(-x)), through exp(-|x|): no x overflows, and a small result keeps all its digits."""
+    e = xp.exp(xp.negative(xp.absolute(x)))
+    return xp.where(xp.greater_equal(x, 0.0), xp.full_like(e, 1.0), e) / (e + 1.0)
 
 
 sigmoid.vjp(x=lambda xp, g, out: g * out * (1.0 - out))
@@ -321,6 +326,15 @@ def _constant(name, doc, **traits):
     return primitive(**traits)(forward)
 
 
+def _rounding(name, doc):
+    def forward(xp, x):
+        # Integers stay what they are; the libraries disagree on their type.
+        return xp.array_copy(x) if x.dtype.kind in "iub" else getattr(xp, name)(x)
+
+    forward.__name__, forward.__doc__ = name, doc
+    return primitive()(forward)
+
+
 def _comparison(name, doc):
     def forward(xp, x, y):
         return getattr(xp, name)(x, y)
@@ -329,9 +343,9 @@ def _comparison(name, doc):
     return primitive()(forward)
 
 
-floor = _constant("floor", "The largest integer at most x.")
-ceil = _constant("ceil", "The smallest integer at least x.")
-rint = _constant("rint", "The nearest integer, halves to even.")
+floor = _rounding("floor", "The largest integer at most x.")
+ceil = _rounding("ceil", "The smallest integer at least x.")
+rint = _rounding("rint", "The nearest integer, halves to even.")
 isnan = _constant("isnan", "Where x is not a number.")
 isinf = _constant("isinf", "Where x is infinite.")
 isfinite = _constant("isfinite", "Where x is neither NaN nor infinite.")

@@ -21,6 +21,13 @@ def getitem(xp, x, *, key):
     return xp.getitem(x, key=key)
 
 
+@getitem.validate
+def _(x, *, key):
+    if type(key) is tuple and not _basic(key) or hasattr(key, "dtype"):
+        check_key("getitem", key, x.shape, x.device.xp if hasattr(x, "cell") else None)
+    return {"key": key}
+
+
 getitem.vjp(x=lambda xp, g, key: At(key, g, _basic(key)))
 
 
@@ -38,7 +45,7 @@ def _mesh(xp, indices, axis):
     shape, d = indices.shape, len(indices.shape)
     keys = []
     for i in range(d):
-        grid = xp.arange(shape[i])
+        grid = xp.positions(indices, axis=i)
         keys.append(xp.reshape(grid, shape=tuple(-1 if j == i else 1 for j in range(d))))
     keys[axis] = indices
     return tuple(keys)
@@ -76,6 +83,28 @@ def _(weight, indices):
 
 
 embedding.vjp(weight=lambda xp, g, indices: At((indices,), g, False))
+
+
+def check_key(op: str, key, shape, xp):
+    """Raise where integer arrays in a key are out of range, on libraries that would wrap them in silence."""
+    if xp is None or not xp.wraps_indices:
+        return
+    parts = key if type(key) is tuple else (key,)
+    taken = sum(0 if p is None or p is Ellipsis else p.ndim if getattr(p, "dtype", None) == bool else 1 for p in parts)
+    axis = 0
+    for part in parts:
+        if part is Ellipsis:
+            axis += len(shape) - taken
+        elif getattr(part, "dtype", None) == bool:
+            axis += part.ndim
+        elif part is not None:
+            if hasattr(part, "dtype") and part.size and axis < len(shape):
+                low, high = int(part.min()), int(part.max())
+                if low < -shape[axis] or high >= shape[axis]:
+                    raise IndexError(
+                        f"{op}: indices from {low} to {high} are out of range for axis {axis} of size {shape[axis]}"
+                    )
+            axis += 1
 
 
 def check_indices(op: str, indices, size: int, hint: str = "negative indices are not wrapped here"):

@@ -1,5 +1,7 @@
 """Matrix products and einsum."""
 
+import math
+
 from ._axes import ndim_of
 from .registry import Case, primitive
 
@@ -14,7 +16,8 @@ def matmul(xp, x, y):
     """Matrix product of the last two axes, broadcasting the others; both have at least two axes."""
     if y.ndim == 2 and x.ndim > 2 and x.flags.c_contiguous:
         # One product over all rows: NumPy would call BLAS once a matrix.
-        return xp.matmul(x.reshape(-1, x.shape[-1]), y).reshape(*x.shape[:-1], y.shape[-1])
+        rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        return xp.matmul(rows, y).reshape(*x.shape[:-1], y.shape[-1])
     return xp.matmul(x, y)
 
 
@@ -30,7 +33,8 @@ def _(x, y):
 def _matmul_y(xp, g, x, y_shape):
     # forward: x @ y, so gy = x.T @ g, summed over what was broadcast
     if len(y_shape) == 2 and len(x.shape) > 2:
-        x, g = xp.reshape(x, shape=(-1, x.shape[-1])), xp.reshape(g, shape=(-1, g.shape[-1]))
+        n = math.prod(x.shape[:-1])
+        x, g = xp.reshape(x, shape=(n, x.shape[-1])), xp.reshape(g, shape=(n, g.shape[-1]))
     return xp.matmul(_swapped(xp, x), g)
 
 

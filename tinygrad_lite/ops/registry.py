@@ -116,6 +116,7 @@ class Op:
         self.reads: tuple[str, ...] = ()
         self._kept: dict[int, tuple[bool, ...]] = {}
         self.call = None
+        self.replay = None  # a walk of its own, `replay(walk, node, g)`: checkpoints have one
 
     def __call__(self, *args, **params):
         return self.call(*args, **params)

@@ -25,7 +25,7 @@ _PLAIN = (
 class Namespace:
     """Array functions over `lib`, a module with NumPy's functions.
 
-    `lib.erf` or `special.erf` is used where there is one; NumPy has none, so ours is the C library's.
+    `lib.erf` is used where there is one; NumPy has none, so ours is the C library's.
     """
 
     formulas: dict = {}  # by name, each op's forward(xp, *arrays, **params): what no library offers
@@ -38,6 +38,7 @@ class Namespace:
             setattr(self, function, getattr(lib, function))
         self.erf = getattr(lib, "erf", None) or self._erf_by_math
         self.inf, self.pi = math.inf, math.pi
+        self.wraps_indices = lib is not numpy  # CuPy takes an index out of range modulo the size, silently
 
     def __repr__(self):
         return f"<array namespace over {self.name}>"
@@ -66,14 +67,19 @@ class Namespace:
     def full_like(self, x, value):
         return self.lib.full_like(x, value)
 
-    def arange(self, n):
-        return self.lib.arange(n)
+    def positions(self, x, *, axis):
+        """0, 1, ... along an axis of x, where x lives."""
+        return self.lib.arange(x.shape[axis])
 
     def astype(self, x, *, dtype):
         return x.astype(dtype)
 
     def contiguous(self, x):
         return x if x.flags.c_contiguous else self.lib.ascontiguousarray(x)
+
+    def is_own(self, x):
+        """Whether x can be written in place, each element once. CuPy's flags do not know about writing."""
+        return x.flags.c_contiguous and getattr(x.flags, "writeable", True)
 
     def array_copy(self, x):
         """A writable C-contiguous copy."""
@@ -175,7 +181,7 @@ class Namespace:
 
     # -- products -----------------------------------------------------------------------------------------
     def einsum(self, *xs, subscripts):
-        return self.lib.einsum(subscripts, *xs, optimize=len(xs) > 2 or "auto" if len(xs) > 1 else False)
+        return self.lib.einsum(subscripts, *xs, optimize=len(xs) > 1)
 
     # -- randomness ---------------------------------------------------------------------------------------
     def dropout(self, x, *, p, key, offset):

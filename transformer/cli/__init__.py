@@ -1,0 +1,1 @@
+"""The command line, `tgl`: one file a group of commands."""

@@ -1,7 +1,9 @@
 """One decorator that turns a Python function over a range of items into a compiled kernel per dtype.
 
     @jit("i i r2 r1 w2")
-    def scale(start, stop, x, weight, out): ...
+    def scale(start, stop, x, weight, out):
+        vectorise()
+        ...
 
     parallel_for(scale[x.dtype], x.shape[0], 32, x, weight, out)
 
@@ -23,14 +25,19 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic
 
 # Everything that lets LLVM reorder a sum into vector lanes and fuse multiply-adds; not nnan and ninf, which would let
 # it drop the NaN that a user is looking for.
-FASTMATH = frozenset({"reassoc", "contract", "arcp", "nsz"})
+FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 # Division by zero gives inf instead of raising: the test for it kept LLVM from vectorising (GELU 6.8 times slower).
 OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
+
+# LLVM left the larger helpers as calls, and a loop with a call in it does not vectorise (erf GELU 8 times slower).
+INLINE = {**OPTIONS, "forceinline": True}
 
 
 class Kernel(dict):
@@ -59,7 +66,36 @@ def jit(signature):
 
 def inline(function):
     """Decorator for a helper that kernels call: compiled into each of them, under the same rules."""
+    return numba.njit(**INLINE)(function)
+
+
+def routine(function):
+    """Decorator for a helper with loops of its own: compiled once and called, so that each call site adds no code."""
     return numba.njit(**OPTIONS)(function)
+
+
+def vectorise():
+    """First line of a kernel: its arrays do not overlap where it writes, and the widest vectors are worth using.
+
+    Without the first promise LLVM tests for overlap before every inner loop, and drops short ones to scalars (products
+    of 64 x 32 tiles: 47 against 63 GFLOP/s). Without the second it keeps to half of AVX-512 (erf GELU: 0.94 against
+    0.68 ns an element).
+    """
+
+
+if not numba.config.DISABLE_JIT:
+
+    @intrinsic
+    def vectorise(typing_context):  # noqa: F811
+        def generate(context, builder, signature, args):
+            for argument in builder.function.args[2:]:  # after the result and the exception, which are Numba's own
+                if isinstance(argument.type, ir.PointerType):
+                    argument.add_attribute("noalias")
+            # llvmlite's set lists only the attributes it knows; this one is LLVM's own spelling
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+            return context.get_dummy_value()
+
+        return types.void(), generate
 
 
 def _type(word, dtype):

@@ -89,7 +89,7 @@ def parallel_for(kernel, n, grain, *args):
             kernel(0, n, *args)
         return
     try:
-        step = max(grain, -(-n // (4 * threads)))  # four chunks a thread even out a core that others use too
+        step = max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
         job = iter(range(0, n, step)), step, n, kernel, args
         helpers = _workers[: -(-n // step) - 1]
         for worker in helpers:

@@ -1,0 +1,185 @@
+"""Runs: learning, logs, checkpoints, resuming bit for bit, refusing what cannot be."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tokenizer import CharTokenizer
+from tinygrad_lite import default_generator
+from transformer import checkpoint
+from transformer.evaluate import evaluate
+from transformer.log import read_log
+from transformer.presets import PRESETS, TrainConfig, preset
+from transformer.trainer import NonFiniteLoss, Trainer
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 60
+TOK = CharTokenizer.train(TEXT)
+IDS = TOK.encode_to_array(TEXT)
+
+
+def make(out=None, **changes):
+    settings = dict(tokenizer="char", model=dict(layers=2, heads=2, channels=16, block_size=16), batch_size=4, steps=12,
+                    lr=5e-3, warmup=2, eval_every=6, eval_windows=None, log_every=3)  # fmt: skip
+    return Trainer(TrainConfig(**{**settings, **changes}), IDS[:2500], IDS[2500:], TOK, out)
+
+
+def weights(trainer):
+    return {n: p.numpy().copy() for n, p in trainer.model.named_parameters()}
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_training_lowers_the_held_out_loss(tmp_path):
+    trainer = make(tmp_path, steps=80)
+    before = trainer.evaluate().loss
+    trainer.run()
+    assert trainer.evaluate().loss < before - 0.8
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    a, b, c = make(), make(), make(seed=2)
+    for trainer in (a, b, c):
+        trainer.run()
+    assert_same(weights(a), weights(b))
+    assert not np.array_equal(weights(a)["tokens.weight"], weights(c)["tokens.weight"])
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "muon"}, {"accumulate": 2, "schedule": "wsd"},
+                                     {"model": dict(layers=1, heads=2, channels=16, block_size=16, dropout=0.2)}], ids=str)  # fmt: skip
+def test_an_interrupted_run_continues_bit_for_bit(tmp_path, changes):
+    whole = make(tmp_path / "whole", **changes)
+    whole.run()
+    first = make(tmp_path / "cut", **changes)
+    stop_after(first, 7)
+    first.run()
+    assert first.progress.step == 7
+    default_generator.manual_seed(99)  # the resumed run must not lean on what this process left behind
+    again = make(tmp_path / "cut", **changes)
+    again.resume(tmp_path / "cut")
+    again.run()
+    assert_same(weights(whole), weights(again))
+    assert checkpoint.digest(tmp_path / "whole") == checkpoint.digest(tmp_path / "cut")
+
+
+def stop_after(trainer, step):
+    def report(kind, values):
+        if kind == "step" and values["step"] == step:
+            trainer.stop_requested = True
+
+    trainer.report = report
+
+
+def test_the_log_has_every_figure_and_no_step_twice_after_a_resume(tmp_path):
+    first = make(tmp_path)
+    stop_after(first, 8)
+    first.run()
+    again = make(tmp_path)
+    again.resume(tmp_path)
+    again.run()
+    entries = read_log(tmp_path / "log.jsonl")
+    steps = [e["step"] for e in entries if "loss" in e]
+    assert steps == sorted(set(steps)) and steps[-1] == 12
+    step = next(e for e in entries if "loss" in e)
+    assert {"loss", "lr", "grad_norm", "clipped_share", "tokens_per_s", "layer_grad_norm", "layer_update_ratio"} <= step.keys()
+    assert set(step["layer_grad_norm"]) >= {"tokens", "blocks.0", "blocks.1", "norm"}
+    assert all(0 < r < 1 for r in step["layer_update_ratio"].values())
+    evaluations = [e for e in entries if "val_loss" in e]
+    assert [e["step"] for e in evaluations] == [6, 12]
+    assert all(math.isfinite(e["bits_per_byte"]) for e in evaluations)
+
+
+def test_a_limit_in_seconds_becomes_a_stored_number_of_steps_that_repeats_the_run(tmp_path):
+    timed = make(tmp_path, steps=None, max_seconds=0.4)
+    timed.run()
+    steps = checkpoint.load(tmp_path)[2]["train"]["steps"]
+    assert steps >= 1 and timed.progress.step == steps
+    counted = make(steps=steps)
+    counted.run()
+    assert_same(weights(timed), weights(counted))
+
+
+def test_a_checkpoint_is_saved_before_the_evaluation(tmp_path, monkeypatch):
+    trainer = make(tmp_path)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert checkpoint.load(tmp_path)[2]["progress"]["step"] == 6
+
+
+def test_a_half_written_checkpoint_is_never_loaded(tmp_path):
+    trainer = make(tmp_path)
+    trainer.run()
+    (tmp_path / ".writing-1").mkdir()
+    (tmp_path / ".writing-1" / "state.json").write_text("{")
+    assert checkpoint.find(tmp_path).name == "step-00000012"
+    (tmp_path / "latest").unlink()
+    assert checkpoint.find(tmp_path).name == "step-00000012"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_named(tmp_path, file):
+    make(tmp_path, steps=1).run()
+    (checkpoint.find(tmp_path) / file).write_bytes(b"\x00\x01")
+    with pytest.raises(checkpoint.CheckpointError, match="step-00000001"):
+        checkpoint.load(tmp_path)
+
+
+def test_no_checkpoint_says_how_to_make_one(tmp_path):
+    with pytest.raises(checkpoint.CheckpointError, match="tgl train --out"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    trainer = make(tmp_path, steps=20)
+    stop_after(trainer, 6)
+    trainer.run()
+    trainer.stop_requested = False
+    trainer.model.tokens.weight.data[...] = np.nan
+    with pytest.raises(NonFiniteLoss, match="step 6"):
+        trainer.run()
+    assert np.isfinite(checkpoint.load(tmp_path)[0]["tokens.weight"]).all()
+
+
+def test_evaluation_scores_every_token_once_whatever_the_windows():
+    trainer = make()
+    side, sliding = evaluate(trainer.model, IDS[:100], TOK), evaluate(trainer.model, IDS[:100], TOK, stride=5)
+    assert side.tokens == sliding.tokens == 99
+    assert side.text_bytes == sliding.text_bytes == 99
+    assert side.bits_per_byte == pytest.approx(side.loss / math.log(2))
+    assert side.word_perplexity > side.token_perplexity
+
+
+def test_sliding_windows_equal_one_token_at_a_time_with_full_context():
+    from tinygrad_lite import no_grad
+    from transformer.model import as_tokens
+
+    trainer, ids = make(), IDS[:60].astype(np.int64)
+    trainer.model.eval()
+    nats, size = 0.0, 16
+    with no_grad():
+        for i in range(1, len(ids)):
+            context = ids[max(0, i - size) : i]
+            logits = trainer.model(as_tokens(context[None])).numpy()[0, -1].astype(np.float64)
+            nats += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[ids[i]]
+    assert evaluate(trainer.model, IDS[:60], TOK, stride=1).nats == pytest.approx(nats, rel=1e-5)
+
+
+def test_presets_are_whole_and_survive_json():
+    for name in PRESETS:
+        config = preset(name)
+        assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        assert config.gpt_config(100).channels % config.gpt_config(100).heads == 0
+    assert dataclasses.asdict(preset("quick")) == dataclasses.asdict(preset("quick"))
+    with pytest.raises(ValueError, match="shakespeare-char-cpu"):
+        preset("nothing")

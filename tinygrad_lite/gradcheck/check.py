@@ -1,0 +1,324 @@
+"""gradcheck and gradgradcheck: run the comparison, and send what disagrees to be explained."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dtypes import float64
+from ..tensor import Tensor
+from . import report as kinds
+from .classify import climb, difference, judge
+from .directions import check_directions
+from .problem import Misfit, Problem, overlaps, second_order
+from .report import Finding, GradcheckError, GradcheckResult, InputReport, pattern
+from .tolerance import SLACK, default_rtol, eps_of, narrow_tolerance, relative_step, rounded_up, scales
+
+WRONG_COLUMNS = 3  # after so many columns proven wrong, the rest of an input's are not looked at again
+
+
+def gradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", order=1, raise_exception=True, seed=0):
+    """Compare the gradients of fn with central differences, and explain every disagreement.
+
+    fn        takes the inputs, returns a float Tensor or a tuple of them
+    inputs    a Tensor or a sequence; those that require a gradient are checked, anything else is passed on. A
+              float32, float16 or bfloat16 input is checked twice: its formulas run in float64 on the same values
+              against differences, and its own gradient against that
+    eps       the step, the same for every element; by default chosen per element from its scale
+    atol, rtol   |analytic - numeric| <= atol + rtol * |numeric|; by default derived from the type's eps (tolerance.py)
+    mode      "full": the whole Jacobian, one difference quotient per input element and one backward pass per output
+              element. "fast": slopes along random directions, two passes an input however large; a failure is
+              traced to its element by halving the direction
+    order     2 checks the gradient of the gradient as well
+    seed      of the random directions and weights
+
+    Returns a GradcheckResult, true if nothing is wrong. Raises GradcheckError if something is and raise_exception;
+    ValueError if no input requires a gradient.
+    """
+    inputs, checked = _checked(inputs)
+    settings = _settings(eps, atol, rtol, mode, seed)
+    if order not in (1, 2):
+        raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
+    result = GradcheckResult(mode)
+    _run(lambda: Problem(fn, inputs, checked), 1, settings, result)
+    if order == 2 and result.ok:
+        _run(lambda: second_order(fn, inputs, checked, seed), 2, settings, result)
+    return _finished(result, raise_exception)
+
+
+def gradgradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", raise_exception=True, seed=0):
+    """Compare second derivatives with differences of the first: gradcheck of the function (inputs, v) -> v J.
+
+    The inputs reported after fn's own are v, one an output. Arguments and result as for gradcheck. It takes the
+    first order for granted: check that before.
+    """
+    inputs, checked = _checked(inputs)
+    result = GradcheckResult(mode)
+    _run(lambda: second_order(fn, inputs, checked, seed), 2, _settings(eps, atol, rtol, mode, seed), result)
+    return _finished(result, raise_exception)
+
+
+def _checked(inputs):
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not checked:
+        raise ValueError("gradcheck: no input requires a gradient: pass Tensors after requires_grad_()")
+    return inputs, checked
+
+
+def _settings(eps, atol, rtol, mode, seed):
+    if mode not in ("full", "fast"):
+        raise ValueError(f'gradcheck: mode must be "full" or "fast", got {mode!r}')
+    for name, value in (("eps", eps), ("atol", atol), ("rtol", rtol)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"gradcheck: {name} must be a number from 0, or None, got {value!r}")
+    return {"eps": eps or None, "atol": atol, "rtol": rtol, "mode": mode, "seed": seed}
+
+
+def _finished(result, raise_exception):
+    worst = max((r.max_abs_error for r in result.reports), default=0.0)
+    result.suggested_tolerance = {"atol": rounded_up(worst), "rtol": rounded_up(result.max_error)}
+    if raise_exception and not result.ok:
+        raise GradcheckError(result)
+    return result
+
+
+def _run(make_problem, order, settings, result):
+    """One order of one problem: everything found goes into the result."""
+    try:
+        check = Check(make_problem(), order, settings, result)
+        if check.repeatable():
+            (check_directions if settings["mode"] == "fast" else Check.full)(check)
+    except Misfit as misfit:
+        result.findings.append(Finding(kinds.DTYPE, -1, order, note=str(misfit)))
+
+
+class Check:
+    """One comparison in progress."""
+
+    def __init__(self, problem: Problem, order: int, settings: dict, result: GradcheckResult):
+        self.problem, self.order, self.result = problem, order, result
+        self.atol, self.fixed_step = settings["atol"], settings["eps"]
+        self.rng = np.random.default_rng(settings["seed"])
+        self.recorded = problem.record("shadow")
+        self.f0 = problem.value(problem.points)
+        # A function that narrows inside is as exact as the type it returns.
+        self.eps = max(eps_of(out.dtype) for out in self.recorded.outs)
+        self.rtol = default_rtol(self.eps) if settings["rtol"] is None else settings["rtol"]
+        self.size = float(np.max(np.abs(self.f0), where=np.isfinite(self.f0), initial=0.0))
+
+    def repeatable(self) -> bool:
+        """Whether runs on the same values agree; a finding if not."""
+        problem, again = self.problem, self.problem.value(self.problem.points)
+        if not self._same(self.f0, again):
+            kind, note = kinds.RANDOM, "two forward runs differ"
+        elif not self._same(self.f0, self.recorded.values):
+            lapped = [i for i in problem.checked if overlaps(problem.inputs[i].data)]
+            kind = kinds.OVERLAP if lapped else kinds.WRONG
+            if not lapped and not problem.narrow and self._same(again, problem.record("copy").values):
+                note = "the function's values depend on the memory layout of its inputs"
+            elif self.order == 2:
+                note = "the gradient under create_graph differs from the gradient without: its rule or its kernel is wrong"
+            else:
+                note = "the function's values change while it is recorded"
+        else:
+            return True
+        k = int(np.nanargmax(np.abs(difference(self.f0, again if kind == kinds.RANDOM else self.recorded.values))))
+        other = again if kind == kinds.RANDOM else self.recorded.values
+        place = self.recorded.place(k)
+        self.result.findings.append(
+            Finding(kind, problem.checked[0], self.order, None, *place, float(other[k]), float(self.f0[k]), note=note)
+        )
+        return False
+
+    def _same(self, a, b) -> bool:
+        # Sums may be taken in another order; anything above is chance. A kernel and its twin take other roads, too.
+        if a.shape != b.shape:
+            return False
+        relative = SLACK * self.eps if self.order == 1 else default_rtol(self.eps)
+        return bool(np.all(np.nan_to_num(np.abs(difference(a, b)), nan=0.0) <= relative * self.size))
+
+    # -- the whole Jacobian -------------------------------------------------------------------------------
+    def full(self):
+        """Every entry of every input's Jacobian."""
+        problem = self.problem
+        shapes = [p.shape for p in problem.points]
+        # Weights other than 1 find rules that ignore the incoming gradient, or are not linear in it.
+        weights = self.rng.choice([0.5, 0.75, 1.5, 2.0], self.f0.size) * self.rng.choice([-1.0, 1.0], self.f0.size)
+        analytic, sent = self._rows(self.recorded, weights, shapes)
+        given = self._rows(problem.record("given"), weights, shapes)[0] if problem.narrow else None
+        for k, a in enumerate(analytic):
+            self._input(k, a, bool(sent[k]), given[k] if given else None, weights)
+
+    def _rows(self, recorded, weights, shapes):
+        """One (outputs, inputs) matrix an input, and how many rows backward sent."""
+        rows = [np.zeros((len(weights), int(np.prod(s)))) for s in shapes]
+        sent = [0] * len(shapes)
+        for o, weight in enumerate(weights):
+            for k, g in enumerate(recorded.row(o, weight)):
+                if g is not None:
+                    rows[k][o] = g.ravel() / weight
+                    sent[k] += 1
+        return rows, sent
+
+    def steps(self, k: int) -> np.ndarray:
+        """The step of each element of checked input k, flat."""
+        if self.fixed_step:
+            return np.full(self.problem.points[k].size, float(self.fixed_step))
+        return (relative_step(self.eps) * scales(self.problem.points[k])).ravel()
+
+    def column(self, k: int, j: int):
+        """The outputs as a function of a move t of element j of checked input k."""
+        direction = np.zeros(self.problem.points[k].size)
+        direction[j] = 1.0
+        direction = direction.reshape(self.problem.points[k].shape)
+        return lambda t: self.problem.moved(k, direction, t)
+
+    def _input(self, k, analytic, was_sent, given, weights):
+        steps = self.steps(k)
+        left, right = np.zeros_like(analytic), np.zeros_like(analytic)
+        numeric = np.zeros_like(analytic)
+        point = self.problem.points[k].ravel()
+        for j, h in enumerate(steps):
+            phi = self.column(k, j)
+            up, down = (point[j] + h) - point[j], point[j] - (point[j] - h)  # as far as the numbers really move
+            plus, minus = phi(h), phi(-h)
+            right[:, j], left[:, j] = difference(plus, self.f0) / up, difference(self.f0, minus) / down
+            numeric[:, j] = difference(plus, minus) / (up + down)
+        with np.errstate(invalid="ignore"):
+            error = np.abs(analytic - numeric)
+            top = np.maximum(np.abs(analytic), np.abs(numeric))
+        biggest = float(np.max(np.abs(analytic), where=np.isfinite(analytic), initial=0.0))
+        span = float(np.max(np.abs(point), initial=0.0)) * biggest
+        noise = SLACK * self.eps * (self.size + span) / steps if self.atol is None else np.full(steps.shape, self.atol)
+        # A subnormal difference is no difference.
+        tolerance = noise + self.rtol * np.nan_to_num(top, nan=0.0, posinf=0.0) + np.finfo(np.float64).tiny
+        good = error <= tolerance
+        self._report(k, analytic, numeric, left, right, error, tolerance)
+        # A smooth function's sides differ by h * f'', far below this; at a tie the mean of the two may look right.
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(right - left) > 1e-3 * biggest + 100.0 * tolerance
+        if not good.all() or apart.any():
+            self._explain(k, analytic, numeric, tolerance, good, apart, was_sent, weights, biggest)
+        if given is not None:
+            self._narrow(k, analytic, given, weights)
+
+    def _report(self, k, analytic, numeric, left, right, error, tolerance):
+        x = self.problem.inputs[self.problem.checked[k]]
+        if not error.size:
+            return
+        filled = np.where(np.isfinite(error), error, np.inf)
+        o, j = np.unravel_index(int(np.argmax(filled / tolerance)), error.shape)
+        scale = float(np.max(np.abs(numeric), where=np.isfinite(numeric), initial=0.0))
+        worst = float(filled.max())
+        self.result.reports.append(InputReport(
+            self.problem.checked[k], self.order, x.shape, str(x.dtype), worst, worst / scale if scale else worst,
+            self.index(k, j), self.recorded.place(int(o))[1], float(analytic[o, j]), float(numeric[o, j]),
+            float(left[o, j]), float(right[o, j]), float(tolerance[o, j]),
+        ))  # fmt: skip
+
+    def index(self, k: int, j: int) -> tuple:
+        """Flat element number of checked input k to its index."""
+        return tuple(int(i) for i in np.unravel_index(int(j), self.problem.points[k].shape))
+
+    # -- what disagrees -----------------------------------------------------------------------------------
+    def _explain(self, k, analytic, numeric, tolerance, good, apart, was_sent, weights, biggest):
+        scale = max(biggest, float(np.max(np.abs(numeric), where=np.isfinite(numeric), initial=0.0)))
+        wrong, doubtful = 0, ~good | apart
+        for j in np.flatnonzero(doubtful.any(axis=0)):
+            found = self._column_findings(k, int(j), analytic[:, j], tolerance[:, j], good[:, j], doubtful[:, j], scale)
+            self.result.findings += found
+            bad = [f for f in found if f.kind == kinds.WRONG]
+            if bad and not wrong:
+                self._name_cause(k, bad[0], analytic, numeric, was_sent, weights)
+                if bad[0].kind != kinds.WRONG:
+                    return
+            wrong += bool(bad)
+            if wrong >= WRONG_COLUMNS:
+                return
+
+    def _column_findings(self, k, j, analytic, tolerance, good, doubtful, scale):
+        point = self.problem.points[k].ravel()
+        step, phi = float(self.steps(k)[j]), self.column(k, j)
+        ladder, finer, found = climb(phi, step, self.f0, self.eps), None, []
+        for o in np.flatnonzero(doubtful):
+            figures = int(o), float(analytic[o]), float(tolerance[o]), scale
+            verdict = judge(ladder, *figures)
+            own = relative_step(self.eps) * abs(point[j])
+            if not verdict.error <= 1e-4 * abs(verdict.numeric) and 0.0 < own < step / 4.0:
+                # An element far smaller than its neighbours: log(x) near 0, say. Its own size is the scale, then.
+                finer = finer or climb(phi, own, self.f0, self.eps)
+                verdict = min(verdict, judge(finer, *figures), key=lambda v: v.error)
+            if not good[o] or (verdict.kind == kinds.KINK and not verdict.explained):
+                found.append(self.finding(k, j, int(o), float(analytic[o]), verdict))
+        return found
+
+    def finding(self, k, j, o, analytic, verdict) -> Finding:
+        """A judgement as a finding of checked input k; o is None for a projection of all outputs."""
+        place = (None, None) if o is None else self.recorded.place(o)
+        kind, explained = verdict.kind, verdict.explained
+        if explained and kind in (kinds.ROUND_OFF, kinds.TRUNCATION) and self.atol is not None and verdict.error > self.atol:
+            explained = False  # the user's own tolerance is finer than differences can show
+        return Finding(
+            kind, self.problem.checked[k], self.order, self.index(k, j) if j is not None else None, *place, analytic,
+            float(verdict.numeric), float(verdict.left), float(verdict.right), float(verdict.step), explained,
+        )  # fmt: skip
+
+    def _name_cause(self, k, finding, analytic, numeric, was_sent, weights):
+        """Tell a wrong rule from its look-alikes, and say what simple change it looks like."""
+        problem, x = self.problem, self.problem.inputs[self.problem.checked[k]]
+        if not was_sent:
+            finding.kind = kinds.MISSING
+            return
+        shapes = [p.shape for p in problem.points]
+        again = self._rows(self.recorded, weights, shapes)[0][k]
+        if not np.array_equal(again, analytic, equal_nan=True):
+            finding.kind, finding.note = kinds.RANDOM, "two backward passes over one graph differ"
+            return
+        if not x.data.flags.c_contiguous and not problem.narrow:
+            copied = self._rows(problem.record("copy"), weights, shapes)[0][k]
+            if np.allclose(copied, numeric, rtol=1e-4, atol=1e-4 * float(np.nanmax(np.abs(numeric)))):
+                if overlaps(x.data):
+                    finding.kind = kinds.OVERLAP
+                finding.note = "only in this memory layout: a contiguous copy of the input gets the right gradient"
+                return
+        finding.note = pattern(analytic, numeric)
+
+    def _narrow(self, k, wide, given, weights):
+        """Compare the gradient computed in the input's own type with the one in float64."""
+        x = self.problem.inputs[self.problem.checked[k]]
+        if x.dtype == float64:
+            return
+        top = float(np.max(np.abs(wide), where=np.isfinite(wide), initial=0.0))
+        near = narrow_tolerance(x.dtype) * top
+        error = np.abs(given - wide)
+        error[~np.isfinite(wide)] = 0.0
+        if error.size == 0 or np.nan_to_num(error, nan=np.inf).max() <= near:
+            return
+        o, j = np.unravel_index(int(np.argmax(np.nan_to_num(error, nan=np.inf))), error.shape)
+        bound = near + 64.0 * self._sensitivity(k, wide, weights, x.dtype)
+        explained = bool(error[o, j] <= bound)
+        note = f"compared with the same formulas in float64; rounding the inputs to {x.dtype} explains up to {bound:.2g}"
+        if not explained:
+            note += ": an unstable formula, or a fault in the code for this type alone"
+        self.result.findings.append(Finding(
+            kinds.ROUND_OFF if explained else kinds.WRONG, self.problem.checked[k], self.order, self.index(k, j),
+            *self.recorded.place(int(o)), float(given[o, j]), float(wide[o, j]), explained=explained, note=note,
+        ))  # fmt: skip
+
+    def _sensitivity(self, k, wide, weights, dtype) -> float:
+        """How far rounding the inputs to dtype moves input k's gradient."""
+        problem, moved = self.problem, 0.0
+        for _ in range(3):
+            nudged = [
+                Tensor(p * (1.0 + eps_of(dtype) * self.rng.uniform(-1, 1, p.shape)), dtype=float64, requires_grad=True)
+                for p in problem.points
+            ]
+            args = list(problem.frozen)
+            for i, x in zip(problem.checked, nudged, strict=True):
+                args[i] = x
+            other = Problem(problem.fn, args, problem.checked, problem.plain).record("shadow")
+            rows = self._rows(other, weights, [p.shape for p in problem.points])[0][k]
+            change = np.abs(rows - wide)
+            moved = max(moved, float(np.max(change, where=np.isfinite(change), initial=0.0)))
+        return moved
+

@@ -1,0 +1,173 @@
+"""The function under test, seen twice: as a map between flat float64 vectors, and as a recorded graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..autograd.gradient import grad
+from ..autograd.mode import enable_grad, no_grad
+from ..dtypes import float64, is_float
+from ..tensor import Tensor, wrap
+
+# What the walk says of a rule whose gradient does not fit its input.
+_MISFIT = ("does not reduce to the input's shape", "must have its tensor's type")
+
+
+class Misfit(Exception):
+    """A rule returned a gradient of the wrong shape or type."""
+
+
+def outputs_of(result) -> list[Tensor]:
+    """The float Tensors among what a function returned."""
+    outs = list(result) if isinstance(result, (tuple, list)) else [result]
+    found = [out for out in outs if isinstance(out, Tensor) and is_float(out.dtype)]
+    if not found:
+        raise TypeError(f"gradcheck: the function must return a float Tensor or several, got {type(result).__name__}")
+    return found
+
+
+def host64(x: Tensor) -> np.ndarray:
+    """A Tensor's values as a contiguous float64 array of their own."""
+    return np.array(x.device.to_host(x.data), dtype=np.float64, order="C")
+
+
+def overlaps(array) -> bool:
+    """Whether two elements of an array stand at the same address."""
+    pairs = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    reach = 0
+    for stride, n in pairs:
+        # Sufficient for distinct addresses: each stride steps over all that the smaller ones reach.
+        if stride < reach + array.itemsize:
+            return True
+        reach += stride * (n - 1)
+    return False
+
+
+class Recorded:
+    """A run of the function that recorded: rows of the analytic Jacobian come from here."""
+
+    def __init__(self, outs, xs):
+        self.outs, self.xs = outs, xs
+        self.starts = np.cumsum([0] + [out.size for out in outs])
+        self.values = np.concatenate([host64(out).ravel() for out in outs])
+
+    def place(self, o: int) -> tuple[int, tuple]:
+        """Flat output number to (output, index)."""
+        k = int(np.searchsorted(self.starts, o, side="right")) - 1
+        return k, tuple(int(i) for i in np.unravel_index(o - self.starts[k], self.outs[k].shape))
+
+    def row(self, o: int, weight: float) -> list[np.ndarray | None]:
+        """weight times the gradient of flat output o, one array an input; None where backward sends nothing."""
+        k = self.place(o)[0]
+        out = self.outs[k]
+        seed = np.zeros(out.size)
+        seed[o - self.starts[k]] = weight
+        return self._gradients([out], [seed.reshape(out.shape)])
+
+    def product(self, v: np.ndarray) -> list[np.ndarray | None]:
+        """v (all outputs, flat) times the Jacobian."""
+        pieces = [v[a:b].reshape(o.shape) for o, a, b in zip(self.outs, self.starts, self.starts[1:], strict=False)]
+        return self._gradients(self.outs, pieces)
+
+    def _gradients(self, outs, seeds):
+        pairs = [(o, Tensor(s, dtype=o.dtype, device=o.device)) for o, s in zip(outs, seeds, strict=True) if o.node is not None]
+        if not pairs:
+            return [None] * len(self.xs)
+        try:
+            with np.errstate(all="ignore"):
+                gs = grad([o for o, _ in pairs], self.xs, [s for _, s in pairs], retain_graph=True, allow_unused=True)
+        except (TypeError, ValueError) as error:
+            if any(text in str(error) for text in _MISFIT):
+                raise Misfit(str(error)) from error
+            raise
+        for g, x in zip(gs, self.xs, strict=True):
+            if g is not None and (g.shape != x.shape or g.dtype != x.dtype):
+                raise Misfit(f"the gradient is {g.dtype} {g.shape}, the input {x.dtype} {x.shape}")
+        return [None if g is None else host64(g) for g in gs]
+
+
+class Problem:
+    """A function, its inputs, and which of them (`checked`, positions) are differentiated.
+
+    fn records; plain, where given, computes the same without recording the result (the gradient function of
+    second order runs the rules on arrays there).
+    """
+
+    def __init__(self, fn, inputs, checked, plain=None):
+        self.fn, self.plain, self.inputs, self.checked = fn, plain or fn, list(inputs), tuple(checked)
+        self.points = [host64(self.inputs[i]) for i in self.checked]
+        # Constants among the inputs are taken to float64 too, so that the shadow computes in float64 throughout.
+        self.frozen = [
+            x.detach().to(float64) if isinstance(x, Tensor) and is_float(x.dtype) else x for x in self.inputs
+        ]
+        self.narrow = any(self.inputs[i].dtype != float64 for i in self.checked)
+
+    def value(self, points) -> np.ndarray:
+        """All outputs at float64 points (one array a checked input), flat."""
+        args = list(self.frozen)
+        for i, point in zip(self.checked, points, strict=True):
+            device = self.inputs[i].device
+            args[i] = wrap(device.xp.asarray(point.copy()), None, device)
+        # Steps may leave the domain of a logarithm: that is judged from the values, not warned of.
+        with no_grad(), np.errstate(all="ignore"):
+            outs = outputs_of(self.plain(*args))
+        return np.concatenate([host64(out).ravel() for out in outs])
+
+    def moved(self, k: int, direction: np.ndarray, t: float) -> np.ndarray:
+        """All outputs with checked input k at point + t * direction."""
+        points = list(self.points)
+        points[k] = points[k] + t * direction
+        return self.value(points)
+
+    def record(self, which: str) -> Recorded:
+        """A recorded run: on the inputs as "given", their float64 "shadow", or its contiguous "copy".
+
+        A float64 input keeps its memory layout in the shadow; widening makes a contiguous one anyway.
+        """
+        args, xs = list(self.inputs if which == "given" else self.frozen), []
+        for i, point in zip(self.checked, self.points, strict=True):
+            x = self.inputs[i]
+            if which == "given" or (which == "shadow" and x.dtype == float64):
+                x = wrap(x.data, None, x.device)
+            else:
+                x = wrap(x.device.xp.asarray(point.copy()), None, x.device)
+            args[i] = x.requires_grad_()
+            xs.append(x)
+        with enable_grad(), np.errstate(all="ignore"):
+            return Recorded(outputs_of(self.fn(*args)), xs)
+
+
+def gradient_function(fn, checked, count: int, create_graph: bool):
+    """(inputs..., vs...) -> the gradients of fn's outputs, weighted by vs, for the checked inputs.
+
+    An input that backward sends nothing to gives zeros. count: how many of the arguments are fn's.
+    """
+
+    def gradients(*args):
+        inputs, vs = list(args[:count]), args[count:]
+        with enable_grad():
+            if not create_graph:
+                for i in checked:
+                    inputs[i] = wrap(inputs[i].data, None, inputs[i].device).requires_grad_()
+            xs = [inputs[i] for i in checked]
+            pairs = [(o, v) for o, v in zip(outputs_of(fn(*inputs)), vs, strict=True) if o.node is not None]
+            gs = [None] * len(xs)
+            if pairs:
+                gs = grad([o for o, _ in pairs], xs, [v for _, v in pairs], create_graph=create_graph, allow_unused=True)
+        zeros = [wrap(x.device.xp.zeros_like(x.data), None, x.device) for x in xs]
+        return tuple(z if g is None else g for g, z in zip(gs, zeros, strict=True))
+
+    return gradients
+
+
+def second_order(fn, inputs, checked, seed: int) -> Problem:
+    """The problem whose function is the gradient of fn; the incoming gradients v are checked inputs too."""
+    with no_grad():
+        outs = outputs_of(fn(*[x.detach() if isinstance(x, Tensor) else x for x in inputs]))
+    rng = np.random.default_rng(seed)
+    vs = [Tensor(rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape), dtype=o.dtype, device=o.device) for o in outs]
+    n = len(inputs)
+    return Problem(
+        gradient_function(fn, checked, n, True), [*inputs, *vs], (*checked, *range(n, n + len(vs))),
+        plain=gradient_function(fn, checked, n, False),
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Steps and tolerances, from eps of the element type.
+
+A central difference with step h = r * s, where s is the scale of the element, is off by
+
+    truncation   h**2 / 6 * f'''            about r**2 / 6 of the derivative if f''' is about f' / s**2
+    round-off    eps * |f| / h              every value of f is known to eps of its size
+
+Their sum is least near r = cbrt(3 * eps): 8.7e-6 in float64, where each is about eps**(2/3) = 3.7e-11.
+Both tolerances are SLACK = 1000 times that: a third derivative a thousand times what the scale suggests,
+or a function whose inner terms are a thousand times its result, still pass without a second look. What does
+not pass is looked at again with other steps (classify.py), so the slack decides speed, not the verdict.
+
+    rtol         1000 * eps**(2/3)          3.7e-8 in float64; multiplies the Jacobian's entry
+    noise        1000 * eps * F / h         F: the largest output, plus input times derivative
+
+A gradient computed in a narrower type d is compared with the same formulas run in float64. Each of its
+operations rounds to eps_d / 2; a rule of ten operations, and a sum that spreads the error, stay within
+16 * eps_d of the largest entry: 1.9e-6 in float32, 1.6e-2 in float16, 0.13 in bfloat16.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dtypes import bfloat16
+
+SLACK = 1000.0
+ROUNDINGS = 16.0
+
+
+def eps_of(dtype) -> float:
+    """The gap between 1 and the next number of a float type."""
+    return 2.0**-7 if dtype == bfloat16 else float(np.finfo(dtype).eps)
+
+
+def relative_step(eps: float) -> float:
+    """The step, over the element's scale, at which truncation and round-off are equal."""
+    return float(np.cbrt(3.0 * eps))
+
+
+def scales(x: np.ndarray) -> np.ndarray:
+    """The scale of each element: its size, or the array's typical size where that is larger; 1 in an array of zeros."""
+    sizes = np.abs(x[np.isfinite(x)])
+    sizes = sizes[sizes > 0]
+    typical = float(np.median(sizes)) if sizes.size else 1.0
+    return np.maximum(np.abs(x), typical)
+
+
+def default_rtol(eps: float) -> float:
+    """Relative tolerance of a central difference at the step above."""
+    return SLACK * eps ** (2.0 / 3.0)
+
+
+def narrow_tolerance(dtype) -> float:
+    """Relative tolerance, of the largest entry, for a gradient computed in a type narrower than float64."""
+    return ROUNDINGS * eps_of(dtype)
+
+
+def rounded_up(x: float) -> float:
+    """Twice x, rounded up to one significant digit: a tolerance to suggest."""
+    if not np.isfinite(x) or x <= 0:
+        return 0.0
+    unit = 10.0 ** np.floor(np.log10(2.0 * x))
+    return float(f"{np.ceil(2.0 * x / unit) * unit:.0e}")

@@ -1,0 +1,55 @@
+"""What every kernel module does with its arrays: view them as rows, find the buffer to write, reduce by fixed chunks."""
+
+import numpy as np
+
+from .compile import jit, vectorise
+from .threads import parallel_for
+
+# Elements worth 20 microseconds on one core; below it a kernel is not divided. Elementwise and row kernels run at about
+# 1 ns an element, and waking a second thread costs 10 microseconds: (256, 64) layer_norm 17 us alone, 27 us divided.
+GRAIN_ELEMENTS = 16384
+
+
+def rows(x):
+    """x (..., C) as (N, C), without a copy."""
+    return x.reshape(-1, x.shape[-1]) if x.size else x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
+
+
+def grain(elements_per_item):
+    """How many items (rows, chunks) make GRAIN_ELEMENTS."""
+    return max(1, GRAIN_ELEMENTS // max(1, elements_per_item))
+
+
+def buffer(into, like):
+    """The caller's buffer for a gradient, or a new one like the input."""
+    return np.empty(like.shape, like.dtype) if into is None else into
+
+
+def chunk_rows(n):
+    """Rows in one partial sum: at most 64 chunks, of at least 32 rows; a function of n alone, never of threads."""
+    return max(32, -(-n // 64))
+
+
+def chunk_count(n):
+    return -(-n // chunk_rows(n)) if n else 0
+
+
+@jit("i i r2 i w2")
+def _column_sums(start, stop, x, size, partial):
+    vectorise()
+    for chunk in range(start, stop):
+        total = partial[chunk]
+        total[:] = 0
+        for i in range(chunk * size, min((chunk + 1) * size, x.shape[0])):
+            row = x[i]
+            for j in range(row.size):
+                total[j] += row[j]
+
+
+def column_sums(x, out):
+    """out[j] = sum over i of x[i, j], by fixed chunks of rows. x (N, C), out (C,) overwritten and returned."""
+    n, c = x.shape
+    partial = np.empty((chunk_count(n), c), x.dtype)
+    size = chunk_rows(n)
+    parallel_for(_column_sums[x.dtype], len(partial), grain(size * c), x, size, partial)
+    return partial.sum(axis=0, out=out)

@@ -1,0 +1,30 @@
+"""GELU and its derivative at one point, shared by gelu and bias_gelu. Hendrycks & Gimpel 2016, arXiv:1606.08415."""
+
+import numpy as np
+
+from .compile import inline
+from .elementary import exp, normal_tail
+
+
+@inline
+def gelu_erf(x, real):
+    """x P(Z < x) and its derivative P(Z < x) + x density(x). real: the dtype's scalar type."""
+    e = exp(real(-0.5) * x * x)
+    tail = normal_tail(abs(x), e)
+    below = tail if x < real(0) else real(1) - tail
+    # x * 0 at -inf would be NaN where the limit is 0: beyond 40 the density is 0 in either dtype
+    near = real(-40) if x < real(-40) else (real(40) if x > real(40) else x)
+    value = near * below if x < real(0) else x * below
+    return value, below + near * e * real(0.3989422804014327)
+
+
+@inline
+def gelu_tanh(x, real):
+    """x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3), which is x (1 + tanh u) / 2, and its derivative."""
+    near = real(-40) if x < real(-40) else (real(40) if x > real(40) else x)  # keeps infinity times 0 out
+    square = near * near
+    v = real(1.5957691216057308) * near * (real(1) + real(0.044715) * square)
+    s = real(1) / (real(1) + exp(-v))
+    slope = real(1.5957691216057308) * (real(1) + real(0.134145) * square)
+    value = near * s if x < real(0) else x * s
+    return value, s + near * s * (real(1) - s) * slope

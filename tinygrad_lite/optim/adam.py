@@ -1,0 +1,92 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+import math
+
+from ..config import settings
+from ..dtypes import float32, float64
+from ..kernels import lookup
+from .blocks import blocks
+from .optimizer import Optimizer
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def adam_update(group, flat, first, last, grad_scale, decoupled: bool):
+    """One Adam step of parameters first to last: the compiled kernel where there is one, else `adam_formula`."""
+    step = flat.steps[first]
+    (beta1, beta2), decay = group["betas"], group["weight_decay"]
+    corrections = dict(bias_correction1=1.0 - beta1**step, bias_correction2=1.0 - beta2**step)
+    if settings.use_fused and (decoupled or not decay) and flat.dtype in (float32, float64):
+        kernel = lookup(flat.device.name, "adamw")
+        if kernel is not None:
+            a, b = flat.starts[first], flat.stops[last]
+            arrays = flat.data[a:b], flat.grad[a:b], *(flat.state[name][a:b] for name in MOMENTS)
+            kernel.step(*arrays, lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay,
+                        **corrections, grad_scale=grad_scale)  # fmt: skip
+            return
+    for p, g, (m, v), (t,) in blocks(flat, first, last, MOMENTS, grad_scale):
+        adam_formula(flat.device.xp, p, g, m, v, t, group["lr"], beta1, beta2, group["eps"], decay, decoupled, **corrections)
+
+
+def adam_formula(xp, p, g, m, v, t, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2):
+    """The update over 1-D arrays, in place on p, m and v; g and t are scratch."""
+    if weight_decay:
+        if decoupled:
+            p *= 1.0 - lr * weight_decay
+        else:
+            xp.multiply(p, weight_decay, out=t)
+            g += t
+    # m = beta1 * m + (1 - beta1) * g
+    xp.subtract(g, m, out=t)
+    t *= 1.0 - beta1
+    m += t
+    # v = beta2 * v + (1 - beta2) * g**2
+    v *= beta2
+    xp.multiply(g, g, out=t)
+    t *= 1.0 - beta2
+    v += t
+    # p = p - lr * (m / bias_correction1) / (sqrt(v / bias_correction2) + eps)
+    xp.sqrt(v, out=t)
+    t /= math.sqrt(bias_correction2)
+    t += eps
+    xp.divide(m, t, out=t)
+    t *= lr / bias_correction1
+    p -= t
+
+
+class Adam(Optimizer):
+    """Adam: steps of about lr whatever the gradient's scale. Equal to PyTorch's (without amsgrad).
+
+        m = beta1 * m + (1 - beta1) * g          mh = m / (1 - beta1**step)
+        v = beta2 * v + (1 - beta2) * g**2       vh = v / (1 - beta2**step)
+        p = p - lr * mh / (sqrt(vh) + eps)
+
+    weight_decay is added to the gradient (g = grad + weight_decay * p). Kingma & Ba 2015, arXiv:1412.6980.
+    """
+
+    decoupled = False
+
+    def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0, flat: bool = True):  # fmt: skip
+        super().__init__(params, dict(lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay), flat)
+
+    def state_names(self, group):
+        return MOMENTS
+
+    def update(self, group, flat, first, last, grad_scale):
+        adam_update(group, flat, first, last, grad_scale, self.decoupled)
+
+
+class AdamW(Adam):
+    """Adam whose weight decay acts on the parameter, p *= 1 - lr * weight_decay, and not through the moments.
+
+    Equal to PyTorch's (without amsgrad). Loshchilov & Hutter 2019, arXiv:1711.05101.
+    """
+
+    decoupled = True
+
+    def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 1e-2, flat: bool = True):  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay, flat)

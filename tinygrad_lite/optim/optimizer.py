@@ -1,0 +1,221 @@
+"""What all optimisers share: parameter groups over flat buffers, the order of a step, saving."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from ..tensor import Tensor
+from .flat import Flat
+
+
+class Optimizer:
+    """Base: a subclass gives `defaults`, `state_names(group)` and `update(...)`.
+
+    params: Tensors, or dicts {"params": Tensors, "lr": ..., ...} whose settings override the defaults: `param_groups`,
+    a list of dicts as in PyTorch, whose values may be changed between steps. flat: keep each group in one array, so
+    that a step is one pass; False leaves the parameters' arrays where they are. A parameter without a gradient sits
+    the step out. Half-precision parameters are updated in float32, kept beside them.
+    """
+
+    def __init__(self, params, defaults: dict, flat: bool = True):
+        self.defaults, self.flat = dict(defaults), flat
+        self.param_groups: list[dict] = []
+        self._flats: list[list[Flat]] = []
+        params = [params] if isinstance(params, Tensor) else list(params)
+        groups = params if params and isinstance(params[0], dict) else [{"params": params}]
+        for group in groups:
+            self.add_param_group(group)
+        if not any(group["params"] for group in self.param_groups):
+            raise ValueError(f"{type(self).__name__}: there are no parameters: pass module.parameters()")
+
+    # -- what a subclass gives ----------------------------------------------------------------------------
+    def state_names(self, group) -> tuple[str, ...]:
+        """Names of the arrays kept for each parameter of a group."""
+        return ()
+
+    def update(self, group, flat: Flat, first: int, last: int, grad_scale: float):
+        """Update parameters first to last of `flat`, neighbours whose steps[first] counts this step already."""
+        raise NotImplementedError(f"{type(self).__name__}: define update()")
+
+    def check(self, group):
+        """Raise ValueError for settings out of range."""
+        for name in ("lr", "eps", "weight_decay"):
+            if name in group and not group[name] >= 0.0:
+                raise ValueError(f"{type(self).__name__}: {name} must be at least 0, got {group[name]}")
+        for beta in group.get("betas", ()):
+            if not 0.0 <= beta < 1.0:
+                raise ValueError(f"{type(self).__name__}: betas must be in [0, 1), got {group['betas']}")
+        if not 0.0 <= group.get("momentum", 0.0) < 1.0:
+            raise ValueError(f"{type(self).__name__}: momentum must be in [0, 1), got {group['momentum']}")
+
+    # -- groups -------------------------------------------------------------------------------------------
+    def add_param_group(self, group: dict):
+        """Add {"params": Tensors, setting: value, ...}. Raises on a parameter that another group has already."""
+        name = type(self).__name__
+        group = {**self.defaults, **group}
+        params = group["params"]
+        params = [params] if isinstance(params, Tensor) else list({id(p): p for p in params}.values())  # ties once
+        taken = {id(p) for other in self.param_groups for p in other["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{name}: parameter {i} must be a Tensor, got {type(p).__name__}: pass module.parameters()")
+            if not p.is_leaf:
+                raise ValueError(f"{name}: parameter {i} is the result of a recorded op: only leaves can be trained")
+            if id(p) in taken:
+                raise ValueError(f"{name}: parameter {i} of shape {p.shape} is in two groups: leave it in one")
+        group["params"] = params
+        self.check(group)
+        self.param_groups.append(group)
+        self._flats.append(self._build(group))
+
+    def _build(self, group) -> list[Flat]:
+        names = self.state_names(group)
+        if not self.flat:
+            return [Flat([p], names) for p in group["params"]]
+        kinds: dict = {}
+        for p in group["params"]:
+            kinds.setdefault((p.dtype, p.device.name), []).append(p)
+        return [Flat(params, names) for params in kinds.values()]
+
+    def _rebuild(self, number: int):
+        """After module.to(): new buffers for a group, what was kept converted."""
+        group, kept = self.param_groups[number], {}
+        for flat in self._flats[number]:
+            host = {name: flat.split(flat.device.to_host(array)) for name, array in flat.state.items() if name != "master"}
+            for i, p in enumerate(flat.params):
+                kept[id(p)] = flat.steps[i], {name: views[i] for name, views in host.items()}
+        self._flats[number] = self._build(group)
+        for flat in self._flats[number]:
+            for i, p in enumerate(flat.params):
+                self._put(flat, i, *kept[id(p)])
+
+    @staticmethod
+    def _put(flat, i, steps, arrays):
+        flat.steps[i] = steps
+        for name, values in arrays.items():
+            target = flat.state[name][flat.starts[i] : flat.stops[i]]
+            target[...] = flat.device.xp.asarray(values.reshape(-1).astype(target.dtype))
+
+    def set_lr(self, lr: float):
+        """Set every group's learning rate to lr times its "lr_scale" (1 where it has none)."""
+        for group in self.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+
+    # -- the step -----------------------------------------------------------------------------------------
+    def zero_grad(self, set_to_none: bool = True):
+        """Forget all gradients, or with set_to_none=False overwrite them with zeros.
+
+        Forgetting costs nothing: the first gradient to arrive overwrites its buffer.
+        """
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.node is None or p.node.grad is None:
+                    continue
+                if set_to_none:
+                    p.node.grad = None
+                else:
+                    p.node.grad.data[...] = 0
+
+    def step(self, *, grad_scale: float = 1.0):
+        """Update every parameter that has a gradient, in place.
+
+        grad_scale multiplies the gradients on the way in, without a pass of its own: what clip_coefficient() returns.
+        """
+        for number, group in enumerate(self.param_groups):
+            if any(flat.moved() for flat in self._flats[number]):
+                self._rebuild(number)
+            for flat in self._flats[number]:
+                for first, last in flat.runs(flat.gather(), by_steps=True):
+                    for i in range(first, last + 1):
+                        flat.steps[i] += 1
+                        p = flat.params[i]
+                        if p.cell is None:
+                            p.cell = [0]
+                        p.cell[0] += 1  # a graph that still holds p must not be walked back
+                    self.update(group, flat, first, last, grad_scale)
+
+    # -- saving -------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict:
+        """All there is to continue bit for bit, as NumPy arrays and plain values.
+
+        {"param_groups": [{"params": [0, 1, ...], setting: value, ...}], "state": {0: {"step": n, name: array}}}:
+        parameters are known by their place, counted through all groups; one never updated has no state.
+        """
+        numbers, groups = {}, []
+        for group in self.param_groups:
+            for p in group["params"]:
+                numbers[id(p)] = len(numbers)
+            settings = {k: copy.deepcopy(v) for k, v in group.items() if k != "params"}
+            groups.append({"params": [numbers[id(p)] for p in group["params"]], **settings})
+        state = {}
+        for flats in self._flats:
+            for flat in flats:
+                host = {name: flat.split(flat.device.to_host(array)) for name, array in flat.state.items()}
+                for i, p in enumerate(flat.params):
+                    if flat.steps[i]:
+                        arrays = {name: views[i].copy() for name, views in host.items()}
+                        state[numbers[id(p)]] = {"step": flat.steps[i], **arrays}
+        return {"algorithm": type(self).__name__, "param_groups": groups, "state": dict(sorted(state.items()))}
+
+    def load_state_dict(self, state: dict):
+        """Continue from a state_dict(), settings of the groups included.
+
+        Raises ValueError listing every mismatch (algorithm, groups, counts, shapes), before anything is written.
+        """
+        wrong = self._mismatches(state)
+        if wrong:
+            raise ValueError(
+                f"load_state_dict: the state does not fit this {type(self).__name__}; nothing was loaded. "
+                f"{len(wrong)} mismatch(es):\n  " + "\n  ".join(wrong) + "\nBuild the optimiser as it was when saved."
+            )
+        for number, (group, saved) in enumerate(zip(self.param_groups, state["param_groups"], strict=True)):
+            group.update({k: copy.deepcopy(v) for k, v in saved.items() if k != "params"})
+            if any(flat.moved() for flat in self._flats[number]):
+                self._rebuild(number)
+        places = self._places()
+        for number, (flat, i) in enumerate(places):
+            entry = state["state"].get(number)
+            arrays = {name: a for name, a in entry.items() if name != "step"} if entry else {}
+            zeros = {name: np.zeros(flat.params[i].shape) for name in flat.state}
+            self._put(flat, i, entry["step"] if entry else 0, arrays if entry else zeros)
+
+    def _places(self):
+        """(flat, position within it) of every parameter, in the order in which they are counted."""
+        found = {id(p): (flat, i) for flats in self._flats for flat in flats for i, p in enumerate(flat.params)}
+        return [found[id(p)] for group in self.param_groups for p in group["params"]]
+
+    def _mismatches(self, state) -> list[str]:
+        if not isinstance(state, dict) or not {"algorithm", "param_groups", "state"} <= state.keys():
+            return ["it must be a dict with algorithm, param_groups and state, as state_dict() returns"]
+        wrong, groups = [], state["param_groups"]
+        if state["algorithm"] != type(self).__name__:
+            wrong.append(f"algorithm: expected {type(self).__name__}, got {state['algorithm']}")
+        if len(groups) != len(self.param_groups):
+            wrong.append(f"param_groups: expected {len(self.param_groups)}, got {len(groups)}")
+        for i, (mine, theirs) in enumerate(zip(self.param_groups, groups, strict=False)):
+            if len(mine["params"]) != len(theirs["params"]):
+                wrong.append(f"group {i}: expected {len(mine['params'])} parameters, got {len(theirs['params'])}")
+        places = self._places()
+        for number, entry in state["state"].items():
+            if not 0 <= number < len(places):
+                wrong.append(f"state of parameter {number}: there are {len(places)} parameters")
+                continue
+            flat, i = places[number]
+            expected = {"step", *flat.state}
+            if entry.keys() != expected:
+                wrong.append(f"state of parameter {number}: expected {sorted(expected)}, got {sorted(entry)}")
+            for name, array in entry.items():
+                if name in flat.state and np.shape(array) != flat.params[i].shape:
+                    shape = flat.params[i].shape
+                    wrong.append(f"{name} of parameter {number}: expected {shape}, got {np.shape(array)}")
+        return wrong
+
+    def __repr__(self):
+        lines = []
+        for group in self.param_groups:
+            settings = ", ".join(f"{k}={v!r}" for k, v in group.items() if k != "params")
+            count, size = len(group["params"]), sum(p.size for p in group["params"])
+            lines.append(f"  {count} parameters, {size:,} elements: {settings}")
+        return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"

@@ -1,0 +1,109 @@
+"""Checkpoints: one directory a step, written whole or not at all.
+
+    DIR/step-00000250/model.safetensors       weights
+                      optimizer.safetensors   moments
+                      state.json              configs, step, generator, tokenizer, history
+    DIR/latest                                the name of the newest complete one
+
+A checkpoint is written to a temporary name, flushed, then renamed, and only then named in `latest`: a process
+killed at any moment leaves the previous one usable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+
+class CheckpointError(ValueError):
+    """A directory that holds no usable checkpoint, and why."""
+
+
+def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Path:
+    """Write a checkpoint and drop the one before; returns its directory."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob(".writing-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    writing, final = out / f".writing-{os.getpid()}", out / f"step-{step:08d}"
+    writing.mkdir()
+    save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, writing / "model.safetensors")
+    save_file({k: np.ascontiguousarray(v) for k, v in moments.items()}, writing / "optimizer.safetensors")
+    (writing / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    for file in writing.iterdir():
+        _flush(file)
+    if final.exists():  # the same step again: after a resume that stopped at once
+        shutil.rmtree(final)
+    os.replace(writing, final)
+    pointer = out / ".latest"
+    pointer.write_text(final.name, encoding="utf-8")
+    _flush(pointer)
+    os.replace(pointer, out / "latest")
+    for old in out.glob("step-*"):
+        if old.name != final.name:
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def _flush(path: Path):
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def find(out) -> Path:
+    """The newest complete checkpoint in a directory."""
+    out = Path(out)
+    if (out / "state.json").exists():
+        return out
+    pointer = out / "latest"
+    if pointer.exists():
+        path = out / pointer.read_text(encoding="utf-8").strip()
+        if (path / "state.json").exists():
+            return path
+    # Killed between dropping a step of the same name and the rename: any complete one is whole.
+    complete = sorted(p for p in out.glob("step-*") if (p / "state.json").exists())
+    if complete:
+        return complete[-1]
+    raise CheckpointError(f"{out}: no checkpoint here: train one with `tgl train --out {out}`")
+
+
+def load(out) -> tuple[dict, dict, dict]:
+    """(weights, moments, state) of the newest checkpoint in a directory."""
+    path = find(out)
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        return load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"), state
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: {Path(error.filename).name} is missing: the checkpoint is not whole") from None
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+
+
+def load_weights(out) -> tuple[dict, dict]:
+    """(weights, state) only, for sampling and evaluation."""
+    weights, _, state = load(out)
+    return weights, state
+
+
+def digest(out) -> str:
+    """SHA-256 over weights, moments and state of the newest checkpoint."""
+    path, sha = find(out), hashlib.sha256()
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        sha.update(b"".join(_canonical(load_file(path / name))))
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state.pop("wall_s", None)  # the only thing that time decides
+    sha.update(json.dumps(state, sort_keys=True).encode())
+    return sha.hexdigest()
+
+
+def _canonical(tensors: dict):
+    for name in sorted(tensors):
+        array = tensors[name]
+        yield f"{name} {array.dtype} {array.shape}".encode()
+        yield array.tobytes()

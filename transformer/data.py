@@ -1,0 +1,142 @@
+"""Text in, batches out. The embedded corpus is the standard library's own source: on every machine, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lite import philox
+
+
+class DataError(ValueError):
+    """Text that cannot be read or is too short, with the way out."""
+
+
+@dataclass
+class Corpus:
+    """Training and held-out text, and where it came from."""
+
+    train: str
+    val: str
+    source: str
+
+    @property
+    def val_bytes(self) -> int:
+        """UTF-8 bytes of the held-out text."""
+        return len(self.val.encode("utf-8"))
+
+
+def _held_out(name: str) -> bool:
+    # By a hash of the name: the same files on every machine and in every run. One file in twenty.
+    return hashlib.sha256(name.encode()).digest()[0] < 256 // 20
+
+
+def _join(paths, root: Path) -> Corpus:
+    train, val = [], []
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            continue  # a few test files are deliberately not UTF-8
+        (val if _held_out(path.relative_to(root).as_posix()) else train).append(text)
+    return Corpus("\n".join(train), "\n".join(val), str(root))
+
+
+def standard_library() -> Corpus:
+    """The source of the running interpreter's standard library (about 31 MB), one file in twenty held out."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    paths = sorted(p for p in root.rglob("*.py") if "site-packages" not in p.parts and "dist-packages" not in p.parts)
+    corpus = _join(paths, root)
+    if len(corpus.train) < 1_000_000 or not corpus.val:
+        raise DataError(
+            f"the standard library's source is not at {root} (a stripped or zipped Python): give a text with --data FILE"
+        )
+    corpus.source = "the source of Python's standard library"
+    return corpus
+
+
+def load_corpus(paths=None, val_fraction: float = 0.1) -> Corpus:
+    """Text from files and directories; None means the standard library's source.
+
+    One file: its last `val_fraction` of characters is held out. Several, or a directory: one file in twenty,
+    or if that leaves nothing, the last part of all the text.
+    """
+    if not paths:
+        return standard_library()
+    files = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise DataError(f"--data: there is no file or directory {path}")
+        files += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    if len(files) > 1:
+        root = Path(paths[0]) if len(paths) == 1 else Path(files[0].anchor or ".")
+        try:
+            corpus = _join(files, root)
+        except ValueError:
+            corpus = Corpus("\n".join(read_text(f) for f in files), "", "")
+        if len(corpus.val) < 1000:
+            corpus = _cut(corpus.train + corpus.val, val_fraction)
+    else:
+        corpus = _cut(read_text(files[0]), val_fraction)
+    corpus.source = ", ".join(str(p) for p in paths)
+    return corpus
+
+
+def _cut(text: str, val_fraction: float) -> Corpus:
+    cut = int(len(text) * (1.0 - val_fraction))
+    return Corpus(text[:cut], text[cut:], "")
+
+
+def read_text(path) -> str:
+    """A UTF-8 text file; anything else is a DataError that says where it breaks."""
+    try:
+        # newline="" keeps line ends as they are: bytes are counted as in the file.
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}: convert it first (iconv -t utf-8)") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not text:
+        raise DataError(f"{path}: the file is empty")
+    return text
+
+
+class Loader:
+    """Random windows of a token array. The batch is a function of (seed, step): nothing to save, nothing to lose."""
+
+    def __init__(self, tokens: np.ndarray, batch_size: int, block_size: int, seed: int):
+        if len(tokens) < block_size + 2:
+            raise DataError(
+                f"the training text has {len(tokens)} tokens, fewer than a context of {block_size} needs: "
+                "give more text or a smaller --block-size"
+            )
+        self.tokens, self.batch_size, self.block_size, self.seed = tokens, batch_size, block_size, seed
+
+    def batch(self, step: int, micro: int = 0, of: int = 1):
+        """(inputs, targets), each (B, T) int64, of a step's micro-batch; K micro-batches cut one large batch."""
+        total = self.batch_size * of
+        key = (self.seed ^ 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF  # apart from the stream that dropout uses
+        bits = philox.random_bits(total, key, step * philox.blocks_used(total))
+        bits = bits[micro * self.batch_size : (micro + 1) * self.batch_size].astype(np.uint64)
+        starts = (bits * np.uint64(len(self.tokens) - self.block_size) >> np.uint64(32)).astype(np.int64)
+        window = self.tokens[starts[:, None] + np.arange(self.block_size + 1)]
+        window = window.astype(np.int64)
+        return window[:, :-1], window[:, 1:]
+
+
+def windows(tokens: np.ndarray, block_size: int, limit: int | None = None):
+    """Non-overlapping (inputs, targets) windows over all tokens, the last one shorter; each token scored once.
+
+    limit: at most so many windows, evenly spaced over the text.
+    """
+    starts = np.arange(0, len(tokens) - 1, block_size)
+    if limit is not None and len(starts) > limit:
+        starts = starts[np.linspace(0, len(starts) - 1, limit).astype(np.int64)]
+    for start in starts:
+        chunk = tokens[start : start + block_size + 1].astype(np.int64)
+        yield chunk[:-1], chunk[1:]

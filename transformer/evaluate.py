@@ -1,0 +1,99 @@
+"""Loss on held-out text: nats a token, bits a byte, perplexity a token and a word."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_lite import Tensor, no_grad
+
+from .data import windows
+from .model import GPT, as_tokens
+
+
+@dataclass
+class Evaluation:
+    """Summed loss over scored tokens, and the text's size: every figure follows from these."""
+
+    nats: float
+    tokens: int
+    text_bytes: int
+    words: int
+
+    @property
+    def loss(self) -> float:
+        """Mean nats a token."""
+        return self.nats / max(self.tokens, 1)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits a UTF-8 byte: comparable across tokenizers."""
+        return self.nats / math.log(2) / max(self.text_bytes, 1)
+
+    @property
+    def token_perplexity(self) -> float:
+        """exp of the loss a token."""
+        return math.exp(min(self.loss, 700.0))
+
+    @property
+    def word_perplexity(self) -> float:
+        """exp of the loss a whitespace-separated word."""
+        return math.exp(min(self.nats / max(self.words, 1), 700.0))
+
+
+def batch_loss(model: GPT, inputs, targets) -> float:
+    """Summed nats of a batch of integer arrays (B, T); targets of -100 are not scored."""
+    scored = int((targets != -100).sum())
+    return model(as_tokens(inputs), as_tokens(targets)).item() * scored if scored else 0.0
+
+
+def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = None, batch_size: int = 16,
+             limit: int | None = None, progress=None) -> Evaluation:  # fmt: skip
+    """Score every token after the first, once.
+
+    stride None: non-overlapping windows of the model's context. stride S: each window scores its last S tokens
+    with as much context before them as fits (slower, lower). limit: at most so many windows, evenly spaced.
+    """
+    size = model.config.block_size
+    rows = list(windows(tokens, size, limit)) if stride is None else list(_sliding(tokens, size, stride))
+    was_training = model.training
+    model.eval()
+    nats, scored, scored_ids = 0.0, 0, []
+    try:
+        with no_grad():
+            for start in range(0, len(rows), batch_size):
+                group = rows[start : start + batch_size]
+                inputs = np.zeros((len(group), max(len(x) for x, _ in group)), np.int64)
+                targets = np.full_like(inputs, -100)
+                for i, (x, y) in enumerate(group):
+                    inputs[i, : len(x)], targets[i, : len(y)] = x, y
+                nats += batch_loss(model, inputs, targets)
+                scored += int((targets != -100).sum())
+                scored_ids.append(targets[targets != -100])
+                if progress is not None:
+                    progress(min(start + batch_size, len(rows)), len(rows))
+    finally:
+        model.train(was_training)
+    text = tokenizer.decode_bytes(np.concatenate(scored_ids).tolist()) if scored_ids else b""
+    return Evaluation(nats, scored, len(text), len(text.split()))
+
+
+def _sliding(tokens, size, stride):
+    if not 1 <= stride <= size:
+        raise ValueError(f"evaluate: the stride must be from 1 to the context {size}, got {stride}")
+    end, done = 0, 1
+    while done < len(tokens):
+        end = min(len(tokens), max(done + stride, size + 1) if done == 1 else done + stride)
+        start = max(0, end - size - 1)
+        chunk = tokens[start:end].astype(np.int64)
+        targets = chunk[1:].copy()
+        targets[: done - start - 1] = -100
+        yield chunk[:-1], targets
+        done = end
+
+
+def next_token_loss(model: GPT, inputs: Tensor, targets: Tensor):
+    """The training loss: mean nats a token, recorded."""
+    return model(inputs, targets)

@@ -1,0 +1,82 @@
+"""Sampling: temperature, top-k, top-p, with a cache of keys and values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinygrad_lite import Generator, no_grad
+
+from .attention import Cache
+from .model import GPT, as_tokens
+
+
+def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top_k: int | None = None,
+         top_p: float | None = None) -> int:  # fmt: skip
+    """One token from logits (V,). temperature 0 takes the most likely; top_k keeps the k most likely; top_p the
+    smallest set whose probability reaches p (Holtzman et al. 2019, arXiv:1904.09751)."""
+    if temperature == 0.0:
+        return int(logits.argmax())
+    scaled = logits.astype(np.float64) / temperature
+    if top_k is not None and top_k < scaled.size:
+        scaled = np.where(scaled < np.partition(scaled, -top_k)[-top_k], -np.inf, scaled)
+    p = np.exp(scaled - scaled.max())
+    p /= p.sum()
+    if top_p is not None and top_p < 1.0:
+        order = np.argsort(-p, kind="stable")
+        before = np.cumsum(p[order]) - p[order]
+        p[order[before >= top_p]] = 0.0
+        p /= p.sum()
+    u = float(generator.bits(1)[0]) * 2.0**-32
+    chosen = int(np.searchsorted(np.cumsum(p), u, side="right"))
+    return min(chosen, int(np.flatnonzero(p)[-1]))
+
+
+def check_sampling(temperature, top_k, top_p):
+    """Raise ValueError for settings that mean nothing."""
+    if temperature < 0:
+        raise ValueError(f"temperature must be 0 (greedy) or more, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if top_p is not None and not 0.0 < top_p <= 1.0:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+
+
+def generate(model: GPT, prompt, count: int, *, temperature: float = 1.0, top_k: int | None = None,
+             top_p: float | None = None, generator: Generator | None = None, use_cache: bool = True):  # fmt: skip
+    """Yield `count` token ids that follow `prompt` (a non-empty sequence of ids).
+
+    When the context is full, the last half of it is read again and the rest forgotten.
+    """
+    check_sampling(temperature, top_k, top_p)
+    ids = [int(i) for i in prompt]
+    if not ids:
+        raise ValueError("generate: the prompt is empty: give at least one token")
+    size, generator = model.config.block_size, generator or Generator(0)
+    was_training = model.training
+    model.eval()
+    window, cache = ids[-size:], None
+    try:
+        for _ in range(count):
+            if len(window) > size:
+                window, cache = window[-(size // 2 or 1) :], None
+            with no_grad():
+                if not use_cache:
+                    logits = model(as_tokens([window]))
+                elif cache is None:
+                    cache = Cache(1, model.config)
+                    logits = model(as_tokens([window]), cache=cache)
+                else:
+                    logits = model(as_tokens([window[-1:]]), cache=cache)
+            token = pick(logits.numpy()[0, -1], generator, temperature, top_k, top_p)
+            window.append(token)
+            yield token
+    finally:
+        model.train(was_training)
+
+
+def start_of_text(tokenizer) -> list[int]:
+    """What a sample without a prompt follows: a line end, or the first token where the vocabulary has none."""
+    try:
+        return tokenizer.encode("\n")
+    except ValueError:
+        return [0]

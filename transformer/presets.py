@@ -1,0 +1,107 @@
+"""Named settings for training. A preset is a dict of `TrainConfig` fields, with the loss it is known to reach."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+
+from .config import GPTConfig
+
+
+@dataclass
+class TrainConfig:
+    """Everything that decides a run, beside the data: the same config and data give the same weights.
+
+    steps: optimiser steps; None means as many as fit in max_seconds, settled at the start and stored.
+    lr, min_lr: peak and final learning rate; warmup: steps. accumulate K: micro-batches a step.
+    """
+
+    tokenizer: str = "bpe"  # bpe | char
+    vocab_size: int = 2048  # of the bpe tokenizer
+    model: dict = field(default_factory=dict)  # GPTConfig fields but vocab_size
+    batch_size: int = 12
+    accumulate: int = 1
+    steps: int | None = None
+    max_seconds: float | None = None
+    optimizer: str = "adamw"  # adamw | muon
+    lr: float = 1e-3
+    min_lr: float = 1e-4
+    muon_lr: float = 0.02
+    schedule: str = "cosine"  # cosine | wsd | constant
+    warmup: int = 100
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    clip: float = 1.0
+    seed: int = 1337
+    eval_every: int = 250
+    eval_windows: int | None = 200
+    log_every: int = 10
+    sample_every: int = 0
+    save_every: int = 0  # besides at evaluations
+    expected: tuple | None = None  # (low, high) of the final held-out loss, and its unit
+    expected_unit: str = "nats a token"
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainConfig:
+        """The config that `to_dict` gave."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"TrainConfig: unknown settings {unknown}: the checkpoint is of another version")
+        return cls(**{k: tuple(v) if k == "expected" and v else v for k, v in values.items()})
+
+    def gpt_config(self, vocab_size: int) -> GPTConfig:
+        """The model's config, once the tokenizer is known."""
+        return GPTConfig(vocab_size=vocab_size, **self.model)
+
+
+_SHAKESPEARE = dict(tokenizer="char", lr=1e-3, min_lr=1e-4, warmup=100, beta2=0.99, expected_unit="nats a token")
+
+PRESETS: dict[str, dict] = {
+    # Trains in three minutes on two cores, from text that is on every machine.
+    "quick": dict(
+        tokenizer="bpe",
+        vocab_size=2048,
+        model=dict(layers=4, heads=4, channels=256, block_size=128, positions="rope", norm="rmsnorm", bias=False),
+        batch_size=16,
+        max_seconds=135.0,
+        optimizer="muon",
+        lr=2e-3,
+        min_lr=2e-4,
+        warmup=20,
+        weight_decay=0.05,
+        beta2=0.95,
+        schedule="wsd",
+        eval_every=200,
+        eval_windows=64,
+        log_every=5,
+        expected=(1.5, 2.3),
+        expected_unit="bits a byte",
+    ),
+    # nanoGPT's published settings for a CPU: it reports a validation loss of 1.88 (a 20-batch estimate).
+    "shakespeare-char-cpu": dict(
+        **_SHAKESPEARE,
+        model=dict(layers=4, heads=4, channels=128, block_size=64, bias=False),
+        batch_size=12,
+        steps=2000,
+        expected=(1.84, 1.96),
+    ),
+    # nanoGPT's published settings for a GPU: it reports 1.4697.
+    "shakespeare-char": dict(
+        **_SHAKESPEARE,
+        model=dict(layers=6, heads=6, channels=384, block_size=256, dropout=0.2, bias=False),
+        batch_size=64,
+        steps=5000,
+        expected=(1.44, 1.55),
+    ),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The named settings; ValueError names the known ones."""
+    if name not in PRESETS:
+        raise ValueError(f"preset: {name!r} is not known: choose one of {', '.join(PRESETS)}")
+    return TrainConfig(**{k: dict(v) if isinstance(v, dict) else v for k, v in PRESETS[name].items()})

@@ -1,0 +1,259 @@
+"""The training loop: batches, backward, clipping, the optimiser's step, evaluation, checkpoints.
+
+What decides the weights is the config, the seed and the step number alone; a run that is interrupted and
+continued writes the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinygrad_lite import Generator, Tensor, default_generator, optim
+
+from . import checkpoint
+from .data import Loader
+from .evaluate import Evaluation, evaluate
+from .log import JsonLines, layer_report
+from .model import GPT
+from .presets import TrainConfig
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss is NaN or infinite: nothing that follows would mean anything."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what a checkpoint keeps beside weights, moments and configs."""
+
+    step: int = 0
+    tokens_seen: int = 0
+    clipped: int = 0
+    first_loss: float | None = None
+    loss: float | None = None
+    evaluations: list = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a GPT on token arrays.
+
+    train, val: integer arrays of token ids; tokenizer: for bits a byte and samples; out: the run's directory, or
+    None to keep nothing. `report(kind, values)` is told of "step", "eval", "save", "calibrated".
+    """
+
+    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None):
+        self.config, self.tokenizer, self.out, self.source = config, tokenizer, out, source
+        self.report = report or (lambda kind, values: None)
+        self.val = val
+        model_config = config.gpt_config(tokenizer.vocab_size)
+        self.model = GPT(model_config, Generator(config.seed))
+        self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
+        self.optimizer = build_optimizer(self.model, config)
+        self.progress = Progress()
+        self.log = JsonLines(None if out is None else out / "log.jsonl")
+        self.stop_requested = False
+        default_generator.manual_seed(config.seed)  # dropout's stream
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimiser step learns from."""
+        return self.config.batch_size * self.config.accumulate * self.model.config.block_size
+
+    # -- one step -----------------------------------------------------------------------------------------
+    def train_step(self, step: int) -> dict:
+        """Forward, backward, clip, update. Returns loss (nats a token), gradient norm and learning rate."""
+        c, model = self.config, self.model
+        self.optimizer.zero_grad()
+        total = 0.0
+        for micro in range(c.accumulate):
+            inputs, targets = self.loader.batch(step, micro, c.accumulate)
+            loss = model(Tensor(inputs), Tensor(targets))
+            # Accumulated micro-batches equal one large batch: each weighs 1/K.
+            (loss if c.accumulate == 1 else loss * (1.0 / c.accumulate)).backward()
+            total += loss.item() / c.accumulate
+        if not math.isfinite(total):
+            raise NonFiniteLoss(
+                f"step {step}: the loss is {total}. The last checkpoint is untouched. Try a lower --lr or a longer --warmup"
+            )
+        norm = optim.grad_norm(model.parameters())
+        lr = self.schedule(step)
+        self.optimizer.set_lr(lr)
+        # Clipping is a factor on the way into the update: no pass of its own over the gradients.
+        self.optimizer.step(grad_scale=optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0)
+        return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": 0 < c.clip < norm}
+
+    def schedule(self, step: int) -> float:
+        """The learning rate of a step."""
+        if self._schedule is None:
+            self._schedule = build_schedule(self.config)
+        return self._schedule(step)
+
+    _schedule = None
+
+    # -- the run ------------------------------------------------------------------------------------------
+    def settle_steps(self) -> int:
+        """Turn max_seconds into a number of steps, by timing some and putting everything back."""
+        c = self.config
+        if c.steps is None:
+            if c.max_seconds is None:
+                raise ValueError("training: neither steps nor max_seconds is given: pass --steps N or --max-seconds S")
+            before, generator = self._snapshot(), default_generator.get_state()
+            c.steps, self._schedule, times = 10**9, None, []
+            for i in range(9):
+                began = time.perf_counter()
+                self.train_step(i)
+                times.append(time.perf_counter() - began)
+                if i > 2 and sum(times) > 0.1 * c.max_seconds:
+                    break
+            seconds = float(np.median(times[2:]))  # the first ones compile kernels and warm caches
+            c.steps, self._schedule = max(1, int(c.max_seconds * 0.96 / seconds)), None
+            self._restore(*before)
+            default_generator.set_state(generator)
+            self.report("calibrated", {"step_ms": seconds * 1e3, "steps": c.steps})
+        return c.steps
+
+    def run(self) -> Progress:
+        """Train to the last step, or until `stop_requested`; saves before every evaluation and at the end."""
+        c, p = self.config, self.progress
+        self.settle_steps()
+        self.log.truncate(p.step)
+        window, window_tokens = time.perf_counter(), 0
+        while p.step < c.steps and not self.stop_requested:
+            logged = p.step % c.log_every == 0 or p.step == c.steps - 1
+            before = layer_report.weights(self.model) if logged else None
+            values = self.train_step(p.step)
+            p.step += 1
+            p.tokens_seen += self.tokens_per_step
+            p.clipped += values["clipped"]
+            p.loss = values["loss"]
+            p.first_loss = p.loss if p.first_loss is None else p.first_loss
+            window_tokens += self.tokens_per_step
+            if logged:
+                now = time.perf_counter()
+                values |= {"tokens_per_s": window_tokens / (now - window), "clipped_share": p.clipped / p.step}
+                self.log.write({"step": p.step, **values, **layer_report.compare(self.model, before)})
+                window, window_tokens = time.perf_counter(), 0
+            self.report("step", {"step": p.step, **values})
+            due = p.step % c.eval_every == 0 or p.step == c.steps
+            if due or (c.save_every and p.step % c.save_every == 0):
+                self.save()  # before the evaluation: a run killed there loses nothing
+            if due:
+                self.evaluate(c.eval_windows if p.step < c.steps else None)
+                window, window_tokens = time.perf_counter(), 0
+        if self.out is not None:
+            self.save()
+        return p
+
+    def evaluate(self, limit=None) -> Evaluation:
+        """Held-out loss now, logged as val_loss and bits a byte."""
+        result = evaluate(self.model, self.val, self.tokenizer, limit=limit,
+                          progress=lambda done, of: self.report("evaluating", {"done": done, "of": of}))  # fmt: skip
+        entry = {"step": self.progress.step, "val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        if not any(e["step"] == entry["step"] for e in self.progress.evaluations):
+            self.progress.evaluations.append(entry)
+        self.log.write(entry)
+        self.report("eval", entry)
+        return result
+
+    # -- saving -------------------------------------------------------------------------------------------
+    def save(self):
+        """Write a checkpoint of everything that the rest of the run depends on."""
+        if self.out is None:
+            return
+        weights, moments, optimizer = self._snapshot()
+        state = {
+            "version": 1,
+            "train": self.config.to_dict(),
+            "model": self.model.config.to_dict(),
+            "tokenizer": self.tokenizer.to_dict(),
+            "source": self.source,
+            "progress": self.progress.__dict__,
+            "generator": list(default_generator.get_state()),
+            "optimizer": optimizer,
+        }
+        path = checkpoint.save(self.out, self.progress.step, weights, moments, state)
+        self.report("save", {"step": self.progress.step, "path": str(path)})
+
+    def resume(self, out) -> None:
+        """Continue from the newest checkpoint of a run with the same config."""
+        weights, moments, state = checkpoint.load(out)
+        self.config = TrainConfig.from_dict(state["train"])
+        self.progress = Progress(**state["progress"])
+        self._restore(weights, moments, state["optimizer"])
+        default_generator.set_state(state["generator"])
+
+    def _snapshot(self):
+        """(weights, moments, the optimiser's plain state): copies of all that a step changes."""
+        weights = {name: p.numpy().copy() for name, p in self.model.named_parameters()}
+        state = self.optimizer.state_dict()
+        return weights, dict(_arrays(state, "optimizer")), _plain(state)
+
+    def _restore(self, weights, moments, plain):
+        self.model.load_state_dict(weights, strict=False)
+        self.optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
+
+
+def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:
+    """AdamW for all, or Muon for the hidden matrices with AdamW for the rest. Matrices decay, vectors do not."""
+    named = list(model.named_parameters())
+    betas = (config.beta1, config.beta2)
+    if config.optimizer == "adamw":
+        return optim.AdamW(optim.decay_groups(named, config.weight_decay), lr=config.lr, betas=betas)
+    if config.optimizer != "muon":
+        raise ValueError(f'optimizer must be "adamw" or "muon", got {config.optimizer!r}')
+    groups = optim.muon_groups(named, config.weight_decay, hidden=lambda name, p: p.ndim == 2 and name.startswith("blocks."))
+    for group in groups:
+        group |= {"lr": config.muon_lr, "lr_scale": config.muon_lr / config.lr} if group["use_muon"] else {"lr": config.lr, "betas": betas}
+    return optim.MuonAdamW(groups)
+
+
+def build_schedule(config: TrainConfig) -> optim.Schedule:
+    """The learning rate over the run's steps, as the config names it."""
+    warmup = min(config.warmup, config.steps // 4)
+    if config.schedule == "constant":
+        return optim.Constant(config.lr)
+    if config.schedule == "cosine":
+        return optim.WarmupCosine(config.lr, warmup, config.steps, config.min_lr)
+    if config.schedule == "wsd":
+        decay = int(config.steps * 0.4)  # a long decay suits a short run: arXiv:2405.18392
+        return optim.WSD(config.lr, warmup, config.steps - warmup - decay, decay, config.min_lr)
+    raise ValueError(f"schedule must be cosine, wsd or constant, got {config.schedule!r}")
+
+
+def _arrays(tree, path):
+    """(path, array) of every array in nested dicts and lists."""
+    if isinstance(tree, np.ndarray):
+        yield path, tree
+    elif isinstance(tree, dict):
+        for key in tree:
+            yield from _arrays(tree[key], f"{path}.{key}")
+    elif isinstance(tree, (list, tuple)):
+        for i, value in enumerate(tree):
+            yield from _arrays(value, f"{path}.{i}")
+
+
+def _plain(tree):
+    """The same tree with arrays replaced by a mark, and keys as strings: what JSON can hold."""
+    if isinstance(tree, np.ndarray):
+        return {"__array__": True}
+    if isinstance(tree, dict):
+        return {str(k): _plain(v) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_plain(v) for v in tree]
+    return tree.item() if isinstance(tree, np.generic) else tree
+
+
+def _filled(tree, arrays, path):
+    """The inverse of `_plain`, given the arrays."""
+    if isinstance(tree, dict):
+        if tree.get("__array__") is True:
+            return arrays[path]
+        filled = {k: _filled(v, arrays, f"{path}.{k}") for k, v in tree.items()}
+        return {int(k) if k.isdigit() else k: v for k, v in filled.items()}
+    if isinstance(tree, list):
+        return [_filled(v, arrays, f"{path}.{i}") for i, v in enumerate(tree)]
+    return tree
