@@ -49,6 +49,9 @@ class TorchGPT(nn.Module):
 
 def copy_weights(ours, peer: TorchGPT):
     """Give the peer our weights, by name."""
-    state = {n.replace("attention.", "").replace("mlp.", ""): torch.from_numpy(p.numpy().copy()) for n, p in ours.named_parameters()}
+    state = {
+        n.replace("attention.", "").replace("mlp.", ""): torch.from_numpy(p.numpy().copy())
+        for n, p in ours.named_parameters()
+    }
     state.pop("head.weight", None)
     peer.load_state_dict(state)

@@ -94,7 +94,9 @@ def main():
     apart = max(abs(a - b) for a, b in zip(losses["ours"][:20], losses["peer"][:20]))
     for name in times:
         low, high = np.percentile(times[name], [10, 90])
-        print(f"{name:>5}  {ms[name]:8.1f} ms a step  ({low:.1f} to {high:.1f})  loss {losses[name][0]:.4f} to {losses[name][-1]:.4f}")
+        print(
+            f"{name:>5}  {ms[name]:8.1f} ms a step  ({low:.1f} to {high:.1f})  loss {losses[name][0]:.4f} to {losses[name][-1]:.4f}"
+        )
     print(json.dumps({
         "config": args.config, "peer": "torch eager, fused AdamW", "ours_ms": round(ms["ours"], 2), "peer_ms": round(ms["peer"], 2),
         "ratio": round(ms["peer"] / ms["ours"], 3), "losses_agree": apart < 1e-4, "loss_difference": apart,

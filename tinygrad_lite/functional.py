@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .dtypes import is_float
 from .ops import activation, elementwise, index, loss, normalise
 from .random import default_generator
@@ -109,7 +111,7 @@ def one_hot(indices, num_classes: int = -1) -> Tensor:
         num_classes = int(indices.data.max()) + 1
     index.check_indices("one_hot", indices, num_classes)
     lib = indices.device.xp
-    hot = lib.equal(indices.data[..., None], lib.arange(num_classes))
+    hot = lib.equal(indices.data[..., None], lib.asarray(np.arange(num_classes)))
     return wrap(lib.astype(hot, dtype="int64"), None, indices.device)
 
 
@@ -189,7 +191,10 @@ def cross_entropy(
     targets (Szegedy et al. 2016, arXiv:1512.00567). reduction: "mean", "sum" or "none". The mean over no valid
     target is NaN. Raises IndexError for a class outside [0, V), TypeError or ValueError for other mismatches.
     """
+    logits = as_tensor(logits)
     targets = as_tensor(targets, logits.device)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     if is_float(targets.dtype):
         return _cross_entropy_of_probabilities(logits, targets, label_smoothing, reduction)
     v = logits.shape[-1] if logits.ndim else 0
@@ -217,8 +222,6 @@ def _cross_entropy_of_probabilities(logits, targets, label_smoothing, reduction)
             f"cross_entropy: float targets are probabilities and must be {logits.shape} as the logits, got "
             f"{targets.shape}: for classes convert with .long()"
         )
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     if label_smoothing:
         targets = targets * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
     return _reduce("cross_entropy", -(targets * logits.log_softmax(-1)).sum(-1), reduction)
@@ -229,6 +232,7 @@ def linear_cross_entropy(h, weight, targets, ignore_index: int = -100) -> Tensor
 
     h (..., C), weight (V, C), targets integer (...). Returns the mean over targets that are not ignore_index.
     """
+    h = as_tensor(h)
     targets = as_tensor(targets, h.device)
     rows = h if h.ndim == 2 else h.reshape(-1, h.shape[-1])  # (N, C)
     if targets.shape != h.shape[:-1]:
@@ -242,13 +246,17 @@ def nll_loss(log_probabilities, targets, ignore_index: int = -100, reduction: st
 
     The mean is over the targets that are not ignore_index; with reduction="none" those are 0.
     """
-    logs, targets = log_probabilities, as_tensor(targets, log_probabilities.device)
+    logs = as_tensor(log_probabilities)
+    targets = as_tensor(targets, logs.device)
     if not logs.ndim or targets.shape != logs.shape[:-1]:
-        raise ValueError(f"nll_loss: log_probabilities {logs.shape} need targets {logs.shape[:-1]}, got {targets.shape}")
+        raise ValueError(
+            f"nll_loss: log_probabilities {logs.shape} need targets {logs.shape[:-1]}, got {targets.shape}"
+        )
     if targets.dtype.kind not in "iu":
         raise TypeError(f"nll_loss: targets must be integer classes, got {targets.dtype}: convert with .long()")
     ignored = targets == ignore_index
     safe = targets.masked_fill(ignored, 0)
+    index.check_indices("nll_loss", safe, logs.shape[-1], f"classes count from 0, and only {ignore_index} is ignored")
     losses = -logs.gather(-1, safe.unsqueeze(-1)).squeeze(-1)  # (...)
     losses = losses.masked_fill(ignored, 0.0)
     if reduction == "mean":
@@ -259,6 +267,7 @@ def nll_loss(log_probabilities, targets, ignore_index: int = -100, reduction: st
 
 def mse_loss(x, target, reduction: str = "mean") -> Tensor:
     """(x - target)**2. Raises ValueError unless both have one shape."""
+    x = as_tensor(x)
     target = as_tensor(target, x.device)
     if x.shape != target.shape:
         raise ValueError(f"mse_loss: target must be {x.shape} as x, got {target.shape}: reshape one of them")
@@ -270,6 +279,7 @@ def binary_cross_entropy_with_logits(logits, targets, reduction: str = "mean") -
 
     targets: floats in [0, 1] of logits' shape. Raises ValueError if the shapes differ.
     """
+    logits = as_tensor(logits)
     targets = as_tensor(targets, logits.device)
     if logits.shape != targets.shape:
         raise ValueError(f"binary_cross_entropy_with_logits: targets must be {logits.shape}, got {targets.shape}")

@@ -77,11 +77,6 @@ def erf(x):
     return as_tensor(x).erf()
 
 
-def neg(x):
-    """-x."""
-    return as_tensor(x).neg()
-
-
 def abs(x):
     """The absolute value; its gradient at 0 is 0."""
     return as_tensor(x).abs()
@@ -115,11 +110,6 @@ def isnan(x):
 def isinf(x):
     """Where x is infinite."""
     return as_tensor(x).isinf()
-
-
-def isfinite(x):
-    """Where x is neither NaN nor infinite."""
-    return as_tensor(x).isfinite()
 
 
 def relu(x):
@@ -182,11 +172,6 @@ def pow(x, y):
     return as_tensor(x).pow(y)
 
 
-def remainder(x, y):
-    """x - floor(x / y) * y."""
-    return as_tensor(x).remainder(y)
-
-
 def maximum(x, y):
     """The larger of x and y; a tie shares the gradient."""
     return as_tensor(x).maximum(y)
@@ -195,36 +180,6 @@ def maximum(x, y):
 def minimum(x, y):
     """The smaller of x and y; a tie shares the gradient."""
     return as_tensor(x).minimum(y)
-
-
-def eq(x, y):
-    """x == y."""
-    return as_tensor(x).eq(y)
-
-
-def ne(x, y):
-    """x != y."""
-    return as_tensor(x).ne(y)
-
-
-def lt(x, y):
-    """x < y."""
-    return as_tensor(x).lt(y)
-
-
-def le(x, y):
-    """x <= y."""
-    return as_tensor(x).le(y)
-
-
-def gt(x, y):
-    """x > y."""
-    return as_tensor(x).gt(y)
-
-
-def ge(x, y):
-    """x >= y."""
-    return as_tensor(x).ge(y)
 
 
 def matmul(x, y):
@@ -380,11 +335,6 @@ def squeeze(x, dim=None):
 def unsqueeze(x, dim):
     """A new axis of size 1."""
     return as_tensor(x).unsqueeze(dim)
-
-
-def broadcast_to(x, shape):
-    """x stretched to a shape, as broadcasting would."""
-    return as_tensor(x).expand(shape)
 
 
 def flip(x, dims):

@@ -567,7 +567,10 @@ class Tensor:
     def clamp(self, min=None, max=None):
         """x limited to [min, max]: numbers, None, or Tensors that broadcast."""
         if isinstance(min, Tensor) or isinstance(max, Tensor):
-            x = self if min is None else self.maximum(min)
+            bounds = [b for b in (min, max) if b is not None]
+            arrays = [b.data for b in bounds if isinstance(b, Tensor)]
+            x = self.to(dtypes.result_type([self.data, *arrays], [b for b in bounds if not isinstance(b, Tensor)]))
+            x = x if min is None else x.maximum(min)
             return x if max is None else x.minimum(max)
         if min is None and max is None:
             raise ValueError("clamp: give min, max or both")
@@ -593,6 +596,12 @@ class Tensor:
         mask = as_tensor(mask, self.device, "masked_fill")
         if mask.dtype != dtypes.bool_:
             raise TypeError(f"masked_fill: mask must be bool, got {mask.dtype}: compare first, or use .bool()")
+        if isinstance(value, Tensor):
+            value = value.to(self.dtype)
+        elif self.dtype.kind in "iu":  # x keeps its type, as in PyTorch
+            value = int(value)
+        elif self.dtype == dtypes.bool_:
+            value = value != 0
         return elementwise.where.call(mask, value, self)
 
     # -- reductions ---------------------------------------------------------------------------------------
@@ -653,6 +662,9 @@ class Tensor:
         return self.amin() if dim is None else self._extreme(reduce.argmin, dim, keepdim)
 
     def _extreme(self, op, dim, keepdim):
+        if not self.ndim:
+            one_axis(op.name, dim, 0)
+            return self.amax(), op.call(self)
         indices = op.call(self, axis=dim, keepdims=True)
         values = index.take_along_axis.call(self, indices, axis=dim)
         return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
@@ -690,28 +702,43 @@ class Tensor:
 
     def cumsum(self, dim=None, *, axis=None):
         """Running sum along an axis."""
-        return reduce.cumsum.call(self._widened(), axis=_axis(dim, axis))
+        return self._running(reduce.cumsum, _axis(dim, axis))
 
     def cumprod(self, dim=None, *, axis=None):
         """Running product along an axis."""
-        return reduce.cumprod.call(self._widened(), axis=_axis(dim, axis))
+        return self._running(reduce.cumprod, _axis(dim, axis))
+
+    def _running(self, op, axis):
+        x = self._widened()
+        if not self.ndim:
+            one_axis(op.name, axis, 0)
+            return x.clone()
+        return op.call(x, axis=axis)
 
     def argsort(self, dim=-1, descending=False):
         """Indices that sort an axis; stable."""
+        if not self.ndim:
+            one_axis("argsort", dim, 0)
+            return reduce.argmax.call(self)
         if not descending:
             return reduce.argsort.call(self, axis=dim)
         # Stable also downwards: sort the reversed axis, and count its indices from the other end.
-        n = self.shape[one_axis("argsort", dim, self.ndim)] if self.ndim else 1
+        n = self.shape[one_axis("argsort", dim, self.ndim)]
         return (n - 1) - reduce.argsort.call(self.flip(dim), axis=dim).flip(dim)
 
     def sort(self, dim=-1, descending=False):
         """(values, indices) sorted along an axis; stable."""
         indices = self.argsort(dim, descending)
+        if not self.ndim:
+            return self.clone(), indices
         return index.take_along_axis.call(self, indices, axis=dim), indices
 
     def topk(self, k, dim=-1, largest=True):
         """(values, indices) of the k largest (or smallest) elements along an axis, best first."""
         axis = one_axis("topk", dim, self.ndim)
+        if not self.ndim:
+            values, indices = self.reshape(1).topk(k, 0, largest)
+            return values.reshape(()), indices.reshape(())
         if not 0 <= k <= self.shape[axis]:
             raise ValueError(f"topk: k must be from 0 to {self.shape[axis]}, got {k}")
         indices = self.argsort(axis, descending=largest)[(slice(None),) * axis + (slice(0, k),)]
@@ -740,9 +767,9 @@ class Tensor:
 
     def flatten(self, start_dim=0, end_dim=-1):
         """Axes start_dim to end_dim as one."""
+        first, last = one_axis("flatten", start_dim, self.ndim), one_axis("flatten", end_dim, self.ndim)
         if not self.ndim:
             return self.reshape(1)
-        first, last = one_axis("flatten", start_dim, self.ndim), one_axis("flatten", end_dim, self.ndim)
         if first > last:
             raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
         merged = 1
@@ -754,7 +781,8 @@ class Tensor:
         """Two axes exchanged, as in PyTorch."""
         axes = list(range(self.ndim))
         a, b = one_axis("transpose", dim0, self.ndim), one_axis("transpose", dim1, self.ndim)
-        axes[a], axes[b] = axes[b], axes[a]
+        if axes:
+            axes[a], axes[b] = axes[b], axes[a]
         return shape.transpose.call(self, axes=tuple(axes))
 
     def permute(self, *axes):
@@ -819,7 +847,9 @@ class Tensor:
 
     def diagonal(self, offset=0, dim1=0, dim2=1):
         """The diagonal of two axes, as a new last axis."""
-        a, b = one_axis("diagonal", dim1, self.ndim), one_axis("diagonal", dim2, self.ndim)
+        a, b = _real_axis("diagonal", dim1, self.ndim), _real_axis("diagonal", dim2, self.ndim)
+        if a == b:
+            raise ValueError(f"diagonal: dim1 and dim2 are the same axis {a}")
         rest = [i for i in range(self.ndim) if i not in (a, b)]
         x = self.permute(a, b, *rest) if rest or a > b else self
         n = max(0, min(x.shape[0] + min(offset, 0), x.shape[1] - max(offset, 0)))
@@ -829,7 +859,7 @@ class Tensor:
 
     def split(self, size, dim=0):
         """Pieces of `size` along an axis (the last may be smaller), or of the sizes given."""
-        axis = one_axis("split", dim, self.ndim)
+        axis = _real_axis("split", dim, self.ndim)
         n = self.shape[axis]
         if isinstance(size, int):
             if size < 1:
@@ -837,8 +867,8 @@ class Tensor:
             sizes = [min(size, n - start) for start in range(0, n, size)] or [0]
         else:
             sizes = list(size)
-            if sum(sizes) != n:
-                raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, axis {axis} has {n}")
+            if sum(sizes) != n or min(sizes, default=0) < 0:
+                raise ValueError(f"split: sizes {sizes} must be from 0 and add up to {n}, the size of axis {axis}")
         out, start = [], 0
         for s in sizes:
             out.append(self[(slice(None),) * axis + (slice(start, start + s),)])
@@ -849,7 +879,9 @@ class Tensor:
         """At most `chunks` pieces of equal size along an axis, the last smaller."""
         if chunks < 1:
             raise ValueError(f"chunk: expected at least 1 piece, got {chunks}")
-        n = self.shape[one_axis("chunk", dim, self.ndim)]
+        n = self.shape[_real_axis("chunk", dim, self.ndim)]
+        if not n:
+            return self.split([0] * chunks, dim)
         return self.split(max(1, -(-n // chunks)), dim)
 
     # -- indexing -----------------------------------------------------------------------------------------
@@ -863,14 +895,16 @@ class Tensor:
 
     def gather(self, dim, indices):
         """out[i, j] = x[i, indices[i, j]] for dim=1; indices may be smaller than x on the other axes."""
-        axis = one_axis("gather", dim, self.ndim)
+        axis = _real_axis("gather", dim, self.ndim)
         indices = _same_axes("gather", self, as_tensor(indices, self.device))
+        if any(n > m for i, (n, m) in enumerate(zip(indices.shape, self.shape)) if i != axis):
+            raise ValueError(f"gather: indices {indices.shape} reach beyond x {self.shape} on an axis other than {axis}")
         key = tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(indices.shape))
         return index.take_along_axis.call(self[key], indices, axis=axis)
 
     def scatter_add(self, dim, indices, source):
         """x with source[i, j] added at [i, indices[i, j]] for dim=1."""
-        axis = one_axis("scatter_add", dim, self.ndim)
+        axis = _real_axis("scatter_add", dim, self.ndim)
         indices, source = as_tensor(indices, self.device), as_tensor(source, self.device)
         _same_axes("scatter_add", self, indices), _same_axes("scatter_add", self, source)
         index.check_indices("scatter_add", indices, self.shape[axis])
@@ -884,7 +918,7 @@ class Tensor:
 
     def index_select(self, dim, indices):
         """Slices along an axis by index."""
-        axis = one_axis("index_select", dim, self.ndim)
+        axis = _real_axis("index_select", dim, self.ndim)
         indices = as_tensor(indices, self.device)
         if indices.ndim > 1:
             raise ValueError(f"index_select: indices must be 1-D, got {indices.shape}: use gather, or x[indices]")
@@ -923,6 +957,12 @@ def _booleans(sign, *xs):
         if not (isinstance(x, bool) or getattr(x, "dtype", None) == dtypes.bool_):
             raise TypeError(f"{sign}: expected bool tensors, got {getattr(x, 'dtype', x)}: compare first, or use .bool()")
     return xs
+
+
+def _real_axis(op, dim, ndim):
+    if not ndim:
+        raise ValueError(f"{op}: a 0-d tensor has no axis: reshape it to (1,)")
+    return one_axis(op, dim, ndim)
 
 
 def _same_axes(op, x, other):
@@ -965,7 +1005,7 @@ def as_tensor(x, device=None, op: str = "tensor") -> Tensor:
 def _rebuild(array, device, requires_grad, grad):
     out = Tensor(array, dtype=array.dtype, device=device, requires_grad=requires_grad)
     if grad is not None:
-        out.grad = grad
+        out.grad = grad.detach().clone()  # copy.copy would share it, and backward adds in place
     return out
 
 

@@ -59,9 +59,7 @@ class Attention(nn.Module):
         c = self.config
         b, h, t, d = q.shape
         if c.kv_heads != c.heads:
-            k, v = (
-                x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, t, d).reshape(b, h, t, d) for x in (k, v)
-            )
+            k, v = (x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, t, d).reshape(b, h, t, d) for x in (k, v))
         scores = q @ k.transpose(2, 3) * self.scale  # (B, H, T, T)
         mask = ones(t, t).tril() == 0.0
         weights = F.softmax(scores.masked_fill(mask, -math.inf), dim=-1)

@@ -33,12 +33,20 @@ _OUTER = [
 
 
 def _pairs(config: GPTConfig):
-    if (config.positions, config.norm, config.mlp, config.tied, config.bias) != ("learned", "layernorm", "gelu", True, True):
+    if (config.positions, config.norm, config.mlp, config.tied, config.bias) != (
+        "learned",
+        "layernorm",
+        "gelu",
+        True,
+        True,
+    ):
         raise ValueError(
             "GPT-2's format needs positions=learned, norm=layernorm, mlp=gelu, a tied head and biases; this model is another"
         )
     if config.kv_heads != config.heads:
-        raise ValueError(f"GPT-2's format needs as many key-value heads as heads, got {config.kv_heads} and {config.heads}")
+        raise ValueError(
+            f"GPT-2's format needs as many key-value heads as heads, got {config.kv_heads} and {config.heads}"
+        )
     yield from ((ours, f"transformer.{theirs}", t) for ours, theirs, t in _OUTER)
     for i in range(config.layers):
         for ours, theirs, transposed in _BLOCK:
@@ -57,7 +65,9 @@ def from_huggingface(weights: dict, config: GPTConfig) -> dict:
     prefix = "" if "transformer.wte.weight" in weights else "transformer."
     missing = [theirs for _, theirs, _ in _pairs(config) if theirs.removeprefix(prefix) not in weights]
     if missing:
-        raise ValueError(f"from_huggingface: {len(missing)} weights are missing, {missing[0]} the first: is the config right?")
+        raise ValueError(
+            f"from_huggingface: {len(missing)} weights are missing, {missing[0]} the first: is the config right?"
+        )
     out = {}
     for ours, theirs, t in _pairs(config):
         array = np.asarray(weights[theirs.removeprefix(prefix)])

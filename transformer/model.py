@@ -103,7 +103,9 @@ class GPT(nn.Module):
         b, t = tokens.shape
         start = 0 if cache is None else cache.length
         if start + t > self.config.block_size:
-            raise ValueError(f"GPT: {start + t} positions exceed the context of {self.config.block_size}: crop the tokens")
+            raise ValueError(
+                f"GPT: {start + t} positions exceed the context of {self.config.block_size}: crop the tokens"
+            )
         x = self.tokens(tokens)  # (B, T, C)
         if self.config.positions == "learned":
             x = x + self.positions.weight[start : start + t]

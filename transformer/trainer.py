@@ -120,7 +120,9 @@ class Trainer:
         """Train to the last step, or until `stop_requested`; saves before every evaluation and at the end."""
         c, p = self.config, self.progress
         self.settle_steps()
-        self.log.truncate(p.step)
+        self.log.truncate(p.step, {e["step"] for e in p.evaluations})
+        if p.step and self._evaluation_due():  # killed between the save and the evaluation that follows it
+            self.evaluate(c.eval_windows if p.step < c.steps else None)
         window, window_tokens = time.perf_counter(), 0
         while p.step < c.steps and not self.stop_requested:
             logged = p.step % c.log_every == 0 or p.step == c.steps - 1
@@ -138,7 +140,7 @@ class Trainer:
                 self.log.write({"step": p.step, **values, **layer_report.compare(self.model, before)})
                 window, window_tokens = time.perf_counter(), 0
             self.report("step", {"step": p.step, **values})
-            due = p.step % c.eval_every == 0 or p.step == c.steps
+            due = self._evaluation_due()
             if due or (c.save_every and p.step % c.save_every == 0):
                 self.save()  # before the evaluation: a run killed there loses nothing
             if due:
@@ -148,13 +150,16 @@ class Trainer:
             self.save()
         return p
 
+    def _evaluation_due(self) -> bool:
+        c, p = self.config, self.progress
+        return (p.step % c.eval_every == 0 or p.step == c.steps) and all(e["step"] != p.step for e in p.evaluations)
+
     def evaluate(self, limit=None) -> Evaluation:
         """Held-out loss now, logged as val_loss and bits a byte."""
         result = evaluate(self.model, self.val, self.tokenizer, limit=limit,
                           progress=lambda done, of: self.report("evaluating", {"done": done, "of": of}))  # fmt: skip
         entry = {"step": self.progress.step, "val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
-        if not any(e["step"] == entry["step"] for e in self.progress.evaluations):
-            self.progress.evaluations.append(entry)
+        self.progress.evaluations.append(entry)
         self.log.write(entry)
         self.report("eval", entry)
         return result
@@ -205,9 +210,15 @@ def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:
         return optim.AdamW(optim.decay_groups(named, config.weight_decay), lr=config.lr, betas=betas)
     if config.optimizer != "muon":
         raise ValueError(f'optimizer must be "adamw" or "muon", got {config.optimizer!r}')
-    groups = optim.muon_groups(named, config.weight_decay, hidden=lambda name, p: p.ndim == 2 and name.startswith("blocks."))
+    groups = optim.muon_groups(
+        named, config.weight_decay, hidden=lambda name, p: p.ndim == 2 and name.startswith("blocks.")
+    )
     for group in groups:
-        group |= {"lr": config.muon_lr, "lr_scale": config.muon_lr / config.lr} if group["use_muon"] else {"lr": config.lr, "betas": betas}
+        group |= (
+            {"lr": config.muon_lr, "lr_scale": config.muon_lr / config.lr}
+            if group["use_muon"]
+            else {"lr": config.lr, "betas": betas}
+        )
     return optim.MuonAdamW(groups)
 
 

@@ -9,7 +9,22 @@ from typer.testing import CliRunner
 from transformer.cli.main import app
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 60
-TINY = ["--layers", "1", "--heads", "2", "--channels", "16", "--block-size", "16", "--batch-size", "4", "--eval-every", "20", "--log-every", "5"]
+TINY = [
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--channels",
+    "16",
+    "--block-size",
+    "16",
+    "--batch-size",
+    "4",
+    "--eval-every",
+    "20",
+    "--log-every",
+    "5",
+]
 
 
 def tgl(*args, code=0):

@@ -105,7 +105,9 @@ def test_accumulated_micro_batches_equal_one_large_batch():
     for part in (ids[:2], ids[2:]):
         (model(as_tokens(part[:, :-1]), as_tokens(part[:, 1:])) * 0.5).backward()
     for name, p in model.named_parameters():
-        np.testing.assert_allclose(p.grad.numpy(), whole[name], atol=1e-7 + 1e-5 * np.abs(whole[name]).max(), err_msg=name)
+        np.testing.assert_allclose(
+            p.grad.numpy(), whole[name], atol=1e-7 + 1e-5 * np.abs(whole[name]).max(), err_msg=name
+        )
 
 
 def test_dropout_acts_in_training_and_never_in_evaluation():
@@ -129,7 +131,9 @@ def test_a_token_outside_the_vocabulary_is_an_error_not_a_wrap():
             model(Tensor(np.array([[bad]])))
 
 
-@pytest.mark.parametrize("wrong", [dict(heads=3), dict(kv_heads=3), dict(norm="batch"), dict(dropout=1.0), dict(layers=0)], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [dict(heads=3), dict(kv_heads=3), dict(norm="batch"), dict(dropout=1.0), dict(layers=0)], ids=str
+)
 def test_a_config_that_cannot_be_names_the_setting(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         GPTConfig(**{**SMALL, **wrong})

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from tokenizer import CharTokenizer
 from tinygrad_lite import default_generator
+from tokenizer import CharTokenizer
 from transformer import checkpoint
 from transformer.evaluate import evaluate
 from transformer.log import read_log
@@ -38,9 +38,9 @@ def assert_same(a, b):
 
 def test_training_lowers_the_held_out_loss(tmp_path):
     trainer = make(tmp_path, steps=80)
-    before = trainer.evaluate().loss
+    before = evaluate(trainer.model, trainer.val, TOK).loss
     trainer.run()
-    assert trainer.evaluate().loss < before - 0.8
+    assert trainer.progress.evaluations[-1]["val_loss"] < before - 0.8
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
@@ -87,7 +87,15 @@ def test_the_log_has_every_figure_and_no_step_twice_after_a_resume(tmp_path):
     steps = [e["step"] for e in entries if "loss" in e]
     assert steps == sorted(set(steps)) and steps[-1] == 12
     step = next(e for e in entries if "loss" in e)
-    assert {"loss", "lr", "grad_norm", "clipped_share", "tokens_per_s", "layer_grad_norm", "layer_update_ratio"} <= step.keys()
+    assert {
+        "loss",
+        "lr",
+        "grad_norm",
+        "clipped_share",
+        "tokens_per_s",
+        "layer_grad_norm",
+        "layer_update_ratio",
+    } <= step.keys()
     assert set(step["layer_grad_norm"]) >= {"tokens", "blocks.0", "blocks.1", "norm"}
     assert all(0 < r < 1 for r in step["layer_update_ratio"].values())
     evaluations = [e for e in entries if "val_loss" in e]
@@ -115,6 +123,19 @@ def test_a_checkpoint_is_saved_before_the_evaluation(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     assert checkpoint.load(tmp_path)[2]["progress"]["step"] == 6
+
+
+def test_a_run_killed_before_its_evaluation_makes_up_for_it_and_ends_the_same(tmp_path, monkeypatch):
+    make(tmp_path / "whole").run()
+    trainer = make(tmp_path / "cut")
+    monkeypatch.setattr(trainer, "evaluate", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+    again = make(tmp_path / "cut")
+    again.resume(tmp_path / "cut")
+    again.run()
+    assert checkpoint.digest(tmp_path / "whole") == checkpoint.digest(tmp_path / "cut")
+    assert [e["step"] for e in read_log(tmp_path / "cut" / "log.jsonl") if "val_loss" in e] == [6, 12]
 
 
 def test_a_half_written_checkpoint_is_never_loaded(tmp_path):

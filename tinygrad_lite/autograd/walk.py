@@ -230,6 +230,11 @@ class Walk:
             self.pending[node] = placed if previous is None else previous + placed
             return
         xp = node.device.xp
+        if not unique and node.dtype in HALF:  # elements named often add up in float32
+            placed = xp.scatter(widen(g), key=key, shape=node.shape, unique=False).astype(node.dtype)
+            self.pending[node] = placed if previous is None else xp.asarray(previous + placed)
+            self.owned.add(node)
+            return
         if previous is None or node not in self.owned:
             buffer = xp.zeros(node.shape, node.dtype)
             if previous is not None:

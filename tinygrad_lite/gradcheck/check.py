@@ -7,7 +7,7 @@ import numpy as np
 from ..dtypes import float64
 from ..tensor import Tensor
 from . import report as kinds
-from .classify import climb, difference, judge
+from .classify import Look, difference
 from .directions import check_directions
 from .problem import Misfit, Problem, overlaps, second_order
 from .report import Finding, GradcheckError, GradcheckResult, InputReport, pattern
@@ -117,7 +117,7 @@ class Check:
             if not lapped and not problem.narrow and self._same(again, problem.record("copy").values):
                 note = "the function's values depend on the memory layout of its inputs"
             elif self.order == 2:
-                note = "the gradient under create_graph differs from the gradient without: its rule or its kernel is wrong"
+                note = "the gradient under create_graph differs from the one without: a rule or a kernel is wrong"
             else:
                 note = "the function's values change while it is recorded"
         else:
@@ -237,17 +237,10 @@ class Check:
                 return
 
     def _column_findings(self, k, j, analytic, tolerance, good, doubtful, scale):
-        point = self.problem.points[k].ravel()
-        step, phi = float(self.steps(k)[j]), self.column(k, j)
-        ladder, finer, found = climb(phi, step, self.f0, self.eps), None, []
+        own = 0.0 if self.fixed_step else relative_step(self.eps) * abs(float(self.problem.points[k].ravel()[j]))
+        look, found = Look(self.column(k, j), float(self.steps(k)[j]), self.f0, self.eps, own), []
         for o in np.flatnonzero(doubtful):
-            figures = int(o), float(analytic[o]), float(tolerance[o]), scale
-            verdict = judge(ladder, *figures)
-            own = relative_step(self.eps) * abs(point[j])
-            if not verdict.error <= 1e-4 * abs(verdict.numeric) and 0.0 < own < step / 4.0:
-                # An element far smaller than its neighbours: log(x) near 0, say. Its own size is the scale, then.
-                finer = finer or climb(phi, own, self.f0, self.eps)
-                verdict = min(verdict, judge(finer, *figures), key=lambda v: v.error)
+            verdict = look.judge(int(o), float(analytic[o]), float(tolerance[o]), scale)
             if not good[o] or (verdict.kind == kinds.KINK and not verdict.explained):
                 found.append(self.finding(k, j, int(o), float(analytic[o]), verdict))
         return found
@@ -256,7 +249,7 @@ class Check:
         """A judgement as a finding of checked input k; o is None for a projection of all outputs."""
         place = (None, None) if o is None else self.recorded.place(o)
         kind, explained = verdict.kind, verdict.explained
-        if explained and kind in (kinds.ROUND_OFF, kinds.TRUNCATION) and self.atol is not None and verdict.error > self.atol:
+        if kind in (kinds.ROUND_OFF, kinds.TRUNCATION) and self.atol is not None and verdict.error > self.atol:
             explained = False  # the user's own tolerance is finer than differences can show
         return Finding(
             kind, self.problem.checked[k], self.order, self.index(k, j) if j is not None else None, *place, analytic,
@@ -297,7 +290,7 @@ class Check:
         o, j = np.unravel_index(int(np.argmax(np.nan_to_num(error, nan=np.inf))), error.shape)
         bound = near + 64.0 * self._sensitivity(k, wide, weights, x.dtype)
         explained = bool(error[o, j] <= bound)
-        note = f"compared with the same formulas in float64; rounding the inputs to {x.dtype} explains up to {bound:.2g}"
+        note = f"compared with the same formulas in float64: rounding the inputs to {x.dtype} explains {bound:.2g}"
         if not explained:
             note += ": an unstable formula, or a fault in the code for this type alone"
         self.result.findings.append(Finding(

@@ -76,8 +76,33 @@ def climb(phi, h: float, f0: np.ndarray, eps: float) -> Ladder:
     return Ladder(steps, np.array(left), np.array(right), np.array(central), measured_noise(phi, h, f0, eps))
 
 
-def judge(ladder: Ladder, o: int, analytic: float, tolerance: float, scale: float) -> Judgement:
-    """The cause for output column o. scale: the size of the Jacobian, against which noise is large or small."""
+class Look:
+    """A closer look along one direction: phi(t) gives all outputs after a move t, f0 = phi(0).
+
+    own: the step that fits this element alone, where it is far smaller than its neighbours (log(x) near 0).
+    """
+
+    def __init__(self, phi, step: float, f0: np.ndarray, eps: float, own: float = 0.0):
+        self.phi, self.f0, self.eps = phi, f0, eps
+        self.own = own if 0.0 < own < step / 4.0 else 0.0
+        self.ladder, self.finer = climb(phi, step, f0, eps), None
+
+    def judge(self, o: int, analytic: float, tolerance: float, scale: float) -> Judgement:
+        """The cause for output o. scale: the size of the Jacobian, against which noise is large or small."""
+        verdict = _judge(self.ladder, o, analytic, tolerance, scale)
+        if self.own and not verdict.error <= 1e-4 * abs(verdict.numeric):
+            self.finer = self.finer or climb(self.phi, self.own, self.f0, self.eps)
+            second = _judge(self.finer, o, analytic, tolerance, scale)
+            # Values that stand still at every such step are quantised rather than flat, if larger steps move them.
+            flat = not self.finer.central[:, o].any() and self.ladder.central[BASE, o] != 0.0
+            corner = verdict.kind == KINK or _numeric_fault(self.ladder, o, second.numeric) == KINK
+            verdict = second if second.error < verdict.error and (corner or not flat) else verdict
+        if verdict.explained:
+            verdict = verdict._replace(kind=_numeric_fault(self.ladder, o, verdict.numeric))
+        return verdict
+
+
+def _judge(ladder, o, analytic, tolerance, scale) -> Judgement:
     steps = ladder.steps
     left, right, central = ladder.left[:, o], ladder.right[:, o], ladder.central[:, o]
     noise = ladder.noise[o] / steps
@@ -86,9 +111,9 @@ def judge(ladder: Ladder, o: int, analytic: float, tolerance: float, scale: floa
     if finite[SMALLEST] and finite[MIDDLE] and _stays_apart(gap, noise, tolerance):
         low, high = sorted((left[SMALLEST], right[SMALLEST]))
         margin = max(tolerance, 0.01 * (high - low))
-        within = low - margin <= analytic <= high + margin
-        kind = KINK if within else WRONG
-        return Judgement(kind, central[SMALLEST], left[SMALLEST], right[SMALLEST], steps[SMALLEST], False, gap[SMALLEST])
+        kind = KINK if low - margin <= analytic <= high + margin else WRONG
+        found = central[SMALLEST], left[SMALLEST], right[SMALLEST], steps[SMALLEST]
+        return Judgement(kind, *found, False, gap[SMALLEST])
     best, error, at = _extrapolated(central, gap, noise, finite)
     if at is None:
         return Judgement(INCONCLUSIVE, central[BASE], left[BASE], right[BASE], steps[BASE], False, np.inf)
@@ -96,7 +121,7 @@ def judge(ladder: Ladder, o: int, analytic: float, tolerance: float, scale: floa
     if abs(best - analytic) <= tolerance + 3.0 * error:
         if 3.0 * error > max(tolerance, 0.1 * max(abs(analytic), abs(best), scale)):
             return Judgement(INCONCLUSIVE, *found, False, error)
-        return Judgement(_numeric_fault(central, gap, noise, best, at), *found, True, error)
+        return Judgement(TRUNCATION, *found, True, error)
     if not np.isfinite(analytic) or abs(best - analytic) > 10.0 * error:
         return Judgement(WRONG, *found, False, error)
     return Judgement(INCONCLUSIVE, *found, False, error)
@@ -114,21 +139,20 @@ def _extrapolated(central, gap, noise, finite):
     for k in range(1, len(central)):
         if not (finite[k] and finite[k - 1]):
             continue
-        if gap[k] > 0.6 * gap[k - 1] and gap[k] > 50.0 * noise[k]:
-            continue  # a corner lies within this step: the quotient may be steady, but it is a mean of two slopes
         value = (16.0 * central[k] - central[k - 1]) / 15.0
-        bound = abs(value - central[k]) + 2.0 * noise[k]
+        # A smooth gap is a quarter of the one before; what it is off by tells of a corner within the step, where
+        # the central quotient may be steady and yet a mean of two slopes.
+        bound = abs(value - central[k]) + abs(gap[k] - gap[k - 1] / 4.0) + 2.0 * noise[k]
         if bound < error:
             best, error, at = value, bound, k
     return best, error, at
 
 
-def _numeric_fault(central, gap, noise, best, at) -> str:
+def _numeric_fault(ladder, o, best) -> str:
     """Why the first quotient was off although backward is right."""
-    off = abs(central[BASE] - best)
-    if not np.isfinite(off):
-        return TRUNCATION
-    wide = gap[BASE]
-    if at > BASE and np.isfinite(wide) and gap[at] < 0.1 * wide / 4.0 ** (at - BASE) and wide > 50.0 * noise[BASE]:
-        return KINK  # the two sides met faster than a smooth function's do: a corner lay within the step
-    return ROUND_OFF if off <= 10.0 * noise[BASE] else TRUNCATION
+    off, noise = abs(ladder.central[BASE, o] - best), ladder.noise[o] / ladder.steps[BASE]
+    if off <= 10.0 * noise:
+        return ROUND_OFF
+    gap, wider = (abs(ladder.right[k, o] - ladder.left[k, o]) for k in (BASE, BASE - 1))
+    corner = abs(gap - wider / 4.0) > 0.1 * max(gap, wider) and gap > 50.0 * noise
+    return KINK if corner else TRUNCATION

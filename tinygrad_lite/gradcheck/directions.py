@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import report as kinds
-from .classify import climb, difference, judge
+from .classify import Look, difference
 from .report import InputReport
 from .tolerance import SLACK, narrow_tolerance, relative_step, scales
 
@@ -46,11 +46,17 @@ def _one_input(check, k, v, g, given, turn):
         x, error = problem.inputs[problem.checked[k]], abs(slope - numeric)
         scale = max(abs(numeric), float(np.sqrt(np.nansum((analytic * u) ** 2))))
         check.result.reports.append(InputReport(
-            problem.checked[k], check.order, x.shape, str(x.dtype), error, error / scale if scale else error, None, None,
-            slope, numeric, left, right, tolerance,
+            problem.checked[k], check.order, x.shape, str(x.dtype), error, error / scale if scale else error, None,
+            None, slope, numeric, left, right, tolerance,
         ))  # fmt: skip
     if not good:
         _trace_all(check, k, v, analytic, u, h, g is not None)
+    elif abs(right - left) > 1e-3 * float(np.sqrt(((analytic * u) ** 2).sum())) + 100.0 * tolerance:
+        # At a tie the mean of the two slopes may look right.
+        phi = _along(check, k, v, u)
+        verdict = Look(phi, h, phi(0.0), check.eps).judge(0, slope, tolerance, abs(slope))
+        if verdict.kind == kinds.KINK and not verdict.explained:
+            check.result.findings.append(check.finding(k, None, None, slope, verdict))
     if given is not None:
         _narrow(check, k, analytic, given)
 
@@ -116,8 +122,11 @@ def _trace(check, k, v, analytic, u, h, was_sent):
     _, (slope, *_), tolerance = _compare(check, k, v, analytic, part, h)
     phi = _along(check, k, v, part)
     scale = max(abs(slope), float(np.sqrt(np.nansum((analytic * u) ** 2))))
-    verdict = judge(climb(phi, h, phi(0.0), check.eps), 0, slope, tolerance, scale)
     single = int(candidates[0]) if candidates.size == 1 else None
+    own = 0.0
+    if single is not None and not check.fixed_step:
+        own = h * abs(float(check.problem.points[k].ravel()[single] / part.ravel()[single]))
+    verdict = Look(phi, h, phi(0.0), check.eps, own).judge(0, slope, tolerance, scale)
     finding = check.finding(k, single, None, slope, verdict)
     if finding.kind == kinds.WRONG:
         again = check.recorded.product(v)[k]

@@ -70,12 +70,13 @@ class Recorded:
         return self._gradients(self.outs, pieces)
 
     def _gradients(self, outs, seeds):
-        pairs = [(o, Tensor(s, dtype=o.dtype, device=o.device)) for o, s in zip(outs, seeds, strict=True) if o.node is not None]
-        if not pairs:
+        tracked = [(o, Tensor(s, o.dtype, o.device)) for o, s in zip(outs, seeds, strict=True) if o.node is not None]
+        if not tracked:
             return [None] * len(self.xs)
+        outs, seeds = zip(*tracked, strict=True)
         try:
             with np.errstate(all="ignore"):
-                gs = grad([o for o, _ in pairs], self.xs, [s for _, s in pairs], retain_graph=True, allow_unused=True)
+                gs = grad(outs, self.xs, seeds, retain_graph=True, allow_unused=True)
         except (TypeError, ValueError) as error:
             if any(text in str(error) for text in _MISFIT):
                 raise Misfit(str(error)) from error
@@ -150,10 +151,11 @@ def gradient_function(fn, checked, count: int, create_graph: bool):
                 for i in checked:
                     inputs[i] = wrap(inputs[i].data, None, inputs[i].device).requires_grad_()
             xs = [inputs[i] for i in checked]
-            pairs = [(o, v) for o, v in zip(outputs_of(fn(*inputs)), vs, strict=True) if o.node is not None]
+            tracked = [(o, v) for o, v in zip(outputs_of(fn(*inputs)), vs, strict=True) if o.node is not None]
             gs = [None] * len(xs)
-            if pairs:
-                gs = grad([o for o, _ in pairs], xs, [v for _, v in pairs], create_graph=create_graph, allow_unused=True)
+            if tracked:
+                outs, given = zip(*tracked, strict=True)
+                gs = grad(outs, xs, given, create_graph=create_graph, allow_unused=True)
         zeros = [wrap(x.device.xp.zeros_like(x.data), None, x.device) for x in xs]
         return tuple(z if g is None else g for g, z in zip(gs, zeros, strict=True))
 
@@ -165,7 +167,8 @@ def second_order(fn, inputs, checked, seed: int) -> Problem:
     with no_grad():
         outs = outputs_of(fn(*[x.detach() if isinstance(x, Tensor) else x for x in inputs]))
     rng = np.random.default_rng(seed)
-    vs = [Tensor(rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape), dtype=o.dtype, device=o.device) for o in outs]
+    signed = [rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape) for o in outs]
+    vs = [Tensor(v, dtype=o.dtype, device=o.device) for v, o in zip(signed, outs, strict=True)]
     n = len(inputs)
     return Problem(
         gradient_function(fn, checked, n, True), [*inputs, *vs], (*checked, *range(n, n + len(vs))),

@@ -3,8 +3,22 @@
 from . import init
 from .containers import ModuleList, Sequential
 from .layers import (
-    ELU, Dropout, Embedding, GELU, Identity, LayerNorm, LeakyReLU, Linear, ReLU, RMSNorm, Sigmoid, SiLU, Softmax,
-    Softplus, SwiGLU, Tanh,
+    ELU,
+    GELU,
+    Dropout,
+    Embedding,
+    Identity,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    RMSNorm,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    SwiGLU,
+    Tanh,
 )  # fmt: skip
 from .module import Module, Parameter
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..autograd.mode import mode
 from ..ops import elementwise
 from ..tensor import Tensor, functional
@@ -54,85 +56,86 @@ def call_with_hooks(module, args, kwargs):
 class _BackwardWatch:
     """One call of a module whose backward is watched.
 
-    Inputs enter through a node of their own, so that its gradient is what came through this module alone, and not
-    what other users of the same Tensor sent. Several inputs enter through one joint node, flat and side by side:
-    backward reaches it once, when all of their gradients are known. Outputs leave through nodes that note theirs.
+    Inputs enter, and outputs leave, through a node of their own, so that the gradient seen is what passed through
+    this module alone, and not what other users of the same Tensor sent.
     """
 
     def __init__(self, module):
         self.module = module
-        self.places, self.shapes = (), ()  # positions of the watched arguments, and their shapes
-        self.count = 0  # of positional arguments
-        self.grad_output: list = []
+        self.inputs = self.outputs = None  # a _Gate each
+        self.grad_output = ()
 
     def enter(self, args):
-        self.count = len(args)
-        self.places = tuple(i for i, x in enumerate(args) if type(x) is Tensor and x.node is not None)
-        watched = [args[i] for i in self.places]
-        self.shapes = [x.shape for x in watched]
-        if not watched:
-            return args
-        args = list(args)
-        if len(watched) == 1:
-            joint = args[self.places[0]] = elementwise.identity.call(watched[0])
-        else:
-            joint = functional.concatenate(*[x.reshape(-1) for x in watched], axis=0)
-            start = 0
-            for i, x in zip(self.places, watched, strict=True):
-                args[i] = joint[start : start + x.size].reshape(x.shape).to(x.dtype)
-                start += x.size
-        joint.register_hook(self._at_inputs)
-        return tuple(args)
+        self.inputs = _Gate(args, self._at_inputs)
+        return tuple(self.inputs.passed)
 
     def leave(self, out):
-        parts = list(out) if isinstance(out, (tuple, list)) else [out]
-        self.grad_output = [None] * len(parts)
-        for i, x in enumerate(parts):
-            if type(x) is Tensor and x.node is not None:
-                parts[i] = elementwise.identity.call(x)
-                parts[i].register_hook(self._noting(i))
-        if type(out) is tuple or type(out) is list:
-            return type(out)(parts)
-        return type(out)(*parts) if isinstance(out, tuple) else parts[0]  # a named tuple takes its fields apart
+        self.outputs = _Gate(out if isinstance(out, (tuple, list)) else (out,), self._at_outputs)
+        passed = self.outputs.passed
+        if not isinstance(out, (tuple, list)):
+            return passed[0]
+        return type(out)(*passed) if hasattr(out, "_fields") else type(out)(passed)  # named tuples take fields apart
 
-    def _noting(self, i):
-        def note(g):
-            self.grad_output[i] = g
-            if not self.places:  # nothing below asks for a gradient: this is as far as backward comes
-                self._call((None,) * self.count)
+    def _at_outputs(self, g):
+        self.grad_output = self.outputs.split(g)
+        if not self.inputs.places:  # nothing below asks for a gradient: this is as far as backward comes
+            self._call((None,) * len(self.inputs.passed))
 
-        return note
+    def _at_inputs(self, g):
+        changed = self._call(self.inputs.split(g))
+        return None if changed is None else self.inputs.join(changed)
 
     def _call(self, grad_input):
-        grad_output, changed_any = tuple(self.grad_output), False
-        if self.places:
-            self.grad_output = [None] * len(grad_output)  # a second backward through the same graph starts anew
+        grad_output, count, replaced = self.grad_output, len(grad_input), None
         for hook in tuple(self.module._backward_hooks.values()):
             changed = hook(self.module, grad_input, grad_output)
             if changed is not None:
-                grad_input = changed if type(changed) is tuple else (changed,)
-                if len(grad_input) != self.count:
+                replaced = grad_input = changed if type(changed) is tuple else (changed,)
+                if len(grad_input) != count:
                     raise ValueError(
-                        f"full backward hook of {type(self.module).__name__}: expected {self.count} gradients, one an "
+                        f"full backward hook of {type(self.module).__name__}: expected {count} gradients, one an "
                         f"argument, got {len(grad_input)}"
                     )
-                changed_any = True
-        return grad_input if changed_any else None
+        return replaced
 
-    def _at_inputs(self, g):
-        grad_input, start = [None] * self.count, 0
-        for i, shape in zip(self.places, self.shapes, strict=True):
-            if len(self.places) == 1:
-                grad_input[i] = g
-                break
-            size = 1
-            for n in shape:
-                size *= n
-            grad_input[i] = g[start : start + size].reshape(shape)
+
+class _Gate:
+    """Values of which those that require a gradient pass through one node, which backward reaches once.
+
+    Several pass flat and side by side, so that their gradients are known together; one passes as it is.
+    """
+
+    def __init__(self, values, hook):
+        self.passed = list(values)
+        self.places = [i for i, x in enumerate(values) if type(x) is Tensor and x.node is not None]
+        watched = [values[i] for i in self.places]
+        self.shapes = [x.shape for x in watched]
+        if not watched:
+            return
+        if len(watched) == 1:
+            node = self.passed[self.places[0]] = elementwise.identity.call(watched[0])
+        else:
+            node = functional.concatenate(*[x.reshape(-1) for x in watched], axis=0)
+            for i, x, piece in zip(self.places, watched, self._pieces(node), strict=True):
+                self.passed[i] = piece.to(x.dtype)
+        node.register_hook(hook)
+
+    def _pieces(self, flat):
+        start, pieces = 0, []
+        for shape in self.shapes:
+            size = math.prod(shape)
+            pieces.append(flat[start : start + size].reshape(shape))
             start += size
-        changed = self._call(tuple(grad_input))
-        if changed is None:
-            return None
-        if len(self.places) == 1:
-            return changed[self.places[0]]
-        return functional.concatenate(*[changed[i].reshape(-1) for i in self.places], axis=0)
+        return pieces
+
+    def split(self, g) -> tuple:
+        """The gradient of each value, None for those that require none."""
+        found = [None] * len(self.passed)
+        for i, piece in zip(self.places, [g] if len(self.places) == 1 else self._pieces(g), strict=True):
+            found[i] = piece
+        return tuple(found)
+
+    def join(self, gradients):
+        """The other way round."""
+        chosen = [gradients[i] for i in self.places]
+        return chosen[0] if len(chosen) == 1 else functional.concatenate(*[g.reshape(-1) for g in chosen], axis=0)

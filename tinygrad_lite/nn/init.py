@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..random import default_generator
 
 
@@ -32,20 +34,29 @@ def ones_(x):
     return _write(x, 1)
 
 
+# Values drawn at once: drawing takes several float64 arrays of that length.
+DRAW = 1 << 18
+
+
+def _drawn(x, draw, scale: float, shift: float):
+    """Overwrite x with draw(n) * scale + shift, a piece at a time."""
+    values = np.empty(x.size, np.float64 if x.dtype == np.float64 else np.float32)
+    for start in range(0, x.size, DRAW):
+        piece = values[start : start + DRAW]
+        piece[...] = draw(piece.size)
+        piece *= scale
+        piece += shift
+    return _write(x, values.reshape(x.shape))
+
+
 def uniform_(x, low: float = 0.0, high: float = 1.0, generator=None):
     """Uniform in [low, high)."""
-    values = (generator or default_generator).uniform(x.size).reshape(x.shape)
-    values *= high - low
-    values += low
-    return _write(x, values)
+    return _drawn(x, (generator or default_generator).uniform, high - low, low)
 
 
 def normal_(x, mean: float = 0.0, std: float = 1.0, generator=None):
     """Normal with a mean and a standard deviation."""
-    values = (generator or default_generator).normal(x.size).reshape(x.shape)
-    values *= std
-    values += mean
-    return _write(x, values)
+    return _drawn(x, (generator or default_generator).normal, std, mean)
 
 
 def fans(shape) -> tuple[int, int]:

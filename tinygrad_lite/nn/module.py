@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import dtypes
-from ..device import Device, get_device
+from ..device import get_device, is_device
 from ..tensor import Tensor
 from .hooks import add_hook, call_with_hooks
 from .state import copy_state, load_state
@@ -17,12 +17,12 @@ from .state import copy_state, load_state
 PARAMETER, BUFFER, HIDDEN_BUFFER, MODULE = "parameter", "buffer", "buffer that is not saved", "module"
 
 
-def Parameter(data, dtype=None, device=None, requires_grad: bool = True) -> Tensor:  # noqa: N802 - PyTorch's name
+def Parameter(data, dtype=None, device=None) -> Tensor:  # noqa: N802 - PyTorch's name
     """A leaf Tensor that requires a gradient: what a Module registers as a parameter. The data is copied.
 
     A function and not a class: the engine's fast paths test `type(x) is Tensor`.
     """
-    return Tensor(data, dtype=dtype, device=device, requires_grad=requires_grad)
+    return Tensor(data, dtype=dtype, device=device, requires_grad=True)
 
 
 class Module:
@@ -60,8 +60,8 @@ class Module:
                 del kinds[name]
             elif kind == PARAMETER or not (type(value) is Tensor and kind in (BUFFER, HIDDEN_BUFFER)):
                 raise TypeError(
-                    f"{type(self).__name__}.{name} is a {kind}, got {type(value).__name__}: assign nn.Parameter(value), "
-                    f"write its elements under no_grad(), or del the attribute first"
+                    f"{type(self).__name__}.{name} is a {kind}, got a {type(value).__name__} that is none: assign a "
+                    f"{kind}, or del the attribute first"
                 )
         object.__setattr__(self, name, value)
 
@@ -158,10 +158,16 @@ class Module:
         return self.train(False)
 
     def apply(self, fn):
-        """Call fn(module) on every module, children before parents. Returns the module."""
-        for module in reversed(list(self.modules())):
-            fn(module)
+        """Call fn(module) once on every module, children before parents. Returns the module."""
+        self._apply(fn, set())
         return self
+
+    def _apply(self, fn, seen):
+        seen.add(id(self))
+        for child in self.children():
+            if id(child) not in seen:
+                child._apply(fn, seen)
+        fn(self)
 
     def zero_grad(self, set_to_none: bool = True):
         """Forget all gradients, or with set_to_none=False overwrite them with zeros."""
@@ -170,7 +176,7 @@ class Module:
                 if set_to_none:
                     p.grad = None
                 else:
-                    p.grad.data[...] = 0
+                    p.grad.zero_()
 
     def requires_grad_(self, flag: bool = True):
         """Train all parameters, or freeze them; frozen ones stay parameters. Returns the module."""
@@ -184,7 +190,7 @@ class Module:
         The Tensors stay the same objects, so ties and optimisers hold. Integer buffers keep their type.
         """
         tensors = [*self.parameters(), *self.buffers()]
-        if isinstance(target, Device) or target in ("cpu", "cuda"):
+        if is_device(target):
             device = get_device(target)
             for x in tensors:
                 _replace(x, x.dtype, device)

@@ -25,7 +25,7 @@ def all_axes(op: str, axis, ndim: int) -> tuple[int, ...]:
     axes = tuple(sorted(one_axis(op, a, ndim) for a in axis))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{op}: an axis is named twice in {tuple(axis)}")
-    return axes
+    return axes if ndim else ()
 
 
 def kept_shape(shape, axes) -> tuple[int, ...]:

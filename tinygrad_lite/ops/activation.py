@@ -60,6 +60,10 @@ def gelu_formula(xp, x, approximate):
 
 def _check_approximate(op):
     def check(*xs, approximate):
+        if len(xs) == 2 and (not xs[0].shape or tuple(xs[1].shape) != tuple(xs[0].shape[-1:])):
+            raise ValueError(
+                f"{op.name}: bias must be (C,) for x (..., C), got {tuple(xs[1].shape)} beside {tuple(xs[0].shape)}"
+            )
         if approximate not in ("none", "tanh"):
             raise ValueError(f'{op.name}: approximate must be "none" or "tanh", got {approximate!r}')
         return {"approximate": approximate}
@@ -101,7 +105,7 @@ def _(x):
     return {}
 
 
-@primitive(Case((2, 3), p=0.4, key=7, offset=3), integer_inputs=())
+@primitive(Case((2, 3), p=0.4, key=7, offset=3), Case((3, 5), p=0.3, key=11, offset=0), to_float=True)
 def dropout(xp, x, *, p, key, offset):
     """x with elements zeroed with probability p and the rest scaled by 1 / (1 - p).
 

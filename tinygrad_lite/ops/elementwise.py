@@ -2,7 +2,7 @@
 
 import math
 
-from .registry import Bools, Case, primitive
+from .registry import Bools, Case, Values, primitive
 
 M, V = (2, 3), (3,)
 
@@ -16,7 +16,7 @@ def add(xp, x, y):
 add.vjp(x=lambda xp, g: g, y=lambda xp, g: g)
 
 
-@primitive(Case(M, V), Case(V, M))
+@primitive(Case(M, V), Case(V, M), Case(1.5, M))
 def subtract(xp, x, y):
     """x - y, broadcasting."""
     return xp.subtract(x, y)
@@ -25,7 +25,7 @@ def subtract(xp, x, y):
 subtract.vjp(x=lambda xp, g: g, y=lambda xp, g: xp.negative(g))
 
 
-@primitive(Case(M, V), Case((), (4,)))
+@primitive(Case(M, V), Case((), (4,)), Case(M, -0.7))
 def multiply(xp, x, y):
     """x * y, broadcasting."""
     return xp.multiply(x, y)
@@ -34,7 +34,9 @@ def multiply(xp, x, y):
 multiply.vjp(x=lambda xp, g, y: g * y, y=lambda xp, g, x: g * x)
 
 
-@primitive(Case(M, V, low=0.5), Case(V, M, low=-2.0, high=-0.5), to_float=True)
+@primitive(
+    Case(M, V, low=0.5), Case(V, M, low=-2.0, high=-0.5), Case(2.0, M, low=0.4), Case(M, -0.8), to_float=True
+)
 def divide(xp, x, y):
     """x / y, broadcasting; integers divide as floats."""
     return xp.divide(x, y)
@@ -43,27 +45,40 @@ def divide(xp, x, y):
 divide.vjp(x=lambda xp, g, y: g / y, y=lambda xp, g, y, out: xp.negative(g * out / y))
 
 
-@primitive(Case(M, V, low=0.5), Case(M, (), low=0.3))
+@primitive(
+    Case(M, V, low=0.5),
+    Case(M, (), low=0.3),
+    Case(Values(((0.6, 1.3, 0.4), (1.7, 0.8, 2.1))), M),
+    Case(M, Values((2.0, 0.0, 3.0)), low=0.4),
+    Case(M, 3.0),
+    Case(M, 2),
+    Case(M, -1.5, low=0.4),
+    Case(1.7, M),
+)  # fmt: skip
 def power(xp, x, y):
     """x ** y, broadcasting."""
     return xp.power(x, y)
 
 
 def _power_x(xp, g, x, y):
-    # forward: x**y, so gx = g * y * x**(y-1); where y is 0 the result is constant, also at x = 0
+    # forward: x**y, so gx = g * y * x**(y-1); at y = 0 and x = 0 that is 0 * inf, and the result is constant
     if isinstance(y, (int, float)):
         if y == 0:
             return xp.zeros_like(g)
         return g * (x * 2.0) if y == 2 else g * (xp.power(x, y - 1) * y)
-    still = xp.equal(y, 0.0)
+    still = xp.logical_and(xp.equal(y, 0.0), xp.equal(x, 0.0))  # elsewhere y = 0 makes gx 0, but not its slope in y
     return xp.where(still, xp.zeros_like(g), g * y * xp.power(x, xp.where(still, xp.full_like(y, 1.0), y) - 1.0))
+
+
+# Finite, so that its products with 0 stay 0 at second order; where y is negative 0**y is infinite already.
+_LOG_OF_ZERO = -745.0
 
 
 def _power_y(xp, g, x, y, out):
     # out * log(x); at x = 0 with y >= 0 the power is flat in y
     if isinstance(x, (int, float)):
         if x == 0:
-            return xp.where(xp.greater_equal(y, 0.0), xp.zeros_like(g), g * out * -math.inf)
+            return xp.where(xp.greater_equal(y, 0.0), xp.zeros_like(g), g * out * _LOG_OF_ZERO)
         return g * out * (math.log(x) if x > 0 else math.nan)
     flat = xp.logical_and(xp.equal(x, 0.0), xp.greater_equal(y, 0.0))
     safe = xp.where(xp.equal(x, 0.0), xp.full_like(x, 1.0), x)
@@ -178,13 +193,13 @@ rsqrt.vjp(x=lambda xp, g, x, out: g * out / x * -0.5)
 @primitive(Case(M))
 def square(xp, x):
     """x * x."""
-    return xp.square(x)
+    return xp.square(x) if x.dtype.kind != "b" else xp.astype(x, dtype="int64")
 
 
 square.vjp(x=lambda xp, g, x: g * x * 2.0)
 
 
-@primitive(Case(M, low=0.4), to_float=True)
+@primitive(Case(M, low=0.4), Case(M, high=-0.4), to_float=True)
 def reciprocal(xp, x):
     """1 / x."""
     return xp.reciprocal(x)
@@ -262,7 +277,7 @@ def _half_at_ties(xp, g, x, y, wins):
     return xp.where(wins(x, y), g, xp.where(xp.equal(x, y), g * 0.5, xp.zeros_like(g)))
 
 
-@primitive(Case(M, V, distinct=True))
+@primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(M, 0.4))
 def maximum(xp, x, y):
     """The larger of x and y; NaN wins; a tie shares the gradient."""
     return xp.maximum(x, y)
@@ -274,7 +289,7 @@ maximum.vjp(
 )
 
 
-@primitive(Case(M, V, distinct=True))
+@primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(-0.4, M))
 def minimum(xp, x, y):
     """The smaller of x and y; NaN wins; a tie shares the gradient."""
     return xp.minimum(x, y)
@@ -286,7 +301,11 @@ minimum.vjp(
 )
 
 
-@primitive(Case(M, low=-3, high=3, distinct=True, min=-1.1, max=1.3))
+@primitive(
+    Case(M, low=-3, high=3, distinct=True, min=-1.1, max=1.3),
+    Case((3, 4), distinct=True, min=-0.4),
+    Case((3, 4), distinct=True, max=0.4),
+)
 def clamp(xp, x, *, min=None, max=None):
     """x limited to [min, max]; the gradient passes where x is within, ends included."""
     if min is not None:
@@ -305,7 +324,7 @@ def _clamp_x(xp, g, x, min, max):
 clamp.vjp(x=_clamp_x)
 
 
-@primitive(Case(Bools(M), M, V), Case(Bools(V), M, ()), integer_inputs=("condition",))
+@primitive(Case(Bools(M), M, V), Case(Bools(V), M, ()), Case(Bools((3, 4)), (3, 4), (3, 4)), integer_inputs=("condition",))
 def where(xp, condition, x, y):
     """x where the condition holds, else y; broadcasting."""
     return xp.where(condition, x, y)
@@ -367,7 +386,11 @@ def floor_divide(xp, x, y):
     return xp.floor_divide(x, y)
 
 
-@primitive(Case((2, 3), (3,), low=0.6, high=2.0))
+@primitive(
+    Case((2, 3), (3,), low=0.6, high=2.0),
+    Case((2, 3), (3,), low=-2.0, high=-0.6),
+    Case((3, 4), Values((0.7, -1.1, 1.3, -0.9)), low=-4.0, high=4.0),
+)
 def remainder(xp, x, y):
     """x - floor(x / y) * y: the sign is y's."""
     return xp.remainder(x, y)

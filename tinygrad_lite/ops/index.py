@@ -31,7 +31,7 @@ def _(x, *, key):
 getitem.vjp(x=lambda xp, g, key: At(key, g, _basic(key)))
 
 
-@primitive(Case((2, 3), key=(slice(1, 3),), shape=(4, 3)), computes=False)
+@primitive(Case((2, 3), key=(slice(1, 3),), shape=(4, 3)))
 def scatter(xp, g, *, key, shape, unique=True):
     """Zeros of `shape` with g added at key: what `At` becomes when gradients are differentiated again."""
     return xp.scatter(g, key=key, shape=shape, unique=unique)
@@ -61,6 +61,8 @@ def take_along_axis(xp, x, indices, *, axis):
 @take_along_axis.validate
 def _(x, indices, *, axis):
     axis = one_axis("take_along_axis", axis, ndim_of(x))
+    if ndim_of(x) != ndim_of(indices) or not ndim_of(x):
+        raise ValueError(f"take_along_axis: x and indices need as many axes, got {tuple(x.shape)} and {tuple(indices.shape)}")
     check_indices("take_along_axis", indices, x.shape[axis])
     return {"axis": axis}
 

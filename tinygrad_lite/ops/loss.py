@@ -3,7 +3,7 @@
 import math
 
 from ._axes import ndim_of
-from .registry import Case, Ints, fused
+from .registry import Case, Ints, Values, fused
 
 
 @fused(Case((2, 3), (4, 3), (4,)), Case((2, 2, 3), (2, 3), (2,)))
@@ -52,7 +52,12 @@ def mean_nll(xp, logits, targets, ignore_index, label_smoothing=0.0):
     return total / xp.stop_gradient(xp.sum(weights, axis=(0,), keepdims=False))
 
 
-@fused(Case((3, 4), Ints((3,), 4)), Case((2, 5), Ints((2,), 5), label_smoothing=0.1), integer_inputs=("targets",))
+@fused(
+    Case((3, 4), Ints((3,), 4)),
+    Case((2, 5), Ints((2,), 5), label_smoothing=0.1),
+    Case((4, 3), Values((1, -100, 2, -100)), label_smoothing=0.2),
+    integer_inputs=("targets",),
+)
 def cross_entropy(xp, logits, targets, *, ignore_index=-100, label_smoothing=0.0):
     """Mean of -log softmax(logits)[target]: logits (N, V), targets (N,) integer. Never alters the logits."""
     return mean_nll(xp, logits, targets, ignore_index, label_smoothing)
@@ -68,7 +73,11 @@ def _(logits, targets, *, ignore_index, label_smoothing):
     return {"ignore_index": int(ignore_index), "label_smoothing": float(label_smoothing)}
 
 
-@fused(Case((3, 2), (4, 2), Ints((3,), 4)), integer_inputs=("targets",))
+@fused(
+    Case((3, 2), (4, 2), Ints((3,), 4)),
+    Case((4, 3), (5, 3), Values((4, -100, 0, 3))),
+    integer_inputs=("targets",),
+)
 def linear_cross_entropy(xp, h, weight, targets, *, ignore_index=-100):
     """cross_entropy(h @ weight.T, targets) whose logits exist in chunks of rows only: h (N, C), weight (V, C)."""
     return mean_nll(xp, xp.matmul(h, xp.transpose(weight, axes=(1, 0))), targets, ignore_index)

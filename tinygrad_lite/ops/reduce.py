@@ -1,7 +1,7 @@
 """Reductions and scans. `axis` is a sorted tuple of non-negative axes once recorded."""
 
 from ._axes import all_axes, kept_shape, ndim_of, one_axis
-from .registry import Case, primitive
+from .registry import Case, Values, primitive
 
 
 def _normalised(op, empty_ok=False):
@@ -30,7 +30,18 @@ sum.vjp(x=lambda xp, g, x_shape, axis: _spread(xp, g, x_shape, axis))
 _normalised(sum, empty_ok=True)
 
 
-@primitive(Case((2, 3), low=0.5), Case((2, 3), axis=(1,)), Case((3, 2), axis=(0,), keepdims=True))
+# Rows with no zero, one and two: the derivative of a product with zeros is not 0 where one factor alone is.
+_ZEROS = Values(((0.7, -1.2, 1.5), (1.1, 0.0, -0.8), (0.0, 1.3, 0.0)))
+
+
+@primitive(
+    Case((2, 3), low=0.5),
+    Case((2, 3), axis=(1,)),
+    Case((3, 2), axis=(0,), keepdims=True),
+    Case(_ZEROS, axis=(1,)),
+    Case(_ZEROS, axis=(0,), keepdims=True),
+    Case(Values((((0.7, 1.4), (-1.2, 0.6)), ((0.0, -0.9), (1.6, 1.1)))), axis=(0, 2)),
+)
 def prod(xp, x, *, axis=None, keepdims=False):
     """Product over axes; right also where factors are zero."""
     return xp.prod(x, axis=axis, keepdims=keepdims)
@@ -71,7 +82,11 @@ def _shared(xp, g, x, out, x_shape, axis):
     return _spread(xp, g, x_shape, axis) * wins / xp.sum(wins, axis=axis, keepdims=True)
 
 
-@primitive(Case((2, 3), distinct=True), Case((2, 3), distinct=True, axis=(1,)))
+@primitive(
+    Case((2, 3), distinct=True),
+    Case((2, 3), distinct=True, axis=(1,)),
+    Case((3, 4), low=-3.0, high=-0.5, distinct=True, axis=(0,)),
+)
 def max(xp, x, *, axis=None, keepdims=False):
     """Largest element over axes; ties share the gradient."""
     return xp.max(x, axis=axis, keepdims=keepdims)
@@ -81,7 +96,11 @@ max.vjp(x=_shared)
 _normalised(max)
 
 
-@primitive(Case((2, 3), distinct=True), Case((2, 3), distinct=True, axis=(0,), keepdims=True))
+@primitive(
+    Case((2, 3), distinct=True),
+    Case((2, 3), distinct=True, axis=(0,), keepdims=True),
+    Case((3, 4), low=0.5, high=3.0, distinct=True, axis=(1,)),
+)
 def min(xp, x, *, axis=None, keepdims=False):
     """Smallest element over axes; ties share the gradient."""
     return xp.min(x, axis=axis, keepdims=keepdims)
@@ -159,6 +178,8 @@ argmin = _position("argmin", "Index of the smallest element, the first of equals
 def _along(op):
     @op.validate
     def check(x, *, axis):
+        if not ndim_of(x):
+            raise ValueError(f"{op.name}: a 0-d tensor has no axis to go along: reshape it to (1,)")
         return {"axis": one_axis(op.name, axis, ndim_of(x))}
 
     return op
@@ -174,7 +195,7 @@ cumsum.vjp(x=lambda xp, g, axis: xp.flip(xp.cumsum(xp.flip(g, axis=(axis,)), axi
 _along(cumsum)
 
 
-@primitive(Case((2, 3), axis=1), Case((3, 2), axis=0))
+@primitive(Case((2, 3), axis=1), Case((3, 2), axis=0), Case(_ZEROS, axis=1), Case(_ZEROS, axis=0))
 def cumprod(xp, x, *, axis):
     """Running product along an axis; right also where factors are zero."""
     return xp.cumprod(x, axis=axis)

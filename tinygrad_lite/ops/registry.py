@@ -54,8 +54,14 @@ class Bools(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Values(NamedTuple):
+    """A case's input written out, as nested tuples: floats, or integers where all are."""
+
+    rows: tuple
+
+
 class Case:
-    """One gradient-check case: an input is a shape (floats uniform in [low, high)), `Ints` or `Bools`.
+    """One gradient-check case: an input is a shape (floats uniform in [low, high)), `Ints`, `Bools`, `Values` or a number.
 
     `distinct=True` spaces the values so that a kink (a tie in max, relu at 0) is never near a sample.
     """
@@ -74,6 +80,10 @@ class Case:
         return [self._draw(spec, rng, dtype) for spec in self.inputs]
 
     def _draw(self, spec, rng, dtype):
+        if isinstance(spec, (int, float)):
+            return spec
+        if isinstance(spec, Values):
+            return _written_out(spec.rows, rng, dtype)
         if isinstance(spec, Ints):
             return rng.integers(0, spec.high, spec.shape)
         if isinstance(spec, Bools):
@@ -86,6 +96,15 @@ class Case:
         step = (self.high - self.low) / max(count, 1)
         values = self.low + step * (rng.permutation(count) + 0.5 + rng.uniform(-0.2, 0.2, count))
         return values.reshape(spec).astype(dtype)
+
+
+def _written_out(rows, rng, dtype):
+    shape, first = (), rows
+    while isinstance(first, tuple):
+        shape, first = (*shape, len(first)), first[0]
+    out = rng.integers(0, 1, shape) if isinstance(first, int) else rng.uniform(0.0, 1.0, shape).astype(dtype)
+    out[...] = rows
+    return out
 
 
 class Rule(NamedTuple):
@@ -180,7 +199,7 @@ def primitive(*cases: Case, **traits):
 
 def fused(*cases: Case, **traits):
     """Decorator: register a readable reference, in primitive ops, whose fast twin is kernels/<device>/<name>.py."""
-    return lambda fn: _register(Op(fn, cases, is_fused=True, **traits))
+    return lambda fn: _register(Op(fn, cases, is_fused=True, to_float=True, **traits))
 
 
 def set_binder(binder: Callable[[Op], Callable]):

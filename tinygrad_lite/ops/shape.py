@@ -163,7 +163,7 @@ def _(*xs, axis):
 stack.vjp(xs=lambda xp, g, index, axis: xp.getitem(g, key=(slice(None),) * axis + (index,)))
 
 
-@primitive(Case((2, 3), reps=(2, 1)), Case((2,), reps=(2, 3)), computes=False)
+@primitive(Case((2, 3), reps=(2, 1)), Case((2,), reps=(2, 3)), Case((2, 3), reps=(2,)), computes=False)
 def tile(xp, x, *, reps):
     """x repeated whole, reps times along each axis."""
     return xp.tile(x, reps=reps)
@@ -195,3 +195,15 @@ def triu(xp, x, *, k=0):
 
 
 triu.vjp(x=lambda xp, g, k: xp.triu(g, k=k))
+
+
+def _needs_a_matrix(op):
+    @op.validate
+    def check(x, *, k):
+        if ndim_of(x) < 2:
+            raise ValueError(f"{op.name}: expected at least 2 axes, got {tuple(x.shape)}: unsqueeze it first")
+        return {"k": int(k)}
+
+
+_needs_a_matrix(tril)
+_needs_a_matrix(triu)

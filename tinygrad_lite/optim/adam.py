@@ -26,11 +26,14 @@ def adam_update(group, flat, first, last, grad_scale, decoupled: bool):
             kernel.step(*arrays, lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay,
                         **corrections, grad_scale=grad_scale)  # fmt: skip
             return
+    options = dict(lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay, decoupled=decoupled)
     for p, g, (m, v), (t,) in blocks(flat, first, last, MOMENTS, grad_scale):
-        adam_formula(flat.device.xp, p, g, m, v, t, group["lr"], beta1, beta2, group["eps"], decay, decoupled, **corrections)
+        adam_formula(flat.device.xp, p, g, m, v, t, **options, **corrections)
 
 
-def adam_formula(xp, p, g, m, v, t, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2):
+def adam_formula(
+    xp, p, g, m, v, t, *, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
+):
     """The update over 1-D arrays, in place on p, m and v; g and t are scratch."""
     if weight_decay:
         if decoupled:

@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
+import threading
+
 from ..device import CPU
 from ..dtypes import HALF, float32
 
-# Elements a block: six float32 arrays of this length fit a 1 MiB second-level cache.
-BLOCK = 1 << 15
+# Elements a block. On a CPU six float32 arrays of this length fit a 1 MiB second-level cache, so that each line of
+# the formula finds there what the line before wrote; a GPU wants long passes, of which this bounds the scratch.
+BLOCK, GPU_BLOCK = 1 << 15, 1 << 22
 
-_scratch: dict = {}
+
+class _Scratch(threading.local):
+    def __init__(self):
+        self.arrays = {}
 
 
-def scratch(count: int, length: int, dtype, device) -> list:
-    """`count` arrays of `length` elements, kept from call to call; their content is whatever was left."""
-    key = dtype, device.name
-    held = _scratch.get(key, [])
-    if len(held) < count or (held and held[0].size < length):
-        held = _scratch[key] = [device.xp.empty((length,), dtype) for _ in range(max(count, len(held)))]
-    return [array[:length] for array in held[:count]]
+_scratch = _Scratch()
+
+
+def scratch(name, shapes, dtype, device) -> list:
+    """Arrays of these shapes, kept from call to call under a name; their content is whatever was left."""
+    key = name, tuple(shapes), dtype, device.name
+    if key not in _scratch.arrays:
+        _scratch.arrays[key] = [device.xp.empty(shape, dtype) for shape in shapes]
+    return _scratch.arrays[key]
+
+
+def computing_dtype(flat):
+    """The type that updates are computed in: float32 for half precision."""
+    return float32 if flat.dtype in HALF else flat.dtype
 
 
 def blocks(flat, first: int, last: int, names, grad_scale: float, scratches: int = 1):
     """For each block of parameters first to last: (param, gradient, [state arrays by name], [scratch arrays]).
 
-    The gradient is scaled, and scratch the caller may overwrite; param may be updated in place. For half precision
-    both are float32, and the parameter is rounded when the block is done.
+    The gradient is scaled, and is scratch that the caller may overwrite; param and state are to be updated in place.
+    For half precision all are float32, and the parameter is rounded when the block is done.
     """
-    begin, end = flat.starts[first], flat.stops[last]
-    device, half = flat.device, flat.dtype in HALF
-    dtype = float32 if half else flat.dtype
-    # A GPU wants one long pass; a CPU wants to find in cache what the line before wrote.
-    length = min(BLOCK, end - begin) if device is CPU else end - begin
-    xp = device.xp
-    for a in range(begin, end, max(length, 1)):
+    begin, end, device = flat.starts[first], flat.stops[last], flat.device
+    length = BLOCK if device is CPU else GPU_BLOCK
+    whole = scratch("blocks", [(length,)] * (1 + scratches), computing_dtype(flat), device)
+    for a in range(begin, end, length):
         b = min(a + length, end)
-        g, *free = scratch(1 + scratches, b - a, dtype, device)
-        if grad_scale == 1.0:
-            g[...] = flat.grad[a:b]
-        elif half:
-            g[...] = flat.grad[a:b]
-            xp.multiply(g, grad_scale, out=g)
-        else:
-            xp.multiply(flat.grad[a:b], grad_scale, out=g)
-        kept = [flat.state[name][a:b] for name in names]
-        if not half:
-            yield flat.data[a:b], g, kept, free
-            continue
-        master, rounded = flat.state["master"][a:b], flat.data[a:b]
-        # Where the parameter is not its master's rounding, somebody wrote it: loading a model, say.
-        written = xp.not_equal(master.astype(flat.dtype), rounded)
-        master[written] = rounded[written]
-        yield master, g, kept, free
-        rounded[...] = master
+        g, *free = (array[: b - a] for array in whole)
+        g[...] = flat.grad[a:b]
+        if grad_scale != 1.0:
+            g *= grad_scale
+        yield flat.open_master(a, b), g, [flat.state[name][a:b] for name in names], free
+        flat.close_master(a, b)

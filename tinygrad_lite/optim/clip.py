@@ -6,31 +6,34 @@ import math
 
 from ..config import settings
 from ..device import CPU
-from ..dtypes import float32, float64
+from ..dtypes import HALF, float32, float64
 from ..kernels import lookup
 from .flat import gradient_spans
 
-# float32 sums of squares are taken over this many elements and added up in float64, so that their error stays small.
-SPAN = 1 << 16
+# Sums of squares are taken over this many elements and added up in float64, so that their error stays small.
+SPAN, GPU_SPAN = 1 << 16, 1 << 24
 
 
-def _sum_of_squares(span) -> float:
-    if isinstance(span, CPU.xp.ndarray):
-        kernel = lookup("cpu", "adamw") if settings.use_fused and span.dtype in (float32, float64) else None
-        if kernel is not None:
-            return float(kernel.sum_of_squares(span))
-        if span.dtype.itemsize == 2:
-            pieces = (span[i : i + SPAN].astype(float32) for i in range(0, span.size, SPAN))
-        else:
-            pieces = (span[i : i + SPAN] for i in range(0, span.size, SPAN))
-        return math.fsum(float(piece.dot(piece)) for piece in pieces)
-    wide = span.astype(float32) if span.dtype.itemsize == 2 else span
-    return float((wide * wide).sum(dtype=float64))
+def _sum_of_squares(span, device) -> float:
+    kernel = lookup(device.name, "adamw") if settings.use_fused and span.dtype in (float32, float64) else None
+    if kernel is not None:
+        return float(kernel.sum_of_squares(span))
+    total, length = 0.0, SPAN if device is CPU else GPU_SPAN
+    for i in range(0, span.size, length):
+        piece = span[i : i + length]
+        if piece.dtype in HALF:
+            piece = piece.astype(float32)
+        total += float(device.xp.matmul(piece, piece))
+    return total
+
+
+def _norm(spans) -> float:
+    return math.sqrt(sum(_sum_of_squares(span, device) for span, device in spans))
 
 
 def grad_norm(parameters) -> float:
     """Euclidean norm of all gradients together; parameters without one are passed over."""
-    return math.sqrt(math.fsum(_sum_of_squares(span) for span in gradient_spans(parameters)))
+    return _norm(gradient_spans(parameters))
 
 
 def clip_coefficient(norm: float, max_norm: float) -> float:
@@ -50,11 +53,11 @@ def clip_grad_norm_(parameters, max_norm: float, error_if_nonfinite: bool = Fals
     Raises RuntimeError with error_if_nonfinite if the norm is NaN or infinite; else NaN passes into the gradients.
     """
     spans = gradient_spans(parameters)
-    norm = math.sqrt(math.fsum(_sum_of_squares(span) for span in spans))
+    norm = _norm(spans)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}: skip this step, or lower the rate")
     coefficient = clip_coefficient(norm, max_norm)
     if coefficient != 1.0:
-        for span in spans:
+        for span, _ in spans:
             span *= coefficient
     return norm

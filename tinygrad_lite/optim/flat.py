@@ -16,7 +16,7 @@ from ..tensor import Tensor, wrap
 
 ALIGN_BYTES = 64  # a cache line: no parameter begins inside a vector that another one ends in
 
-# By id of the memory's owner: how a gradient finds its buffer again (`gradient_spans`).
+# By id of each gradient's view: how a gradient finds its buffer again (`gradient_spans`).
 _flats: weakref.WeakValueDictionary[int, Flat] = weakref.WeakValueDictionary()
 
 
@@ -28,10 +28,6 @@ def aligned_zeros(n: int, dtype, device):
     raw = np.zeros(n_bytes + ALIGN_BYTES, np.uint8)
     start = -raw.ctypes.data % ALIGN_BYTES
     return raw[start : start + n_bytes].view(dtype)
-
-
-def _owner(array):
-    return id(array if array.base is None else array.base)
 
 
 class Flat:
@@ -57,9 +53,9 @@ class Flat:
             self.stops.append(at + p.size)
             at += -(-p.size // step) * step
         total = self.stops[-1]
-        if len(self.params) == 1 and self.params[0].data.flags.c_contiguous and self.params[0].data.flags.writeable:
-            self.data = self.params[0].data.reshape(-1)  # already in one piece: stays where it is
-            self.views = [self.params[0].data]
+        alone = self.params[0].data if len(self.params) == 1 else None
+        if alone is not None and self.device.xp.is_own(alone):
+            self.data, self.views = alone.reshape(-1), [alone]  # already in one piece: stays where it is
         else:
             self.data = aligned_zeros(total, self.dtype, self.device)
             self.views = self.split(self.data)
@@ -72,7 +68,8 @@ class Flat:
             self.state["master"] = aligned_zeros(total, kept, self.device)
         self.steps = [0] * len(self.params)
         self.index = {id(p): i for i, p in enumerate(self.params)}
-        _flats[_owner(self.grad)] = self
+        for view in self.grad_views:
+            _flats[id(view)] = self
         self.gather()
 
     def split(self, array) -> list:
@@ -93,7 +90,7 @@ class Flat:
         for i, p in enumerate(self.params):
             view, node = self.grad_views[i], p.node
             if p.data is not self.views[i]:
-                foreign.append((self.views[i], self._copied(p, p.data)))
+                foreign.append((self.views[i], self._foreign("data", i, p.data)))
                 p.data = self.views[i]
             if node is None:  # frozen
                 continue
@@ -103,23 +100,42 @@ class Flat:
             if grad is not None:
                 present.append(i)
                 if grad.data is not view:
-                    foreign.append((view, self._copied(p, grad.data)))
+                    foreign.append((view, self._foreign("a gradient", i, grad.data)))
                     node.grad = wrap(view, None, self.device)
         for view, values in foreign:
             view[...] = values
         return present
 
-    def _copied(self, p, array):
-        if tuple(array.shape) != p.shape and tuple(array.shape) != self.views[self.index[id(p)]].shape:
-            raise ValueError(f"optimiser: a gradient must be {p.shape} as its parameter, got {tuple(array.shape)}")
-        expected = self.views[self.index[id(p)]].shape
-        if tuple(array.shape) != expected:
+    def _foreign(self, what, i, array):
+        expected = self.views[i].shape
+        if array.shape != expected:
             raise ValueError(
-                f"optimiser: a parameter of shape {expected} was given data of shape {tuple(array.shape)}: make a new "
-                "optimiser for parameters of other shapes"
+                f"optimiser: parameter {i} was built with shape {expected}, got {what} of shape {array.shape}: build a "
+                "new optimiser for parameters of other shapes"
             )
         # What was assigned may itself lie in our buffers (two parameters exchanged): read all before writing any.
-        return array.copy() if array.base is not None else array
+        return self.device.xp.array_copy(array)
+
+    def open_master(self, a: int, b: int):
+        """data[a:b] to update in place: for half precision the float32 master, to be closed again."""
+        if self.dtype not in HALF:
+            return self.data[a:b]
+        master, rounded = self.state["master"][a:b], self.data[a:b]
+        # Where the parameter is not its master's rounding, somebody wrote it: loading a model, say.
+        written = self.device.xp.not_equal(master.astype(self.dtype), rounded)
+        master[written] = rounded[written]
+        return master
+
+    def close_master(self, a: int, b: int):
+        """Round the master into the parameter; nothing for full precision."""
+        if self.dtype in HALF:
+            self.data[a:b] = self.state["master"][a:b]
+
+    def __reduce__(self):
+        raise TypeError(
+            "optimiser: it cannot be copied or pickled, for a copy would no longer share memory with the parameters: "
+            "build one over the copied parameters and load_state_dict(optimizer.state_dict())"
+        )
 
     def runs(self, present, by_steps: bool = False) -> list[tuple[int, int]]:
         """Parameters that are neighbours as (first, last) pairs; with by_steps, those updated equally often."""
@@ -133,7 +149,7 @@ class Flat:
 
 
 def gradient_spans(parameters) -> list:
-    """1-D arrays that together hold every gradient once, to read or to scale in place; neighbours come joined.
+    """(1-D array, device) pairs that hold every gradient once, to read or to scale in place; neighbours come joined.
 
     parameters: a Tensor or an iterable of Tensors; those without a gradient are passed over.
     """
@@ -144,14 +160,14 @@ def gradient_spans(parameters) -> list:
         if grad is None or id(p) in seen:
             continue
         seen.add(id(p))
-        flat = _flats.get(_owner(grad.data))
+        flat = _flats.get(id(grad.data))
         i = None if flat is None else flat.index.get(id(p))
-        if i is not None and grad.data is flat.grad_views[i]:
+        if i is not None and grad.data is flat.grad_views[i]:  # and not another parameter's
             by_flat.setdefault(id(flat), (flat, []))[1].append(i)
             continue
-        if grad.node is not None or not (grad.data.flags.c_contiguous and grad.data.flags.writeable):
+        if grad.node is not None or not p.device.xp.is_own(grad.data):
             p.grad = grad = wrap(p.device.xp.array_copy(grad.data), None, p.device)
-        spans.append(grad.data.reshape(-1))
+        spans.append((grad.data.reshape(-1), p.device))
     for flat, present in by_flat.values():
-        spans += [flat.grad[flat.starts[a] : flat.stops[b]] for a, b in flat.runs(sorted(present))]
+        spans += [(flat.grad[flat.starts[a] : flat.stops[b]], flat.device) for a, b in flat.runs(sorted(present))]
     return spans

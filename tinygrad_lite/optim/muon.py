@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import math
 
-from ..dtypes import HALF, float32
 from .adam import MOMENTS, adam_update
+from .blocks import computing_dtype, scratch
 from .optimizer import Optimizer
 
 # a x + b x**3 + c x**5, applied to singular values, takes (0, 1] near 1 in five rounds: Jordan et al. 2024.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
-_scratch: dict = {}
-
-
-def _buffers(rows: int, columns: int, dtype, device):
-    key = rows, columns, dtype, device.name
-    if key not in _scratch:
-        empty = device.xp.empty
-        _scratch[key] = [empty((rows, columns), dtype) for _ in range(2)] + [empty((rows, rows), dtype) for _ in range(2)]
-    return _scratch[key]
-
 
 def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
     """Newton-Schulz iteration: a matrix with g's singular vectors and singular values between about 0.7 and 1.2.
 
-    g (R, C) with R <= C; buffers: two arrays (R, C) and two (R, R) to work in. Returns one of the buffers.
+    g (R, C) contiguous with R <= C; buffers: two arrays (R, C), of which g may be the second, and two (R, R).
+    Returns one of the buffers. Cost: steps * (4 R R C + 2 R R R) operations.
     """
     a, b, c = COEFFICIENTS
     x, y, square, mixed = buffers
-    norm = math.sqrt(float((g * g).sum())) + eps  # the Frobenius norm bounds the largest singular value
+    line = g.reshape(-1)
+    norm = math.sqrt(float(xp.matmul(line, line))) + eps  # the Frobenius norm bounds the largest singular value
     xp.divide(g, norm, out=x)
     for _ in range(steps):
         xp.matmul(x, x.T, out=square)  # (R, R)
@@ -46,20 +38,16 @@ def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
 
 def muon_update(group, flat, first, last, grad_scale):
     """One Muon step of matrices first to last."""
-    momentum, lr, decay, xp = group["momentum"], group["lr"], group["weight_decay"], flat.device.xp
+    xp, dtype = flat.device.xp, computing_dtype(flat)
+    momentum, lr, decay = group["momentum"], group["lr"], group["weight_decay"]
     for i in range(first, last + 1):
-        rows, columns = flat.views[i].shape
-        if not rows or not columns:
+        (rows, columns), a, b = flat.views[i].shape, flat.starts[i], flat.stops[i]
+        if a == b:
             continue
-        a, b = flat.starts[i], flat.stops[i]
-        dtype = float32 if flat.dtype in HALF else flat.dtype
         low, high = min(rows, columns), max(rows, columns)
-        buffers = _buffers(low, high, dtype, flat.device)
-        x, y = buffers[0], buffers[1]
-        direction, spare, held = y.reshape(-1), x.reshape(-1), flat.state["momentum_buffer"][a:b]
-        direction[...] = flat.grad[a:b]
-        if grad_scale != 1.0:
-            direction *= grad_scale
+        x, y, *squares = scratch("muon", [(low, high)] * 2 + [(low, low)] * 2, dtype, flat.device)
+        held, direction, spare = flat.state["momentum_buffer"][a:b], y.reshape(-1), x.reshape(-1)
+        xp.multiply(flat.grad[a:b], grad_scale, out=direction)
         held *= momentum
         held += direction
         if group["nesterov"]:
@@ -67,24 +55,17 @@ def muon_update(group, flat, first, last, grad_scale):
             direction += spare
         else:
             direction[...] = held
-        matrix = direction.reshape(rows, columns)
         tall = rows > columns
-        if tall:
-            x[...] = matrix.T  # the smaller square, and contiguous
-            matrix, buffers = x, [y, x, *buffers[2:]]
-        o = orthogonalise(xp, matrix, buffers, group["ns_steps"])
-        scale = lr * math.sqrt(max(1.0, rows / columns))
-        o *= scale
-        step = o.T if tall else o  # (rows, columns)
-        target = flat.views[i] if flat.dtype not in HALF else flat.state["master"][a:b].reshape(rows, columns)
-        if flat.dtype in HALF:
-            written = xp.not_equal(target.astype(flat.dtype), flat.views[i])
-            target[written] = flat.views[i][written]
+        if tall:  # the transposed problem has the smaller squares
+            x[...] = direction.reshape(rows, columns).T
+            x, y = y, x
+        u = orthogonalise(xp, y, [x, y, *squares], group["ns_steps"])
+        u *= lr * math.sqrt(max(1.0, rows / columns))
+        p = flat.open_master(a, b).reshape(rows, columns)
         if decay:
-            target *= 1.0 - lr * decay
-        target -= step
-        if flat.dtype in HALF:
-            flat.views[i][...] = target
+            p *= 1.0 - lr * decay
+        p -= u.T if tall else u
+        flat.close_master(a, b)
 
 
 def _check_matrices(name, group):
@@ -134,7 +115,7 @@ class MuonAdamW(Optimizer):
 
     def add_param_group(self, group):
         if not isinstance(group.get("use_muon"), bool):
-            raise ValueError("MuonAdamW: every group must say use_muon=True or False: make the groups with muon_groups()")
+            raise ValueError("MuonAdamW: every group must say use_muon=True or False: make them with muon_groups()")
         super().add_param_group({**(self.MUON if group["use_muon"] else self.ADAMW), **group})
 
     def check(self, group):

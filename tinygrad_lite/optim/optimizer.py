@@ -17,6 +17,8 @@ class Optimizer:
     a list of dicts as in PyTorch, whose values may be changed between steps. flat: keep each group in one array, so
     that a step is one pass; False leaves the parameters' arrays where they are. A parameter without a gradient sits
     the step out. Half-precision parameters are updated in float32, kept beside them.
+
+    The next backward() overwrites the buffer that p.grad is a view of: clone() a gradient to keep it.
     """
 
     def __init__(self, params, defaults: dict, flat: bool = True):
@@ -60,7 +62,8 @@ class Optimizer:
         taken = {id(p) for other in self.param_groups for p in other["params"]}
         for i, p in enumerate(params):
             if not isinstance(p, Tensor):
-                raise TypeError(f"{name}: parameter {i} must be a Tensor, got {type(p).__name__}: pass module.parameters()")
+                kind = type(p).__name__
+                raise TypeError(f"{name}: parameter {i} must be a Tensor, got {kind}: pass module.parameters()")
             if not p.is_leaf:
                 raise ValueError(f"{name}: parameter {i} is the result of a recorded op: only leaves can be trained")
             if id(p) in taken:
@@ -83,7 +86,8 @@ class Optimizer:
         """After module.to(): new buffers for a group, what was kept converted."""
         group, kept = self.param_groups[number], {}
         for flat in self._flats[number]:
-            host = {name: flat.split(flat.device.to_host(array)) for name, array in flat.state.items() if name != "master"}
+            names = [name for name in flat.state if name != "master"]
+            host = {name: flat.split(flat.device.to_host(flat.state[name])) for name in names}
             for i, p in enumerate(flat.params):
                 kept[id(p)] = flat.steps[i], {name: views[i] for name, views in host.items()}
         self._flats[number] = self._build(group)
@@ -96,7 +100,7 @@ class Optimizer:
         flat.steps[i] = steps
         for name, values in arrays.items():
             target = flat.state[name][flat.starts[i] : flat.stops[i]]
-            target[...] = flat.device.xp.asarray(values.reshape(-1).astype(target.dtype))
+            target[...] = flat.device.xp.asarray(np.asarray(values).reshape(-1).astype(target.dtype))
 
     def set_lr(self, lr: float):
         """Set every group's learning rate to lr times its "lr_scale" (1 where it has none)."""
@@ -164,7 +168,7 @@ class Optimizer:
 
         Raises ValueError listing every mismatch (algorithm, groups, counts, shapes), before anything is written.
         """
-        wrong = self._mismatches(state)
+        wrong, entries = self._mismatches(state)
         if wrong:
             raise ValueError(
                 f"load_state_dict: the state does not fit this {type(self).__name__}; nothing was loaded. "
@@ -176,20 +180,20 @@ class Optimizer:
                 self._rebuild(number)
         places = self._places()
         for number, (flat, i) in enumerate(places):
-            entry = state["state"].get(number)
-            arrays = {name: a for name, a in entry.items() if name != "step"} if entry else {}
-            zeros = {name: np.zeros(flat.params[i].shape) for name in flat.state}
-            self._put(flat, i, entry["step"] if entry else 0, arrays if entry else zeros)
+            entry = {"step": 0, **dict.fromkeys(flat.state, np.zeros(flat.params[i].size))} | entries.get(number, {})
+            self._put(flat, i, int(entry.pop("step")), entry)
 
     def _places(self):
         """(flat, position within it) of every parameter, in the order in which they are counted."""
         found = {id(p): (flat, i) for flats in self._flats for flat in flats for i, p in enumerate(flat.params)}
         return [found[id(p)] for group in self.param_groups for p in group["params"]]
 
-    def _mismatches(self, state) -> list[str]:
+    def _mismatches(self, state) -> tuple[list[str], dict]:
+        """What does not fit, and the states by number (a file format may have made strings of the numbers)."""
         if not isinstance(state, dict) or not {"algorithm", "param_groups", "state"} <= state.keys():
-            return ["it must be a dict with algorithm, param_groups and state, as state_dict() returns"]
+            return ["it must be a dict with algorithm, param_groups and state, as state_dict() returns"], {}
         wrong, groups = [], state["param_groups"]
+        entries = {int(number): entry for number, entry in state["state"].items()}
         if state["algorithm"] != type(self).__name__:
             wrong.append(f"algorithm: expected {type(self).__name__}, got {state['algorithm']}")
         if len(groups) != len(self.param_groups):
@@ -198,7 +202,7 @@ class Optimizer:
             if len(mine["params"]) != len(theirs["params"]):
                 wrong.append(f"group {i}: expected {len(mine['params'])} parameters, got {len(theirs['params'])}")
         places = self._places()
-        for number, entry in state["state"].items():
+        for number, entry in entries.items():
             if not 0 <= number < len(places):
                 wrong.append(f"state of parameter {number}: there are {len(places)} parameters")
                 continue
@@ -210,7 +214,7 @@ class Optimizer:
                 if name in flat.state and np.shape(array) != flat.params[i].shape:
                     shape = flat.params[i].shape
                     wrong.append(f"{name} of parameter {number}: expected {shape}, got {np.shape(array)}")
-        return wrong
+        return wrong, entries
 
     def __repr__(self):
         lines = []

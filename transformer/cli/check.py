@@ -15,7 +15,9 @@ console = Console(highlight=False)
 
 def gradcheck(
     target: Annotated[str | None, typer.Argument(help="An op's name, or module:function. Default: every op.")] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="Shapes of the function's inputs, 2x3 say; once for each.")] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Shapes of the function's inputs, 2x3 say; once for each.")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Random draws of each case.")] = 1,
 ):
     """Compare gradients with finite differences, to second order, and explain each disagreement."""
@@ -26,7 +28,9 @@ def gradcheck(
 
     rows = table(check_registry([target] if target else None, seeds=seeds))
     if not rows:
-        raise ValueError(f"gradcheck: there is no op {target!r} with a gradient: see `tgl gradcheck` for all, or name module:function")
+        raise ValueError(
+            f"gradcheck: there is no op {target!r} with a gradient: see `tgl gradcheck` for all, or name module:function"
+        )
     _print(rows)
     if any(row["verdict"] != "ok" for row in rows):
         raise typer.Exit(1)

@@ -31,7 +31,9 @@ def load_model(directory) -> tuple[GPT, object, dict]:
     model = GPT(GPTConfig.from_dict(state["model"]))
     for name, parameter in model.named_parameters():
         if name not in weights or weights[name].shape != parameter.shape:
-            raise checkpoint.CheckpointError(f"{directory}: {name} is missing or has another shape than {parameter.shape}")
+            raise checkpoint.CheckpointError(
+                f"{directory}: {name} is missing or has another shape than {parameter.shape}"
+            )
         parameter.data[...] = weights[name]
     return model.eval(), tokenizers.Tokenizer.from_dict(state["tokenizer"]), state
 
@@ -67,7 +69,9 @@ def sample(
 def evaluate_command(
     directory: From = Path("runs/latest"),
     data: Annotated[list[Path] | None, typer.Option(help="Text files, each scored on its own.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Tokens a sliding window scores; default half the context.")] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Tokens a sliding window scores; default half the context.")
+    ] = None,
 ):
     """Loss, bits a byte and perplexity of a text, with disjoint and sliding windows."""
     if not data:
@@ -103,8 +107,14 @@ def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")]
     c, p = state["model"], state["progress"]
     console.print(", ".join(f"{k} {v}" for k, v in c.items()))
     console.print(f"Tokenizer: {type(tok).__name__}, {tok.vocab_size:,} tokens.")
-    console.print(f"Step {p['step']:,} of {state['train']['steps']:,}, {p['tokens_seen']:,} tokens seen, {p['clipped']:,} steps clipped.")
+    console.print(
+        f"Step {p['step']:,} of {state['train']['steps']:,}, {p['tokens_seen']:,} tokens seen, {p['clipped']:,} steps clipped."
+    )
     console.print(f"Training loss {p['first_loss']:.4f} at first, {p['loss']:.4f} last.")
     for e in p["evaluations"][-5:]:
-        console.print(f"step {e['step']:>6}: held-out loss {e['val_loss']:.4f} nats a token, {e['bits_per_byte']:.3f} bits a byte")
-    console.print(f"Memory to continue training: {total * 16 / 2**20:.1f} MiB for weights, gradients and moments, activations aside.")
+        console.print(
+            f"step {e['step']:>6}: held-out loss {e['val_loss']:.4f} nats a token, {e['bits_per_byte']:.3f} bits a byte"
+        )
+    console.print(
+        f"Memory to continue training: {total * 16 / 2**20:.1f} MiB for weights, gradients and moments, activations aside."
+    )

@@ -27,12 +27,16 @@ console = Console(highlight=False)
 
 
 def train(
-    data: Annotated[list[Path] | None, typer.Option(help="Text files or directories; default: Python's own standard library.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Text files or directories; default: Python's own standard library.")
+    ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="char or bpe.")] = None,
     vocab_size: Annotated[int | None, typer.Option(help="Tokens of the bpe tokenizer.")] = None,
     preset_name: Annotated[str, typer.Option("--preset", help=f"One of {', '.join(PRESETS)}.")] = "quick",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Time for training; turned into steps at the start.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Time for training; turned into steps at the start.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Micro-batches a step.")] = None,
     block_size: Annotated[int | None, typer.Option(help="Context, in tokens.")] = None,
@@ -86,7 +90,9 @@ def train(
     _say_expectations(trainer, config, tok)
     trainer.settle_steps()
     per_step = trainer.tokens_per_step
-    console.print(f"Steps: {config.steps:,} of {per_step:,} tokens ({config.steps * per_step / len(train_ids):.2f} passes over the text).")
+    console.print(
+        f"Steps: {config.steps:,} of {per_step:,} tokens ({config.steps * per_step / len(train_ids):.2f} passes over the text)."
+    )
     _run(trainer, view)
     p = trainer.progress
     if trainer.stop_requested and p.step < config.steps:
@@ -96,7 +102,19 @@ def train(
 
 
 def _configured(config: TrainConfig, given: dict) -> TrainConfig:
-    for name in ("block_size", "layers", "heads", "kv_heads", "channels", "dropout", "positions", "norm", "mlp", "tied", "bias"):
+    for name in (
+        "block_size",
+        "layers",
+        "heads",
+        "kv_heads",
+        "channels",
+        "dropout",
+        "positions",
+        "norm",
+        "mlp",
+        "tied",
+        "bias",
+    ):
         if name in given:
             config.model[name] = given[name]
             config.expected = None
@@ -161,14 +179,18 @@ class _View:
 
     def __call__(self, kind, values):
         if kind == "calibrated":
-            console.print(f"Timed: {values['step_ms']:.0f} ms a step, so {values['steps']:,} steps. A run with --steps {values['steps']} repeats this one.")
+            console.print(
+                f"Timed: {values['step_ms']:.0f} ms a step, so {values['steps']:,} steps. A run with --steps {values['steps']} repeats this one."
+            )
         elif kind == "step" and self.progress is not None:
             speed = values.get("tokens_per_s")
             fields = {"loss": f"{values['loss']:.3f}"} | ({"speed": f"{speed:,.0f}"} if speed else {})
             self.progress.update(self.task, completed=values["step"], **fields)
             every = self.trainer.config.sample_every
             if every and values["step"] % every == 0:
-                self.progress.print(f"--- sample at step {values['step']}\n{_sample_text(self.trainer, 120)}", markup=False)
+                self.progress.print(
+                    f"--- sample at step {values['step']}\n{_sample_text(self.trainer, 120)}", markup=False
+                )
         elif kind == "eval" and self.progress is not None:
             self.progress.print(
                 f"step {values['step']:>6}  held-out loss {values['val_loss']:.4f} nats a token, {values['bits_per_byte']:.3f} bits a byte"
@@ -189,7 +211,9 @@ def _run(trainer: Trainer, view: _View):
     try:
         with Progress(*columns, console=console) as progress:
             view.progress, view.trainer = progress, trainer
-            view.task = progress.add_task("", total=trainer.config.steps, completed=trainer.progress.step, loss="", speed="")
+            view.task = progress.add_task(
+                "", total=trainer.config.steps, completed=trainer.progress.step, loss="", speed=""
+            )
             trainer.run()
     finally:
         signal.signal(signal.SIGINT, found)
@@ -197,7 +221,9 @@ def _run(trainer: Trainer, view: _View):
 
 
 def _sample_text(trainer: Trainer, count: int, seed: int = 1) -> str:
-    ids = generate(trainer.model, start_of_text(trainer.tokenizer), count, temperature=0.8, top_k=200, generator=Generator(seed))
+    ids = generate(
+        trainer.model, start_of_text(trainer.tokenizer), count, temperature=0.8, top_k=200, generator=Generator(seed)
+    )
     return trainer.tokenizer.decode(list(ids)).strip("\n")
 
 

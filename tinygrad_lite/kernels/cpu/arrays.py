@@ -1,4 +1,4 @@
-"""What every kernel module does with its arrays: view them as rows, find the buffer to write, reduce by fixed chunks."""
+"""What every kernel module does with its arrays: view them as rows, find the buffer to write, sum by fixed chunks."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""layer_norm: normalise rows to zero mean and unit variance, scale, shift. Ba, Kiros & Hinton 2016, arXiv:1607.06450."""
+"""layer_norm: zero mean and unit variance for each row, scale, shift. Ba, Kiros & Hinton 2016, arXiv:1607.06450."""
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def forward(x, weight, bias, *, eps):
 
 
 def backward(g, saved, needs, into, *, eps):
-    """With h = (x - mean) rstd and d = g weight: gx = rstd (d - average(d) - h average(d h)), gw = sum g h, gb = sum g."""
+    """With h = (x - mean) rstd, d = g weight: gx = rstd (d - average(d) - h average(d h)), gw = sum g h, gb = sum g."""
     x, weight, mean, rstd = saved
     x2, g2 = rows(x), rows(g)
     n, c = x2.shape

@@ -1,0 +1,77 @@
+"""attention over separate arrays, and attention_qkv over a packed one."""
+
+import numpy as np
+import pytest
+from kernels.checks import check_kernel, rng
+from tinygrad_lite.kernels import lookup
+
+both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+causal_or_not = pytest.mark.parametrize("causal", [True, False])
+
+
+def attention(q, k, v, causal, scale):
+    group, (t, s) = q.shape[1] // k.shape[1], (q.shape[2], k.shape[2])
+    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+    scores = scale * q @ np.swapaxes(k, 2, 3)
+    if causal:
+        scores = np.where(np.tri(t, s, s - t, dtype=bool), scores, -np.inf)
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True) @ v
+
+
+def attention_qkv(qkv, heads, causal, scale):
+    b, t, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    q, k, v = np.moveaxis(qkv.reshape(b, t, 3, heads, c // heads), (2, 3), (0, 2))  # (3, B, H, T, D)
+    return np.moveaxis(attention(q, k, v, causal, scale), 1, 2).reshape(b, t, c)
+
+
+@both
+@causal_or_not
+@pytest.mark.parametrize("b, h, t, d", [(1, 1, 1, 1), (2, 1, 31, 8), (1, 2, 32, 32), (2, 2, 33, 31), (3, 4, 130, 33)])
+def test_attention_qkv(b, h, t, d, causal, dtype):
+    qkv = [rng().standard_normal((b, t, 3 * h * d))]
+    check_kernel(
+        lookup("cpu", "attention_qkv"), attention_qkv, qkv, dtype, terms=4 * t * d, heads=h, causal=causal,
+        scale=d**-0.5,
+    )  # fmt: skip
+
+
+@both
+@causal_or_not
+@pytest.mark.parametrize("h, key_heads, t, s, d", [(1, 1, 1, 7, 4), (4, 2, 31, 33, 8), (3, 1, 65, 200, 16), (2, 2, 8, 8, 64)])
+def test_attention_with_grouped_heads_and_more_keys_than_queries(h, key_heads, t, s, d, causal, dtype):
+    r = rng()
+    arrays = r.standard_normal((2, h, t, d)), *(r.standard_normal((2, key_heads, s, d)) for _ in range(2))
+    check_kernel(lookup("cpu", "attention"), attention, arrays, dtype, terms=4 * s * d, causal=causal, scale=d**-0.5)
+
+
+def test_more_queries_than_keys():
+    r = rng()
+    arrays = r.standard_normal((1, 1, 40, 8)), *(r.standard_normal((1, 1, 3, 8)) for _ in range(2))
+    check_kernel(lookup("cpu", "attention"), attention, arrays, np.float64, terms=40, causal=False, scale=0.3)
+
+
+def test_a_query_that_sees_no_key_gives_zeros():
+    r = rng()
+    q, k, v = (r.standard_normal((1, 1, n, 8)).astype(np.float32) for n in (5, 2, 2))
+    kernel = lookup("cpu", "attention")
+    out, saved = kernel.forward(q, k, v, causal=True, scale=1.0)
+    np.testing.assert_array_equal(out[0, 0, :3], 0)
+    grads = kernel.backward(np.ones_like(out), saved, (True,) * 3, (None,) * 3, causal=True, scale=1.0)
+    assert all(np.isfinite(x).all() for x in grads)
+    np.testing.assert_array_equal(grads[0][0, 0, :3], 0)
+
+
+@causal_or_not
+def test_nan_in_a_query_stays_in_its_row(causal):
+    r = rng()
+    q, k, v = (r.standard_normal((1, 1, 40, 8)).astype(np.float32) for _ in range(3))
+    q[0, 0, 20, 3] = np.nan
+    out, _ = lookup("cpu", "attention").forward(q, k, v, causal=causal, scale=1.0)
+    assert np.isnan(out[0, 0, 20]).all() and np.isnan(out).sum() == 8
+
+
+def test_large_scores_do_not_overflow():
+    q = np.full((1, 1, 40, 4), 100.0, np.float32)
+    out, _ = lookup("cpu", "attention").forward(q, q, q, causal=True, scale=1.0)
+    np.testing.assert_allclose(out, 100.0, rtol=1e-5)

@@ -1,0 +1,242 @@
+"""Functions against their formulas in NumPy: shapes, options, and what misuse says."""
+
+import math
+
+import numpy as np
+import pytest
+
+import tinygrad_lite as tgl
+from tinygrad_lite import functional as F
+
+RNG = np.random.default_rng(3)
+
+
+def floats(*shape):
+    return RNG.normal(size=shape)
+
+
+def leaf(*shape):
+    return tgl.tensor(floats(*shape), dtype="float64", requires_grad=True)
+
+
+def softmax(x, axis=-1):
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+ERF = np.vectorize(math.erf)
+FORMULAS = {
+    "relu": (lambda x: F.relu(x), lambda x: np.maximum(x, 0)),
+    "leaky_relu": (lambda x: F.leaky_relu(x, 0.2), lambda x: np.where(x > 0, x, 0.2 * x)),
+    "elu": (lambda x: F.elu(x, 0.5), lambda x: np.where(x > 0, x, 0.5 * np.expm1(x))),
+    "gelu": (lambda x: F.gelu(x), lambda x: x * 0.5 * (1 + ERF(x / math.sqrt(2)))),
+    "silu": (lambda x: F.silu(x), lambda x: x / (1 + np.exp(-x))),
+    "swiglu": (lambda x: F.swiglu(x), lambda x: x[..., :2] / (1 + np.exp(-x[..., :2])) * x[..., 2:]),
+    "softplus": (lambda x: F.softplus(x), lambda x: np.log1p(np.exp(x))),
+    "sigmoid": (lambda x: F.sigmoid(x), lambda x: 1 / (1 + np.exp(-x))),
+    "tanh": (lambda x: F.tanh(x), np.tanh),
+    "softmax over rows": (lambda x: F.softmax(x, dim=0), lambda x: softmax(x, 0)),
+    "log_softmax": (lambda x: F.log_softmax(x), lambda x: np.log(softmax(x))),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_activation_equals_its_formula(name):
+    ours, formula = FORMULAS[name]
+    x = floats(3, 4)
+    np.testing.assert_allclose(ours(tgl.tensor(x)).numpy(), formula(x), rtol=1e-12, atol=1e-14)
+
+
+def test_bias_gelu_adds_the_bias_first():
+    x, b = tgl.tensor(floats(2, 3)), tgl.tensor(floats(3))
+    np.testing.assert_allclose(F.bias_gelu(x, b, "tanh").numpy(), F.gelu(x + b, "tanh").numpy(), rtol=1e-12)
+
+
+def test_linear_takes_any_number_of_leading_axes():
+    w, b = floats(4, 3), floats(4)
+    for shape in ((3,), (2, 3), (2, 5, 3)):
+        x = floats(*shape)
+        np.testing.assert_allclose(
+            F.linear(tgl.tensor(x), tgl.tensor(w), tgl.tensor(b)).numpy(), x @ w.T + b, rtol=1e-12
+        )
+        np.testing.assert_allclose(F.linear(tgl.tensor(x), tgl.tensor(w)).numpy(), x @ w.T, rtol=1e-12)
+
+
+def test_embedding_takes_rows_and_refuses_negative_indices():
+    w = floats(5, 2)
+    np.testing.assert_array_equal(F.embedding([[0, 4], [1, 1]], tgl.tensor(w)).numpy(), w[[[0, 4], [1, 1]]])
+    with pytest.raises(IndexError, match=r"\[0, 5\)"):
+        F.embedding([-1], tgl.tensor(w))
+
+
+def test_one_hot_counts_classes_itself_or_as_told():
+    np.testing.assert_array_equal(F.one_hot([0, 2]).numpy(), [[1, 0, 0], [0, 0, 1]])
+    hot = F.one_hot([[1], [0]], 2)
+    assert hot.shape == (2, 1, 2) and hot.dtype == np.int64
+    with pytest.raises(IndexError, match="one_hot"):
+        F.one_hot([2], 2)
+    with pytest.raises(TypeError, match="one_hot: indices must be integers"):
+        F.one_hot([0.5])
+
+
+def test_layer_norm_without_a_bias_only_scales():
+    x, w = floats(2, 4), floats(4)
+    normal = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(F.layer_norm(tgl.tensor(x), tgl.tensor(w)).numpy(), normal * w, rtol=1e-10)
+    b = floats(4)
+    np.testing.assert_allclose(
+        F.layer_norm(tgl.tensor(x), tgl.tensor(w), tgl.tensor(b)).numpy(), normal * w + b, rtol=1e-9
+    )
+
+
+def test_rms_norm_divides_by_the_root_mean_square():
+    x, w = floats(2, 4), floats(4)
+    expected = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3) * w
+    np.testing.assert_allclose(F.rms_norm(tgl.tensor(x), tgl.tensor(w), 1e-3).numpy(), expected, rtol=1e-12)
+
+
+# -- dropout ---------------------------------------------------------------------------------------------------
+def test_dropout_is_the_tensor_itself_when_not_training_or_p_is_0():
+    x = leaf(3, 4)
+    assert F.dropout(x, 0.5, training=False) is x and F.dropout(x, 0.0) is x
+
+
+def test_dropout_keeps_the_mean_and_masks_the_gradient_alike():
+    x = tgl.ones(20_000, dtype="float64", requires_grad=True)
+    out = F.dropout(x, 0.25, generator=tgl.Generator(5))
+    kept = out.numpy() != 0
+    assert abs(kept.mean() - 0.75) < 0.02
+    np.testing.assert_allclose(out.numpy()[kept], 1 / 0.75, rtol=1e-12)
+    out.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), out.numpy())
+
+
+def test_dropout_draws_anew_each_time_and_repeats_from_the_same_seed():
+    x, generator = tgl.ones(1000), tgl.Generator(1)
+    first, second = F.dropout(x, 0.5, True, generator), F.dropout(x, 0.5, True, generator)
+    assert (first.numpy() != second.numpy()).any()
+    np.testing.assert_array_equal(F.dropout(x, 0.5, True, tgl.Generator(1)).numpy(), first.numpy())
+
+
+def test_dropout_with_p_1_is_zero_and_beyond_is_refused():
+    assert not F.dropout(tgl.ones(3), 1.0).numpy().any()
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        F.dropout(tgl.ones(3), 1.5)
+
+
+# -- attention -------------------------------------------------------------------------------------------------
+def attend(q, k, v, causal):
+    scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])
+    if causal:
+        t, s = scores.shape[-2:]
+        scores = np.where(np.tri(t, s, s - t) > 0, scores, -np.inf)
+    return softmax(scores) @ v
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_lets_the_last_query_see_all_keys(causal):
+    q, k, v = floats(2, 3, 4, 5), floats(2, 3, 6, 5), floats(2, 3, 6, 5)
+    out = F.scaled_dot_product_attention(tgl.tensor(q), tgl.tensor(k), tgl.tensor(v), is_causal=causal)
+    np.testing.assert_allclose(out.numpy(), attend(q, k, v, causal), rtol=1e-10)
+
+
+def test_attention_qkv_is_attention_of_the_split_projection():
+    qkv = floats(2, 4, 3 * 6)
+    q, k, v = (part.reshape(2, 4, 2, 3).transpose(0, 2, 1, 3) for part in np.split(qkv, 3, -1))  # (B, H, T, D)
+    expected = attend(q, k, v, True).transpose(0, 2, 1, 3).reshape(2, 4, 6)
+    np.testing.assert_allclose(F.attention_qkv(tgl.tensor(qkv), heads=2).numpy(), expected, rtol=1e-10)
+
+
+# -- losses ----------------------------------------------------------------------------------------------------
+def nll_rows(logits, targets):
+    return -np.take_along_axis(np.log(softmax(logits)), targets[..., None], -1)[..., 0]
+
+
+@pytest.mark.parametrize("lead", [(5,), (2, 3), ()])
+def test_cross_entropy_takes_any_leading_shape(lead):
+    logits, targets = floats(*lead, 4), RNG.integers(0, 4, lead)
+    rows = nll_rows(logits, targets)
+    for reduction, expected in (("mean", rows.mean()), ("sum", rows.sum()), ("none", rows)):
+        out = F.cross_entropy(tgl.tensor(logits), targets, reduction=reduction)
+        np.testing.assert_allclose(out.numpy(), expected, rtol=1e-12)
+
+
+def test_cross_entropy_leaves_ignored_targets_out_of_mean_and_gradient():
+    logits = leaf(4, 3)
+    loss = F.cross_entropy(logits, [0, -100, 2, -100])
+    rows = nll_rows(logits.numpy(), np.array([0, 0, 2, 0]))
+    np.testing.assert_allclose(loss.item(), (rows[0] + rows[2]) / 2, rtol=1e-12)
+    loss.backward()
+    assert not logits.grad.numpy()[[1, 3]].any() and logits.grad.numpy()[[0, 2]].all()
+
+
+def test_cross_entropy_of_no_valid_target_is_nan():
+    assert math.isnan(F.cross_entropy(tgl.zeros(2, 3), [-100, -100]).item())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_label_smoothing_equals_the_smoothed_probabilities(reduction):
+    logits, targets = tgl.tensor(floats(5, 4)), RNG.integers(0, 4, 5)
+    smooth = np.eye(4)[targets] * 0.9 + 0.1 / 4
+    by_class = F.cross_entropy(logits, targets, label_smoothing=0.1, reduction=reduction)
+    by_probability = F.cross_entropy(logits, smooth, reduction=reduction)
+    np.testing.assert_allclose(by_class.item(), by_probability.item(), rtol=1e-12)
+    again = F.cross_entropy(logits, np.eye(4)[targets], label_smoothing=0.1, reduction=reduction)
+    np.testing.assert_allclose(again.item(), by_probability.item(), rtol=1e-12)
+
+
+def test_label_smoothing_leaves_ignored_targets_at_zero():
+    rows = F.cross_entropy(tgl.tensor(floats(2, 3)), [-100, 1], label_smoothing=0.2, reduction="none").numpy()
+    assert rows[0] == 0 and rows[1] > 0
+
+
+def test_cross_entropy_names_the_shapes_it_wants():
+    with pytest.raises(ValueError, match=r"logits \(2, 3\) need integer targets \(2,\)"):
+        F.cross_entropy(tgl.zeros(2, 3), [0, 1, 2])
+    with pytest.raises(ValueError, match=r"probabilities"):
+        F.cross_entropy(tgl.zeros(2, 3), [0.1, 0.9])
+    with pytest.raises(IndexError, match=r"\[0, 3\)"):
+        F.cross_entropy(tgl.zeros(2, 3), [0, 3])
+    with pytest.raises(ValueError, match="reduction"):
+        F.cross_entropy(tgl.zeros(2, 3), [0, 1], reduction="median")
+
+
+def test_linear_cross_entropy_equals_linear_then_cross_entropy():
+    h, w, targets = leaf(2, 3, 5), leaf(7, 5), RNG.integers(0, 7, (2, 3))
+    targets[0, 1] = -100
+    whole = F.cross_entropy(F.linear(h, w), targets)
+    whole.backward()
+    expected = h.grad.numpy().copy(), w.grad.numpy().copy()
+    h.grad = w.grad = None
+    ours = F.linear_cross_entropy(h, w, targets)
+    ours.backward()
+    np.testing.assert_allclose(ours.item(), whole.item(), rtol=1e-12)
+    np.testing.assert_allclose(h.grad.numpy(), expected[0], rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(w.grad.numpy(), expected[1], rtol=1e-9, atol=1e-14)
+
+
+def test_nll_loss_of_log_softmax_is_cross_entropy():
+    logits, targets = tgl.tensor(floats(2, 3, 4)), RNG.integers(0, 4, (2, 3))
+    targets[1, 1] = -100
+    for reduction in ("mean", "sum", "none"):
+        ours = F.nll_loss(F.log_softmax(logits), targets, reduction=reduction)
+        expected = F.cross_entropy(logits, targets, reduction=reduction)
+        np.testing.assert_allclose(ours.numpy(), expected.numpy(), rtol=1e-12)
+    with pytest.raises(IndexError, match="nll_loss"):
+        F.nll_loss(logits, np.full((2, 3), 4))
+
+
+def test_mse_loss_refuses_to_broadcast():
+    x, y = floats(2, 3), floats(2, 3)
+    np.testing.assert_allclose(F.mse_loss(tgl.tensor(x), y).item(), ((x - y) ** 2).mean(), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"target must be \(2, 3\)"):
+        F.mse_loss(tgl.tensor(x), y[:, :1])
+
+
+def test_binary_cross_entropy_is_finite_at_large_logits():
+    x, t = np.array([1000.0, -1000.0, 0.3]), np.array([1.0, 0.0, 0.25])
+    rows = F.binary_cross_entropy_with_logits(tgl.tensor(x), t, reduction="none").numpy()
+    p = 1 / (1 + math.exp(-0.3))
+    np.testing.assert_allclose(rows, [0, 0, -(0.25 * math.log(p) + 0.75 * math.log(1 - p))], rtol=1e-12)
+    wrong = F.binary_cross_entropy_with_logits(tgl.tensor(x[:1]), [0.0], reduction="sum")
+    assert wrong.item() == 1000.0

@@ -1,0 +1,73 @@
+"""cross_entropy over visible logits, which it never alters. Label smoothing: Szegedy et al. 2015, arXiv:1512.00567."""
+
+import numpy as np
+
+from .arrays import buffer, grain, rows
+from .compile import jit, vectorise
+from .elementary import exp
+from .row_formulas import log_sum_exp
+from .threads import parallel_for
+
+
+def forward(logits, targets, *, ignore_index, label_smoothing):
+    """Mean over rows whose target is not ignore_index of lse - (1 - e) logits[target] - e mean(logits), e the smoothing.
+
+    logits (..., V), targets (...) int64. Returns a 0-d array, NaN if every target is ignored; saves logits, targets and
+    each row's log-sum-exp (N,).
+    """
+    x, t = rows(logits), targets.reshape(-1)
+    n, vocabulary = x.shape
+    lse, losses = np.empty(n, x.dtype), np.empty(n, x.dtype)
+    parallel_for(_forward[x.dtype], n, grain(vocabulary), x, t, ignore_index, label_smoothing, lse, losses)
+    valid = np.count_nonzero(t != ignore_index)
+    loss = losses.sum(dtype=np.float64) / valid if valid else np.nan
+    return np.array(loss, x.dtype), (logits, targets, lse)
+
+
+def backward(g, saved, needs, into, *, ignore_index, label_smoothing):
+    """glogits = g / valid (softmax - (1 - e) onehot - e / V), zero in ignored rows. Targets have none."""
+    if not needs[0]:
+        return None, None
+    logits, targets, lse = saved
+    x, t = rows(logits), targets.reshape(-1)
+    gx = buffer(into[0], logits)
+    valid = np.count_nonzero(t != ignore_index)
+    scale = float(g) / valid if valid else 0.0
+    parallel_for(
+        _backward[x.dtype], x.shape[0], grain(x.shape[1]), x, t, lse, ignore_index, label_smoothing, scale, rows(gx)
+    )
+    return gx, None
+
+
+@jit("i i r2 R1 i d w1 w1")
+def _forward(start, stop, x, targets, ignore_index, smoothing, lse, losses):
+    vectorise()
+    real = x.dtype.type
+    for i in range(start, stop):
+        row = x[i]
+        if targets[i] == ignore_index:
+            lse[i] = losses[i] = 0
+            continue
+        lse[i] = log_sum_exp(row)
+        loss = lse[i] - real(1 - smoothing) * row[targets[i]]
+        if smoothing != 0:
+            total = real(0)
+            for j in range(row.size):
+                total += row[j]
+            loss -= real(smoothing) * (total / real(row.size))
+        losses[i] = loss
+
+
+@jit("i i r2 R1 r1 i d d w2")
+def _backward(start, stop, x, targets, lse, ignore_index, smoothing, scale, gx):
+    vectorise()
+    real = x.dtype.type
+    for i in range(start, stop):
+        row, out = x[i], gx[i]
+        if targets[i] == ignore_index:
+            out[:] = 0
+            continue
+        uniform, factor = real(smoothing / row.size), real(scale)
+        for j in range(row.size):
+            out[j] = (exp(row[j] - lse[i]) - uniform) * factor
+        out[targets[i]] -= real(1 - smoothing) * factor

@@ -1,0 +1,108 @@
+"""linear_cross_entropy: the output layer and its loss in one op, so that all logits never exist at once.
+
+GPT-2's vocabulary makes logits 65 times the size of the hidden states: 50 MB for 256 rows. Rows go through in chunks,
+and the chunk's logits become their own gradient in place. The gradients are therefore computed in forward, as for a loss
+whose own gradient is 1, and backward scales them. Wijmans et al. 2024 ("Cut your losses"), arXiv:2411.09009.
+"""
+
+import numpy as np
+
+from .arrays import GRAIN_ELEMENTS, buffer, grain
+from .compile import jit, vectorise
+from .row_formulas import log_sum_exp, softmax_row
+from .threads import parallel_for
+
+FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
+
+LOGITS_BYTES = 8 << 20  # a chunk's logits stay in a shared cache between the product, softmax and the two products
+LEAST_ROWS = 128  # but each chunk reads the whole weight: below this the products wait for memory
+VOCABULARY_BLOCK = 4096  # rows of gw that later chunks add to at a time, so the addend stays in cache
+
+
+def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
+    """Mean over rows whose target is not ignore_index of -log softmax(h @ weight.T)[target].
+
+    h (..., C), weight (V, C), targets (...) int64; needs: whether h and weight want gradients. Returns a 0-d array, NaN
+    if every target is ignored, and saves gh (..., C) and gw (V, C), or None where not needed.
+    """
+    h2, flat_targets = h.reshape(-1, h.shape[-1]), targets.reshape(-1)
+    n, vocabulary = h2.shape[0], weight.shape[0]
+    valid = int(np.count_nonzero(flat_targets != ignore_index))
+    scale = 1.0 / valid if valid else float("nan")
+    gh = np.empty_like(h2) if needs[0] else None
+    gw = None
+    losses = np.empty(n, h.dtype)
+    size = min(n, max(LEAST_ROWS, LOGITS_BYTES // (h.itemsize * max(1, vocabulary)))) or 1
+    logits = np.empty((size, vocabulary), h.dtype)
+    for start in range(0, n, size):
+        rows = h2[start : start + size]
+        chunk = logits[: len(rows)]
+        np.matmul(rows, weight.T, out=chunk)
+        parallel_for(
+            _loss_rows[h.dtype], len(rows), grain(2 * vocabulary),
+            chunk, flat_targets[start : start + size], ignore_index, scale, needs[0] or needs[1],
+            losses[start : start + size],
+        )  # fmt: skip
+        # forward: logits = h @ weight.T, so gh = glogits @ weight and gw = glogits.T @ h
+        if needs[0]:
+            np.matmul(chunk, weight, out=gh[start : start + size])
+        if needs[1]:
+            gw = _add_product(chunk, rows, gw)
+    if needs[1] and gw is None:
+        gw = np.zeros_like(weight)
+    loss = np.array(losses.sum(dtype=np.float64) * scale, h.dtype)
+    return loss, (None if gh is None else gh.reshape(h.shape), gw)
+
+
+def backward(g, saved, needs, into, *, ignore_index=-100):
+    """The gradients that forward computed, times g (0-d). Targets have none."""
+    grads = [None, None, None]
+    for i, grad in enumerate(saved):
+        if needs[i]:
+            grads[i] = buffer(into[i], grad)
+            parallel_for(
+                _scale[grad.dtype], grad.size, GRAIN_ELEMENTS, grad.reshape(-1), float(g), grads[i].reshape(-1)
+            )
+    return tuple(grads)
+
+
+def _add_product(chunk, rows, gw):
+    """gw + chunk.T @ rows, in place; None stands for zeros."""
+    if gw is None:
+        return np.matmul(chunk.T, rows)
+    addend = np.empty((min(VOCABULARY_BLOCK, len(gw)), gw.shape[1]), gw.dtype)
+    for v in range(0, len(gw), VOCABULARY_BLOCK):
+        part = gw[v : v + VOCABULARY_BLOCK]
+        np.matmul(chunk[:, v : v + VOCABULARY_BLOCK].T, rows, out=addend[: len(part)])
+        part += addend[: len(part)]
+    return gw
+
+
+@jit("i i w2 R1 i d i w1")
+def _loss_rows(start, stop, logits, targets, ignore_index, scale, wants_gradient, losses):
+    """losses[i] = lse - logits[i, target], 0 if ignored; logits become scale (softmax - onehot) if wanted."""
+    vectorise()
+    real = logits.dtype.type
+    for i in range(start, stop):
+        row, target = logits[i], targets[i]
+        if target == ignore_index:
+            losses[i] = 0
+            if wants_gradient:
+                row[:] = 0
+            continue
+        score = row[target]
+        if wants_gradient:
+            losses[i] = softmax_row(row) - score
+            row[target] -= real(1)
+            for j in range(row.size):
+                row[j] *= real(scale)
+        else:
+            losses[i] = log_sum_exp(row) - score
+
+
+@jit("i i r1 d w1")
+def _scale(start, stop, x, factor, out):
+    vectorise()
+    x, out, f = x[start:stop], out[start:stop], x.dtype.type(factor)
+    for i in range(x.size):
+        out[i] = x[i] * f

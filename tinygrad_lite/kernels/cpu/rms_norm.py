@@ -1,0 +1,65 @@
+"""rms_norm: scale rows to unit root mean square. Zhang & Sennrich 2019, arXiv:1910.07467."""
+
+import numpy as np
+
+from .arrays import buffer, chunk_count, chunk_rows, grain, rows
+from .compile import jit, vectorise
+from .threads import parallel_for
+
+
+def forward(x, weight, *, eps):
+    """y = x / sqrt(mean(x^2) + eps) * weight over the last axis. x (..., C), weight (C,); saves x, weight, rstd (N,)."""
+    x2 = rows(x)
+    n, c = x2.shape
+    out, rstd = np.empty_like(x2), np.empty(n, x.dtype)
+    parallel_for(_forward[x.dtype], n, grain(c), x2, weight, eps, out, rstd)
+    return out.reshape(x.shape), (x, weight, rstd)
+
+
+def backward(g, saved, needs, into, *, eps):
+    """With h = x rstd and d = g weight: gx = rstd (d - h mean(d h)), gw = sum over rows of g h."""
+    x, weight, rstd = saved
+    x2 = rows(x)
+    n, c = x2.shape
+    gx = buffer(into[0], x) if needs[0] else None
+    size = chunk_rows(n)
+    partial = np.empty((chunk_count(n), c), x.dtype)
+    gx2 = rows(gx) if needs[0] else np.empty((0, c), x.dtype)
+    parallel_for(_backward[x.dtype], len(partial), grain(size * c), rows(g), x2, weight, rstd, size, gx2, partial)
+    return gx, partial.sum(axis=0, out=buffer(into[1], weight)) if needs[1] else None
+
+
+@jit("i i r2 r1 d w2 w1")
+def _forward(start, stop, x, weight, eps, out, rstd):
+    vectorise()
+    real = x.dtype.type
+    for i in range(start, stop):
+        row, y = x[i], out[i]
+        total = real(0)
+        for j in range(row.size):
+            total += row[j] * row[j]
+        r = real(1) / np.sqrt(total / real(row.size) + real(eps))
+        for j in range(row.size):
+            y[j] = row[j] * r * weight[j]
+        rstd[i] = r
+
+
+@jit("i i r2 r2 r1 r1 i w2 w2")
+def _backward(start, stop, g, x, weight, rstd, size, gx, partial):
+    """Items are chunks of `size` rows; partial (chunks, C) takes gw. Empty gx: not wanted."""
+    vectorise()
+    real = x.dtype.type
+    for chunk in range(start, stop):
+        gw = partial[chunk]
+        gw[:] = 0
+        for i in range(chunk * size, min((chunk + 1) * size, x.shape[0])):
+            g_row, x_row, r = g[i], x[i], rstd[i]
+            total = real(0)
+            for j in range(x_row.size):
+                h = x_row[j] * r
+                gw[j] += g_row[j] * h
+                total += g_row[j] * weight[j] * h
+            if gx.shape[0]:
+                out, mean = gx[i], total / real(x_row.size)
+                for j in range(x_row.size):
+                    out[j] = r * (g_row[j] * weight[j] - x_row[j] * r * mean)
