@@ -1,5 +1,7 @@
 """A tensor and reverse-mode autodiff engine to read in an evening, and to train with."""
 
+# ruff: noqa: I001  names stand in rows: one a line would be two pages
+
 from . import ops
 from .autograd.checkpoint import checkpoint
 from .autograd.gradient import grad, hessian, jacobian, jvp, vjp

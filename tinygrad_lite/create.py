@@ -54,6 +54,8 @@ def empty(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
 def arange(start, end=None, step=1, dtype=None, device=None, requires_grad=False) -> Tensor:
     """start, start + step, ... below end."""
     start, end = (0, start) if end is None else (start, end)
+    if not step:
+        raise ValueError(f"arange: step must not be 0, got {step}")
     array = np.arange(start, end, step)
     return _made(array, dtype or (array.dtype if array.dtype.kind == "i" else None), device, requires_grad)
 
@@ -96,6 +98,8 @@ def randn(*shape, **options) -> Tensor:
 
 def randint(low, high, shape, dtype=None, device=None, generator=None) -> Tensor:
     """Integers in [low, high), int64 if no dtype is given."""
+    if not 0 < high - low <= 2**32:
+        raise ValueError(f"randint: expected low < high within 2**32, got {low} and {high}")
     n = (generator or default_generator).integers(low, high, int(np.prod(shape, dtype=np.int64)))
     return Tensor(n.reshape(shape), dtype, device)
 

@@ -43,15 +43,22 @@ class Tensor:
     __slots__ = ("data", "node", "device", "cell", "__weakref__")
     __array_ufunc__ = None  # ndarray * Tensor asks Tensor
     __array_priority__ = 1000
+    _backward_steps = None  # the walk of backward(): installed by autograd/gradient.py, which stands above this file
 
     def __init__(self, data, dtype=None, device=None, requires_grad: bool = False):
         self.device = get_device(device)
         if isinstance(data, Tensor):
             data = data.numpy()
-        array = np.array(data)
+        try:
+            array = np.array(data)
+        except ValueError as error:
+            raise ValueError(f"tensor: the data is no rectangular array of numbers: {error}") from None
         if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
             dtype = dtypes.default_float
-        array = array.astype(dtypes.as_dtype(dtype if dtype is not None else array.dtype), copy=False)
+        dtype = dtypes.as_dtype(dtype if dtype is not None else array.dtype)
+        array = array.astype(dtype, copy=False)
+        if array.dtype is not dtype:
+            array = array.view(dtype)  # the same type by another object
         self.data = self.device.xp.asarray(array)
         self.node, self.cell = None, [0]
         if requires_grad:
@@ -218,9 +225,7 @@ class Tensor:
         gradient: of self's shape; may be left out for a single element. retain_graph: keep what the graph saved,
         to walk it again. create_graph: make the gradients differentiable too.
         """
-        from .autograd.gradient import backward_steps
-
-        for _ in backward_steps(self, gradient, retain_graph=retain_graph, create_graph=create_graph):
+        for _ in self._backward_steps(self, gradient, retain_graph=retain_graph, create_graph=create_graph):
             pass
 
     def retain_grad(self):
@@ -410,7 +415,8 @@ class Tensor:
             function(self.data, other, out=self.data, casting="same_kind")
         except (TypeError, ValueError) as error:
             given = f"{self.dtype} {self.shape} and {getattr(other, 'dtype', other)} {getattr(other, 'shape', ())}"
-            raise type(error)(f"{name}: {given} do not fit in place: write {instead}") from None
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name}: {given} do not fit in place: write {instead}") from None
         return self
 
     def _overwrite(self, name, instead, key, value):
@@ -421,7 +427,8 @@ class Tensor:
         try:
             self.data[key] = value
         except (TypeError, ValueError, IndexError) as error:
-            raise type(error)(f"{name}: {error}") from None
+            kind = next(k for k in (TypeError, IndexError, ValueError) if isinstance(error, k))
+            raise kind(f"{name}: {error}") from None
         return self
 
     def __iadd__(self, other):
@@ -607,7 +614,7 @@ class Tensor:
     # -- reductions ---------------------------------------------------------------------------------------
     def sum(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Sum over axes; integers and booleans add up as int64."""
-        x = self._widened()
+        x = self if self.data.dtype.kind == "f" else self._widened()
         return reduce.sum.call(x, axis=_axis(dim, axis), keepdims=keepdim or keepdims)
 
     def _widened(self):
@@ -929,7 +936,9 @@ class Tensor:
     # -- products -----------------------------------------------------------------------------------------
     def matmul(self, other):
         """Matrix product; a 1-D operand is a row or a column whose axis is dropped again."""
-        other = as_tensor(other, self.device)
+        other = as_tensor(other, self.device, "matmul")
+        if self.data.ndim > 1 and other.data.ndim > 1:
+            return product.matmul.call(self, other)
         if not self.ndim or not other.ndim:
             raise ValueError("matmul: a 0-d tensor has no matrix product: use *")
         x = self.unsqueeze(0) if self.ndim == 1 else self
@@ -1028,4 +1037,5 @@ def _positions(x, *, axis):
 
 functional.zeros_like, functional.full_like = _zeros_like, _full_like
 functional.positions = _positions
+functional.stretched = functional.broadcast_to
 __all__ = ["FREED", "Tensor", "Walk", "accumulate", "as_tensor", "functional", "no_grad", "wrap"]

@@ -84,11 +84,7 @@ class GPT(nn.Module):
 
     def _initialise(self, generator: Generator):
         """GPT-2's: weights normal of 0.02, residual projections scaled by 1/sqrt(2 layers), biases zero."""
-        done = set()
         for name, parameter in self.named_parameters():
-            if id(parameter) in done:
-                continue
-            done.add(id(parameter))
             if parameter.ndim < 2:
                 if name.endswith("bias"):
                     parameter.data[...] = 0.0
@@ -96,7 +92,7 @@ class GPT(nn.Module):
             std = 0.02
             if name.endswith(("attention.project.weight", "mlp.down.weight")):
                 std /= math.sqrt(2 * self.config.layers)
-            parameter.data[...] = (std * generator.normal(parameter.size)).reshape(parameter.shape)
+            nn.init.normal_(parameter, 0.0, std, generator)
 
     def hidden(self, tokens, cache=None):
         """tokens (B, T) of integers to the last hidden states (B, T, C)."""

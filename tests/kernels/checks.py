@@ -1,6 +1,7 @@
 """What every kernel must do, given a readable formula in NumPy: `check_kernel` tests all of it at once."""
 
 import numpy as np
+
 from tinygrad_lite.kernels.cpu import threads
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernels.checks import check_kernel, rng
+
 from tinygrad_lite.kernels import lookup
 
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -38,7 +39,9 @@ def test_attention_qkv(b, h, t, d, causal, dtype):
 
 @both
 @causal_or_not
-@pytest.mark.parametrize("h, key_heads, t, s, d", [(1, 1, 1, 7, 4), (4, 2, 31, 33, 8), (3, 1, 65, 200, 16), (2, 2, 8, 8, 64)])
+@pytest.mark.parametrize(
+    "h, key_heads, t, s, d", [(1, 1, 1, 7, 4), (4, 2, 31, 33, 8), (3, 1, 65, 200, 16), (2, 2, 8, 8, 64)]
+)
 def test_attention_with_grouped_heads_and_more_keys_than_queries(h, key_heads, t, s, d, causal, dtype):
     r = rng()
     arrays = r.standard_normal((2, h, t, d)), *(r.standard_normal((2, key_heads, s, d)) for _ in range(2))

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from tinygrad_lite.kernels import lookup
 from tinygrad_lite.kernels.cpu import compile as compiler
 from tinygrad_lite.kernels.cpu import threads
@@ -179,4 +180,6 @@ def test_kernels_run_as_plain_python():
     assert len(compiled) == len(plain) == 28
     for a, b in zip(compiled, plain):
         assert a.split()[0] == b.split()[0]
-        np.testing.assert_allclose([float(x) for x in a.split()[1:]], [float(x) for x in b.split()[1:]], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            [float(x) for x in a.split()[1:]], [float(x) for x in b.split()[1:]], rtol=1e-4, atol=1e-4
+        )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from kernels.checks import check_kernel, rng
+
 from tinygrad_lite.kernels import lookup
 
 SIZES = [(1, 1), (3, 31), (2, 2, 32), (31, 33), (600, 65)]
@@ -139,8 +140,22 @@ def test_nan_comes_through_and_infinities_have_their_limits(name, params, dtype)
     if name == "gelu":
         limits, _ = kernel.forward(np.array([np.inf, -np.inf], dtype), **params)
         np.testing.assert_array_equal(limits, [np.inf, 0.0])
-        (slopes,) = kernel.backward(np.ones(2, dtype), (np.array([np.inf, -np.inf], dtype),), (True,), (None,), **params)
+        (slopes,) = kernel.backward(
+            np.ones(2, dtype), (np.array([np.inf, -np.inf], dtype),), (True,), (None,), **params
+        )
         np.testing.assert_array_equal(slopes, [1.0, 0.0])
+
+
+def test_exp_over_the_whole_range():
+    """log_softmax's backward is g - exp(out) sum(g): with g = -1 at a hidden neighbour it is exp itself."""
+    x = np.linspace(-90, 88.8, 300_000, dtype=np.float32)
+    out = x.reshape(-1, 1)
+    (gx,) = lookup("cpu", "log_softmax").backward(np.full_like(out, -1e-30), (out,), (True,), (None,))
+    with np.errstate(over="ignore"):
+        expected = np.exp(x.astype(np.float64)) * 1e-30 - 1e-30
+    inside = (x > -60) & (x < 88.72)
+    np.testing.assert_allclose(gx[inside, 0], expected[inside], rtol=3e-7, atol=2e-37)
+    assert np.isinf(gx[x > 88.723]).all() and np.isfinite(gx[x < 88.72]).all()
 
 
 def test_exp_inside_a_kernel_at_its_ends():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernels.checks import frozen, kernel_threads, rng
+
 from tinygrad_lite import philox as twin
 from tinygrad_lite.kernels import lookup
 from tinygrad_lite.kernels.cpu.scatter_add_rows import scatter_add_rows

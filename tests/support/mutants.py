@@ -11,17 +11,15 @@ Every rule of the registry, and every input of every kernel, times every kind of
 
 from __future__ import annotations
 
-import ast
 import inspect
-import types
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import cache
 from inspect import Parameter, Signature
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from support.dropped_terms import without_a_term
 
 from tinygrad_lite import grad, kernels
 from tinygrad_lite.gradcheck.registry import check_case, computing, function_of, tensors_of
@@ -110,10 +108,6 @@ class Previous:
 def _changes():
     """Kind of fault -> (names the rule must also be given, change(xp, g, values, original))."""
     previous = Previous()
-
-    def below(xp, g, v, f):
-        return _wrong_below_zero(xp, f(g), v["x"])
-
     return {
         "negated": lambda xp, g, v, f: _on(f(g), lambda gx: -gx),
         "times 2": lambda xp, g, v, f: _on(f(g), lambda gx: gx * 2.0),
@@ -123,7 +117,7 @@ def _changes():
         "one element zeroed": lambda xp, g, v, f: _on(f(g), _one_zero),
         "g replaced by ones": lambda xp, g, v, f: f(xp.full_like(g, 1.0)),
         "g of the call before": lambda xp, g, v, f: f(previous(g)),
-        "wrong on x < 0 only": below,
+        "wrong on x < 0 only": lambda xp, g, v, f: _wrong_below_zero(xp, f(g), v["x"]),
         "wrong at second order only, in g": lambda xp, g, v, f: _on(f(g), lambda gx: _second_order(xp, gx, gx * 0.5)),
         "wrong at second order only, in x": lambda xp, g, v, f: _held(xp, f(g), f(xp.stop_gradient(g))),
     }
@@ -155,17 +149,23 @@ def _wrapped(op: Op, index: int, change, extra: dict[str, str]):
     """A rule that hands the original to change(xp, g, values, original); extra: what it also reads, by name."""
     original = op.rules[index].fn
     names = list(inspect.signature(original).parameters)[2:]
-    asked = names + [n for n in extra.values() if n not in names]
 
-    def rule(xp, g, *args, **named):
-        got = dict(zip(asked, args, strict=False)) | named
+    def body(xp, g, got):
         values = {alias: got[name] for alias, name in extra.items()}
         if "x" in values and type(values["x"]) is tuple:
             values["x"] = values["x"][got["index"]]
         return change(xp, g, values, lambda g: original(xp, g, *[got[n] for n in names]))
 
-    form = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in ("xp", "g", *asked)]
-    rule.__signature__ = Signature(form)
+    return _asking(names + [n for n in extra.values() if n not in names], body)
+
+
+def _asking(asked: list[str], body):
+    """A rule that asks for the names given and computes body(xp, g, {name: value})."""
+
+    def rule(xp, g, *args, **named):
+        return body(xp, g, dict(zip(asked, args, strict=False)) | named)
+
+    rule.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in ("xp", "g", *asked)])
     return rule
 
 
@@ -194,15 +194,13 @@ def _swapped(op: Op, index: int) -> Mutant:
             return Mutant(op, name, kind, "rules", None, "one input")
         original = op.rules[index].fn
         names = list(inspect.signature(original).parameters)[2:]
-        asked = names + [n for n in (op.inputs[0] + "_shape",) if n not in names]
+        shapes = op.inputs[0] + "_shape"
 
-        def rule(xp, g, *args, **named):
-            got = dict(zip(asked, args, strict=False)) | named
-            got["index"] = (got["index"] + 1) % len(got[op.inputs[0] + "_shape"])
-            return original(xp, g, *[got[n] for n in names])
+        def body(xp, g, got):
+            other = got | {"index": (got["index"] + 1) % len(got[shapes])}
+            return original(xp, g, *[other[n] for n in names])
 
-        form = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in ("xp", "g", *asked)]
-        rule.__signature__ = Signature(form)
+        rule = _asking(names + [n for n in (shapes,) if n not in names], body)
         return Mutant(op, name, kind, "rules", lambda: replaced(op, index, rule))
     others = [i for i in op.rules if i != index]
     if not others:
@@ -211,104 +209,12 @@ def _swapped(op: Op, index: int) -> Mutant:
     return Mutant(op, name, kind, "rules", lambda: replaced(op, index, op.rules[other].fn))
 
 
-# -- dropped terms: the source of a rule, and of the helpers that it calls ------------------------------------
-@cache
-def _tree(path: str) -> ast.Module:
-    with open(path, encoding="utf-8") as file:
-        return ast.parse(file.read())
-
-
-def _source(fn) -> ast.AST | None:
-    """The function's node in its file: a lambda is found by its compiled code."""
-    code = fn.__code__
-    for node in ast.walk(_tree(code.co_filename)):
-        if isinstance(node, ast.FunctionDef) and node.name == fn.__name__ and node.lineno == code.co_firstlineno:
-            return node
-        if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
-            made = compile(ast.Expression(node), code.co_filename, "eval").co_consts[0]
-            if (made.co_code, made.co_names, made.co_varnames) == (code.co_code, code.co_names, code.co_varnames):
-                return node
-    return None
-
-
-def _helpers(fn) -> dict[str, types.FunctionType]:
-    """Functions of the same module that fn calls, and those that they call."""
-    found, queue = {}, [fn]
-    while queue:
-        here = queue.pop()
-        for name in here.__code__.co_names:
-            other = here.__globals__.get(name)
-            same = isinstance(other, types.FunctionType) and other.__module__ == fn.__module__
-            if same and name not in found and name.startswith("_"):
-                found[name] = other
-                queue.append(other)
-    return found
-
-
-class _Drop(ast.NodeTransformer):
-    """Replaces the nth sum or difference by one of its terms."""
-
-    def __init__(self, nth: int, side: str):
-        self.nth, self.side, self.seen = nth, side, 0
-
-    def visit_BinOp(self, node):
-        self.generic_visit(node)
-        if not isinstance(node.op, (ast.Add, ast.Sub)):
-            return node
-        self.seen += 1
-        if self.seen - 1 != self.nth:
-            return node
-        if self.side == "right":
-            return node.left
-        return node.right if isinstance(node.op, ast.Add) else ast.UnaryOp(ast.USub(), node.right)
-
-
-def _terms(node) -> list[str]:
-    """Each sum or difference in the function's body, as text, in the order that _Drop counts them."""
-    found = []
-
-    class Count(ast.NodeVisitor):
-        def visit_BinOp(self, node):
-            self.generic_visit(node)
-            if isinstance(node.op, (ast.Add, ast.Sub)):
-                found.append(ast.unparse(node))
-
-    Count().visit(node)
-    return found
-
-
-def _rebuilt(fn, name: str, node: ast.AST):
-    """fn with the function called `name` (fn itself, or a helper) compiled again from node."""
-    scope = dict(fn.__globals__)
-    for helper, original in _helpers(fn).items():
-        made = types.FunctionType(original.__code__, scope, helper, original.__defaults__)
-        made.__kwdefaults__ = original.__kwdefaults__
-        scope[helper] = made
-    if isinstance(node, ast.Lambda):
-        new = eval(compile(ast.fix_missing_locations(ast.Expression(node)), "<mutant>", "eval"), scope)
-    else:
-        node.decorator_list = []
-        made = {}
-        exec(compile(ast.fix_missing_locations(ast.Module([node], [])), "<mutant>", "exec"), scope, made)
-        new = made[node.name]
-    if name == fn.__name__:
-        return new
-    scope[name] = new
-    return types.FunctionType(fn.__code__, scope, fn.__name__, fn.__defaults__)
-
-
+# -- dropped terms -----------------------------------------------------------------------------------------
 def _dropped_terms(op: Op, index: int):
-    fn, count = op.rules[index].fn, 0
-    for name, function in {fn.__name__: fn, **_helpers(fn)}.items():
-        node = _source(function)
-        for nth, text in enumerate(_terms(node) if node is not None else ()):
-            for side in ("left", "right"):
-                count += 1
-                fresh = _Drop(nth, side).visit(ast.parse(ast.unparse(node)).body[0])
-                fresh = fresh.value if isinstance(fresh, ast.Expr) else fresh
-                made = _rebuilt(fn, name, fresh)
-                kind = f"a term dropped: {side} of {text!r} in {name}"
-                yield Mutant(op, op.inputs[index], kind, "rules", lambda made=made: replaced(op, index, made))
+    count = 0
+    for text, made in without_a_term(op.rules[index].fn):
+        count += 1
+        yield Mutant(op, op.inputs[index], f"a term dropped: {text}", "rules", lambda made=made: replaced(op, index, made))
     if not count:
         yield Mutant(op, op.inputs[index], "a term dropped", "rules", None, "the rule has no sum or difference")
 
@@ -357,15 +263,12 @@ def _given(f):
 
 def _kernel_changes():
     previous = Previous()
-    lib = types.SimpleNamespace(
-        reshape=lambda x, shape: x.reshape(shape), roll=lambda x, shift, axis: np.roll(x, shift, axis)
-    )
     return {
         "negated": _sent(lambda gx, x: -gx),
         "times 2": _sent(lambda gx, x: gx * 2.0),
         "times 1.01": _sent(lambda gx, x: gx * 1.01),
         "all zeros": _sent(lambda gx, x: gx * 0.0),
-        "rolled by one": _sent(lambda gx, x: np.ascontiguousarray(_rolled(lib, gx))),
+        "rolled by one": _sent(lambda gx, x: np.roll(gx.ravel(), 1).reshape(gx.shape)),
         "one element zeroed": _sent(lambda gx, x: _one_zero(gx)),
         "g replaced by ones": _given(np.ones_like),
         "g of the call before": _given(previous),

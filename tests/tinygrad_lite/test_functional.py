@@ -171,7 +171,8 @@ def test_cross_entropy_leaves_ignored_targets_out_of_mean_and_gradient():
 
 
 def test_cross_entropy_of_no_valid_target_is_nan():
-    assert math.isnan(F.cross_entropy(tgl.zeros(2, 3), [-100, -100]).item())
+    with np.errstate(invalid="ignore"):
+        assert math.isnan(F.cross_entropy(tgl.zeros(2, 3), [-100, -100]).item())
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

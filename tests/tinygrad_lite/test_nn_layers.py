@@ -38,9 +38,9 @@ def test_embedding_and_norms_equal_their_functions():
     "layer, function",
     [
         (nn.ReLU(), F.relu), (nn.LeakyReLU(0.3), lambda x: F.leaky_relu(x, 0.3)),
-        (nn.ELU(2.0), lambda x: F.elu(x, 2.0)), (nn.GELU("tanh"), lambda x: F.gelu(x, "tanh")), (nn.SiLU(), F.silu), (nn.SwiGLU(), F.swiglu),
-        (nn.Softplus(), F.softplus), (nn.Sigmoid(), F.sigmoid), (nn.Tanh(), F.tanh),
-        (nn.Softmax(0), lambda x: F.softmax(x, 0)), (nn.Identity(), lambda x: x),
+        (nn.ELU(2.0), lambda x: F.elu(x, 2.0)), (nn.GELU("tanh"), lambda x: F.gelu(x, "tanh")),
+        (nn.SiLU(), F.silu), (nn.SwiGLU(), F.swiglu), (nn.Softplus(), F.softplus), (nn.Sigmoid(), F.sigmoid),
+        (nn.Tanh(), F.tanh), (nn.Softmax(0), lambda x: F.softmax(x, 0)), (nn.Identity(), lambda x: x),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

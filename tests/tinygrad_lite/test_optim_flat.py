@@ -229,6 +229,19 @@ def test_stepping_under_a_recorded_graph_is_found_at_backward():
         loss.backward()
 
 
+@pytest.mark.parametrize(
+    "view", [lambda p: p.T, lambda p: p.T.reshape(1, 2), lambda p: p.detach().T], ids=["view", "view of it", "outside"]
+)
+def test_stepping_under_a_graph_that_holds_a_view_is_found_at_backward(view):
+    p, x = nn.Parameter([[1.0], [2.0]]), tgl.tensor([[1.0, 2.0]], requires_grad=True)
+    optimizer = optim.SGD([p], lr=0.1)
+    loss = (x * view(p)).sum()
+    p.grad = tgl.ones(2, 1)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="changed in place"):
+        loss.backward()
+
+
 def test_two_optimizers_may_hold_one_parameter():
     p, q = nn.Parameter([1.0]), nn.Parameter([1.0])
     first, second = optim.SGD([p, q], lr=1.0), optim.SGD([p, q], lr=10.0)

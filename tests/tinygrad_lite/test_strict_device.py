@@ -50,8 +50,9 @@ def test_op_is_equal_on_the_strict_device(name, i):
     op = OPS[name]
     case = op.cases[i]
     arrays = case.sample(np.random.default_rng(7), "float64")
-    expected = _orders(op, arrays, case.params, "cpu")
-    got = _orders(op, arrays, case.params, "strict")
+    with np.errstate(all="ignore"):
+        expected = _orders(op, arrays, case.params, "cpu")
+        got = _orders(op, arrays, case.params, "strict")
     assert len(got) == len(expected)
     for a, b in zip(got, expected, strict=True):
         assert (a is None) == (b is None)

@@ -174,6 +174,52 @@ def test_errors_name_the_op_what_came_and_the_way_out():
         (lambda: functional.exp(x, base=2), r"^exp: takes no parameter"),
         (lambda: tgl.tensor([1]) & 1, r"^&: expected bool"),
         (lambda: x.to("tpu"), "tpu"),
+        (lambda: tgl.tensor([1]).__iadd__(1.5), r"^\+=: int64 \(1,\) and 1.5 \(\) do not fit in place: write x = x \+ y"),
+        (lambda: tgl.zeros(2).__iadd__(tgl.zeros(3, 2)), r"^\+=: "),
+        (lambda: tgl.ones(1).expand(3).__iadd__(1.0), r"^\+=: "),
+        (lambda: tgl.zeros(2).__setitem__(0, tgl.zeros(3)), r"^x\[key\] = y: "),
+        (lambda: tgl.tensor([[1, 2], [3]]), r"^tensor: the data is no rectangular array"),
+        (lambda: tgl.arange(0, 1, 0), r"^arange: step"),
+        (lambda: tgl.randint(3, 3, (2,)), r"^randint: "),
+        (lambda: x.pad(((-1, 0), (0, 0))), r"^pad: "),
+        (lambda: x.flip(0, 0), r"^flip: an axis is named twice"),
+        (lambda: x.sum(dim="a"), r"^sum: an axis is an integer"),
+        (lambda: x.sum(dim=True), r"^sum: an axis is an integer"),
     ):  # fmt: skip
         with pytest.raises((ValueError, TypeError, IndexError), match=message):
             call()
+
+
+def test_every_way_in_gives_the_dtype_object_that_the_short_paths_know():
+    other = np.dtype("float32").newbyteorder("=")
+    made = [
+        tgl.randn(2), tgl.zeros(2), tgl.ones(2, dtype="float32"), tgl.rand(2), tgl.tensor([1.0]), tgl.zeros(2).to("float32"),
+        tgl.tensor(np.zeros(2, other)), tgl.zeros(2, dtype=other), tgl.full((2,), 1.5), tgl.zeros(2).double().float(),
+        pickle.loads(pickle.dumps(tgl.randn(2))), tgl.tensor(np.zeros(2, ">f4")), tgl.arange(3.0), tgl.eye(2), tgl.linspace(0, 1, 3),
+    ]  # fmt: skip
+    assert [x.data.dtype is tgl.float32 for x in made] == [True] * len(made)
+    assert tgl.randn(2, dtype="float64").data.dtype is tgl.float64
+
+
+def test_axes_may_be_numpy_integers_and_both_spellings_work():
+    x = tgl.ones(2, 3)
+    assert x.sum(axis=np.int64(1)).shape == x.sum(dim=1).shape == x.sum((1,)).shape == (2,)
+    assert x.sum(dim=[0, 1]).item() == 6 and x.mean(axis=0, keepdims=True).shape == (1, 3)
+    assert x.reshape(np.int64(3), -1).shape == (3, 2)
+    with pytest.raises(TypeError, match="give dim or axis, not both"):
+        x.sum(dim=0, axis=0)
+
+
+def test_extreme_values_give_no_nan_and_no_warning():
+    huge = tgl.tensor([-1000.0, 1000.0, -20.0]).requires_grad_()
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for f in ("sigmoid", "tanh", "softplus", "silu", "elu", "gelu", "relu"):
+            huge.grad = None
+            out = getattr(huge, f)()
+            out.sum().backward()
+            assert np.isfinite(out.detach().numpy()).all() and np.isfinite(huge.grad.numpy()).all(), f
+        assert tgl.tensor([-20.0]).sigmoid().item() == pytest.approx(2.0611536e-09, rel=1e-6)
+        assert tgl.tensor([[0.0, -np.inf]]).softmax(-1).tolist() == [[1.0, 0.0]]
+        constant = tgl.ones(3).requires_grad_()
+        constant.std().backward()
+        assert constant.grad.tolist() == [0.0] * 3

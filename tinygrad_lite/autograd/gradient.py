@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..tensor import Tensor, functional, wrap
 from .mode import enable_grad, no_grad
-from .node import Leaf
-from .walk import Walk, accumulate
+from .walk import Walk
 
 
 def _seed(output, gradient, create_graph):
@@ -35,19 +34,17 @@ def _seed(output, gradient, create_graph):
 def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False):
     """The backward walk as a generator of steps; `backward()` drains it, a stepper calls next()."""
     g = _seed(output, gradient, create_graph)
-    walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph)
-    if create_graph:
-        with enable_grad():
-            yield from _accumulating(walk)
-    else:
-        yield from _accumulating(walk)
+    walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
+                accumulating=True)  # fmt: skip
+    return _recorded(walk) if create_graph else iter(walk)
 
 
-def _accumulating(walk):
-    for step in walk:
-        if type(step.node) is Leaf:
-            accumulate(step.node, step.g, walk)
-        yield step
+def _recorded(walk):
+    with enable_grad():
+        yield from walk
+
+
+Tensor._backward_steps = staticmethod(backward_steps)  # tensor.py, which stands below, calls it by this name
 
 
 def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph=None, allow_unused=False):

@@ -39,7 +39,7 @@ class Binder:
             call = self._bind_any(op)
         elif len(op.inputs) == 1:
             call = self._bind_unary(op)
-        elif op.params or op.check:
+        elif op.params:
             call = self._bind_any(op)
         else:
             call = self._bind_binary(op)
@@ -81,7 +81,7 @@ class Binder:
 
     def _bind_binary(self, op):
         Tensor, new, forward = self.Tensor, self.Tensor.__new__, op.forward
-        apply, record, rules = self.apply, _recorder(op), op.rules
+        apply, record, rules, check = self.apply, _recorder(op), op.rules, op.check
 
         def call(x, y):
             if type(x) is Tensor:
@@ -101,6 +101,8 @@ class Binder:
                 return apply(op, (x, y), {})
             if t is not float32 and t is not float64:
                 return apply(op, (x, y), {})
+            if check is not None:
+                check(x, y)
             try:
                 data = forward(device.xp, a, b)
             except (ValueError, TypeError, OverflowError) as error:
@@ -246,9 +248,9 @@ class Binder:
 
 def share_version(x, out):
     """Make `out`, which may be a view of x's array, share x's version cell."""
-    if x.cell is None:
+    if x.cell is None and (x.node is None or x.node.op is None):
         x.cell = [0]
-    out.cell = x.cell if x.node is None or x.node.op is None else SHARED
+    out.cell = SHARED if x.cell is None else x.cell  # a recorded view of a leaf has the leaf's cell, and passes it on
 
 
 def widen(a):
@@ -270,14 +272,14 @@ def _float_of(arrays):
 
 
 def _watch(tensors):
-    """Version cells of what could still be written in place: constants and leaves."""
+    """Version cells of what could still be written in place: constants, leaves, and views of leaves."""
     watch = None
     for x in tensors:
-        node = x.node
-        if node is None or node.op is None:
-            if x.cell is None:
-                x.cell = [0]
-            watch = (*(watch or ()), (x.cell, x.cell[0]))
+        cell, node = x.cell, x.node
+        if cell is None and (node is None or node.op is None):
+            cell = x.cell = [0]
+        if cell is not None and cell is not SHARED:
+            watch = (*(watch or ()), (cell, cell[0]))
     return watch
 
 
@@ -322,21 +324,46 @@ def _recorder(op):
     sources = [_source(op, name) for name in op.reads]
     variadic, rules, kept_of = op.variadic, op.rules, op.kept
     has_rule = [i in rules for i in range(len(op.inputs))]
+    first, second = (*has_rule, False, False)[:2]
+    plans = {}  # by mask, what to save; None where no rule that can run reads it
 
-    def record(op, xs, params, out):
+    def record_any(op, xs, params, out):
         mask, parents = 0, []
         for i, x in enumerate(xs):
             node = getattr(x, "node", None) if variadic or has_rule[i] else None
             if node is not None:
                 mask |= 1 << i
             parents.append(node)
-        if not mask:
+        if mask:
+            keep(op, xs, params, out, mask, tuple(parents))
+
+    def record_two(op, xs, params, out):
+        x, y = xs
+        p = getattr(x, "node", None) if first else None
+        q = getattr(y, "node", None) if second else None
+        mask = (p is not None) + 2 * (q is not None)
+        if mask:
+            keep(op, xs, params, out, mask, (p, q))
+
+    def record_one(op, xs, params, out):
+        p = xs[0].node if first else None
+        if p is not None:
+            keep(op, xs, params, out, 1, (p,))
+
+    def keep(op, xs, params, out, mask, parents):
+        plan = plans.get(mask)
+        if plan is None:
+            plan = plans[mask] = [s if kept else None for s, kept in zip(sources, kept_of(mask), strict=True)]
+        if not plan:
+            out.node = Node(op, parents, (), params, out.data, out.device)
             return
         saved, watch = [], None
-        for (kind, i), keep in zip(sources, kept_of(mask), strict=True):
-            if not keep:
+        for source in plan:
+            if source is None:
                 saved.append(None)
-            elif kind == "out":
+                continue
+            kind, i = source
+            if kind == "out":
                 saved.append(out.data)
             elif variadic:
                 saved.append(tuple([_part(kind, x) for x in xs]))
@@ -344,15 +371,16 @@ def _recorder(op):
                     watch = _watch(xs)
             elif kind == "array" and hasattr(x := xs[i], "cell"):
                 saved.append(x.data)
-                node = x.node
-                if node is None or node.op is None:  # a constant or a leaf: may be written in place later
-                    if x.cell is None:
-                        x.cell = [0]
-                    watch = (*(watch or ()), (x.cell, x.cell[0]))
+                cell, node = x.cell, x.node
+                if cell is None and (node is None or node.op is None):  # a constant or a leaf
+                    cell = x.cell = [0]
+                if cell is not None and cell is not SHARED:  # may be written in place later, or is a view of such
+                    watch = (*(watch or ()), (cell, cell[0]))
             else:
                 saved.append(_part(kind, xs[i]))
-        out.node = Node(op, tuple(parents), tuple(saved), params, out.data, out.device, watch)
+        out.node = Node(op, parents, tuple(saved), params, out.data, out.device, watch)
 
+    record = record_any if variadic or len(op.inputs) > 2 else record_two if len(op.inputs) == 2 else record_one
     _RECORDERS[op] = (len(op.rules), op.reads), record
     return record
 

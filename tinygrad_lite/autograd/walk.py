@@ -16,6 +16,7 @@ from .node import FREED, SHARED, Leaf, Node
 from .record import widen
 
 _by_seq = attrgetter("seq")
+_new_tuple = tuple.__new__  # Step(...) through it costs half: benchmarks/overhead.py
 
 
 class Step(NamedTuple):
@@ -31,21 +32,20 @@ def topological(roots, stop=(), targets=None) -> list[Node]:
     seen, stack = set(roots), list(roots)
     while stack:
         node = stack.pop()
-        if node in stop:
+        if stop and node in stop:
             continue
         for parent in node.parents:
             if parent is not None and parent not in seen:
                 seen.add(parent)
-                stack.append(parent)
-    order = sorted(seen, key=_by_seq)
-    if targets is not None:
-        leading = set(targets)
-        for node in order:
-            if node not in leading and not leading.isdisjoint(p for p in node.parents if p is not None):
-                leading.add(node)
-        order = [node for node in order if node in leading]
-    order.reverse()
-    return order
+                if parent.parents:
+                    stack.append(parent)
+    if targets is None:
+        return sorted(seen, key=_by_seq, reverse=True)
+    order, leading = sorted(seen, key=_by_seq), set(targets)
+    for node in order:
+        if node not in leading and not leading.isdisjoint(p for p in node.parents if p is not None):
+            leading.add(node)
+    return [node for node in reversed(order) if node in leading]
 
 
 class Walk:
@@ -57,12 +57,14 @@ class Walk:
     retain_graph    keep what nodes saved; else it is freed as the walk passes
     targets         nodes whose gradients are asked for: only rules on a way to one of them run
     stop            nodes at which the walk ends
+    accumulating    add what reaches a leaf to its `.grad`
     """
 
-    def __init__(self, roots, gs, *, wrap, functional, create_graph=False, retain_graph=False, targets=None, stop=()):
+    def __init__(self, roots, gs, *, wrap, functional, create_graph=False, retain_graph=False, targets=None, stop=(),
+                 accumulating=False):  # fmt: skip
         self.wrap, self.functional, self.create_graph = wrap, functional, create_graph
         self.retain_graph = retain_graph or create_graph
-        self.stop = stop
+        self.stop, self.accumulating = stop, accumulating
         self.wanted = None
         self.order = topological(roots, stop, targets)
         if targets is not None:
@@ -73,12 +75,13 @@ class Walk:
             self._arrive(node, g, None)
 
     def __iter__(self):
-        pending, stop, create_graph = self.pending, self.stop, self.create_graph
+        stop, create_graph, accumulating, retain = self.stop, self.create_graph, self.accumulating, self.retain_graph
+        arrived, rules = self.pending.pop, self._rules
         for node in self.order:
-            g = pending.pop(node, None)
+            g = arrived(node, None)
             if g is None:
                 continue
-            if node in stop:  # its hooks belong to the walk that goes on from here
+            if stop and node in stop:  # its hooks belong to the walk that goes on from here
                 yield Step(node, g, ())
                 continue
             extra = node.extra
@@ -86,7 +89,9 @@ class Walk:
                 g = self._call_hooks(node, extra, g)
             op = node.op
             if op is None:
-                yield Step(node, g, ())
+                if accumulating:
+                    accumulate(node, g, self)
+                yield _new_tuple(Step, (node, g, ()))
                 continue
             saved = node.saved
             if saved is FREED:
@@ -100,10 +105,10 @@ class Walk:
                 walk = op.replay or (Walk._fused_graph if create_graph else Walk._fused)
                 sent = walk(self, node, g)
             else:
-                sent = self._rules(node, g)
-            if not self.retain_graph:
+                sent = rules(node, g)
+            if not retain:
                 node.saved = FREED
-            yield Step(node, g, sent)
+            yield _new_tuple(Step, (node, g, sent))
 
     # -- one node -----------------------------------------------------------------------------------------
     def _rules(self, node, g):

@@ -222,10 +222,9 @@ class Check:
 
     # -- what disagrees -----------------------------------------------------------------------------------
     def _explain(self, k, analytic, numeric, tolerance, good, apart, was_sent, weights, biggest):
-        scale = max(biggest, float(np.max(np.abs(numeric), where=np.isfinite(numeric), initial=0.0)))
         wrong, doubtful = 0, ~good | apart
         for j in np.flatnonzero(doubtful.any(axis=0)):
-            found = self._column_findings(k, int(j), analytic[:, j], tolerance[:, j], good[:, j], doubtful[:, j], scale)
+            found = self._column_findings(k, int(j), analytic[:, j], tolerance[:, j], good[:, j], doubtful[:, j], biggest)
             self.result.findings += found
             bad = [f for f in found if f.kind == kinds.WRONG]
             if bad and not wrong:

@@ -114,7 +114,19 @@ def _judge(ladder, o, analytic, tolerance, scale) -> Judgement:
         kind = KINK if low - margin <= analytic <= high + margin else WRONG
         found = central[SMALLEST], left[SMALLEST], right[SMALLEST], steps[SMALLEST]
         return Judgement(kind, *found, False, gap[SMALLEST])
-    best, error, at = _extrapolated(central, gap, noise, finite)
+    figures = _settle(steps, left, right, central, gap, noise, finite, analytic, tolerance, scale)
+    if figures.kind == WRONG:
+        moving = finite & ((central != 0.0) | (gap != 0.0))
+        if not moving[SMALLEST] and left[moving].any() and right[moving].any():
+            # The values stand still at small steps and move on both sides at larger ones (beside a corner, on one
+            # side): a step narrower than the type that the function uses inside.
+            coarse = _settle(steps, left, right, central, gap, noise, moving, analytic, tolerance, scale)
+            return coarse if coarse.kind != WRONG else coarse._replace(kind=INCONCLUSIVE)
+    return figures
+
+
+def _settle(steps, left, right, central, gap, noise, usable, analytic, tolerance, scale) -> Judgement:
+    best, error, at = _extrapolated(central, gap, noise, usable)
     if at is None:
         return Judgement(INCONCLUSIVE, central[BASE], left[BASE], right[BASE], steps[BASE], False, np.inf)
     found = best, left[at], right[at], steps[at]
@@ -133,17 +145,21 @@ def _stays_apart(gap, noise, tolerance) -> bool:
     return bool(small > 0.5 * middle and small > 50.0 * noise[SMALLEST] and small > tolerance)
 
 
-def _extrapolated(central, gap, noise, finite):
-    """The best extrapolated slope, a bound on its error, and the rung it was found at (None: nowhere)."""
+def _extrapolated(central, gap, noise, usable):
+    """The best extrapolated slope, a bound on its error, and the rung it was found at (None: nowhere).
+
+    From the smallest step up: small steps are noisy but see nothing else, and a larger step may sharpen what they
+    say, not contradict it. (Of a fast sine a step of many periods sees a steady slope of 0.)
+    """
     best, error, at = np.nan, np.inf, None
-    for k in range(1, len(central)):
-        if not (finite[k] and finite[k - 1]):
+    for k in range(len(central) - 1, 0, -1):
+        if not (usable[k] and usable[k - 1]):
             continue
         value = (16.0 * central[k] - central[k - 1]) / 15.0
         # A smooth gap is a quarter of the one before; what it is off by tells of a corner within the step, where
         # the central quotient may be steady and yet a mean of two slopes.
         bound = abs(value - central[k]) + abs(gap[k] - gap[k - 1] / 4.0) + 2.0 * noise[k]
-        if bound < error:
+        if bound < error and (at is None or abs(value - best) <= 3.0 * error):
             best, error, at = value, bound, k
     return best, error, at
 

@@ -33,6 +33,8 @@ def host64(x: Tensor) -> np.ndarray:
 
 def overlaps(array) -> bool:
     """Whether two elements of an array stand at the same address."""
+    if not array.size:
+        return False
     pairs = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
     reach = 0
     for stride, n in pairs:

@@ -50,7 +50,7 @@ divide.vjp(x=lambda xp, g, y: g / y, y=lambda xp, g, y, out: xp.negative(g * out
     Case(M, (), low=0.3),
     Case(Values(((0.6, 1.3, 0.4), (1.7, 0.8, 2.1))), M),
     Case(M, Values((2.0, 0.0, 3.0)), low=0.4),
-    Case(M, 3.0),
+    Case(M, 3),
     Case(M, 2),
     Case(M, -1.5, low=0.4),
     Case(1.7, M),

@@ -42,7 +42,7 @@ scatter.vjp(g=lambda xp, g, key: xp.getitem(g, key=key))
 
 def _mesh(xp, indices, axis):
     """Keys that address, for each index along `axis`, the element that take_along_axis takes."""
-    shape, d = indices.shape, len(indices.shape)
+    d = len(indices.shape)
     keys = []
     for i in range(d):
         grid = xp.positions(indices, axis=i)
@@ -87,17 +87,21 @@ def _(weight, indices):
 embedding.vjp(weight=lambda xp, g, indices: At((indices,), g, False))
 
 
+def _is_mask(part) -> bool:
+    return hasattr(part, "dtype") and part.dtype.kind == "b"
+
+
 def check_key(op: str, key, shape, xp):
     """Raise where integer arrays in a key are out of range, on libraries that would wrap them in silence."""
     if xp is None or not xp.wraps_indices:
         return
     parts = key if type(key) is tuple else (key,)
-    taken = sum(0 if p is None or p is Ellipsis else p.ndim if getattr(p, "dtype", None) == bool else 1 for p in parts)
+    taken = sum(0 if p is None or p is Ellipsis else p.ndim if _is_mask(p) else 1 for p in parts)
     axis = 0
     for part in parts:
         if part is Ellipsis:
             axis += len(shape) - taken
-        elif getattr(part, "dtype", None) == bool:
+        elif _is_mask(part):
             axis += part.ndim
         elif part is not None:
             if hasattr(part, "dtype") and part.size and axis < len(shape):

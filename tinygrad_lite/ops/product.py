@@ -8,6 +8,8 @@ from .registry import Case, primitive
 
 def _swapped(xp, x):
     d = len(x.shape)
+    if d == 2:
+        return xp.transpose(x, axes=(1, 0))
     return xp.transpose(x, axes=(*range(d - 2), d - 1, d - 2))
 
 
@@ -23,7 +25,8 @@ def matmul(xp, x, y):
 
 @matmul.validate
 def _(x, y):
-    if ndim_of(x) < 2 or ndim_of(y) < 2 or x.shape[-1] != y.shape[-2]:
+    a, b = getattr(x, "shape", ()), getattr(y, "shape", ())
+    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
         raise ValueError(
             f"matmul: the last axis of x must equal the second to last of y, got {tuple(x.shape)} and {tuple(y.shape)}"
         )

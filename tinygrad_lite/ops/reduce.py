@@ -17,7 +17,8 @@ def _normalised(op, empty_ok=False):
 
 def _spread(xp, g, shape, axis):
     """g of a reduced result, seen at the input's shape."""
-    return xp.broadcast_to(xp.reshape(g, shape=kept_shape(shape, axis)), shape=shape)
+    kept = kept_shape(shape, axis)
+    return xp.stretched(g if g.shape == kept else xp.reshape(g, shape=kept), shape=shape)
 
 
 @primitive(Case((2, 3)), Case((2, 3), axis=(1,)), Case((2, 3, 2), axis=(0, 2), keepdims=True))

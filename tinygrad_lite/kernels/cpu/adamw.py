@@ -12,9 +12,7 @@ from .threads import parallel_for
 CHUNK = 65536  # elements in one partial sum of squares
 
 
-def step(
-    param, grad, m, v, *, lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, grad_scale=1.0
-):
+def step(param, grad, m, v, *, lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, grad_scale=1.0):
     """Update param, m and v in place. All are 1-D of one dtype; bias_correction = 1 - beta ** step; 7 arrays' traffic.
 
     p *= 1 - lr weight_decay;  m, v = averages of g and g^2;  p -= lr / bc1 m / (sqrt(v) / sqrt(bc2) + eps)

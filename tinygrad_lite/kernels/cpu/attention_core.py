@@ -77,7 +77,7 @@ def _multiply(accumulate, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row
 def _softmax_row(scores, n):
     """scores[:n] become exp(score - top) and the rest 0. Returns top and the sum, (-inf, 0) if n is 0.
 
-    scores.size is a multiple of COLUMNS: with -inf up to there no element is left to a scalar loop, 10 ns each.
+    scores.size is a multiple of COLUMNS: with -inf up to there no element is left to a scalar loop.
     """
     vectorise()
     real = scores.dtype.type
@@ -192,7 +192,7 @@ def backward_heads(
                     )
                     _multiply(
                         False, ds, strip, s_width, g_rows, row_at, d_width, 1, v_columns, 0, s_width, seen_width, d_count
-                    )
+                    )  # fmt: skip
                     for r in range(count):
                         place = out_place + (t0 + t + r) * strides[8]
                         g_row, out_row = g[place : place + d_count], out[place : place + d_count]

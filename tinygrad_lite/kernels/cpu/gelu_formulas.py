@@ -1,7 +1,5 @@
 """GELU and its derivative at one point, shared by gelu and bias_gelu. Hendrycks & Gimpel 2016, arXiv:1606.08415."""
 
-import numpy as np
-
 from .compile import inline
 from .elementary import exp, normal_tail
 

@@ -14,8 +14,11 @@ from .threads import parallel_for
 
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
 
-LOGITS_BYTES = 8 << 20  # a chunk's logits stay in a shared cache between the product, softmax and the two products
-LEAST_ROWS = 128  # but each chunk reads the whole weight: below this the products wait for memory
+# A chunk has this many bytes of logits, or as many as the weight has, or LEAST_ROWS, whichever is most. Each chunk reads
+# the whole weight and adds to the whole of gw. 512 rows, 50304 tokens, in chunks of 64, 128, 256, 512 rows, on a busy
+# machine: 768 channels 4.6, 3.2, 2.6, 1.6 s; 64 channels 0.91, 0.38, 0.22, 0.17 s.
+LOGITS_BYTES = 8 << 20
+LEAST_ROWS = 256
 VOCABULARY_BLOCK = 4096  # rows of gw that later chunks add to at a time, so the addend stays in cache
 
 
@@ -32,7 +35,7 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     gh = np.empty_like(h2) if needs[0] else None
     gw = None
     losses = np.empty(n, h.dtype)
-    size = min(n, max(LEAST_ROWS, LOGITS_BYTES // (h.itemsize * max(1, vocabulary)))) or 1
+    size = min(n, max(LEAST_ROWS, h2.shape[1], LOGITS_BYTES // (h.itemsize * max(1, vocabulary)))) or 1
     logits = np.empty((size, vocabulary), h.dtype)
     for start in range(0, n, size):
         rows = h2[start : start + size]

@@ -79,8 +79,8 @@ def _drain(starts, step, n, kernel, args):
 def parallel_for(kernel, n, grain, *args):
     """Run kernel(start, stop, *args) over chunks that together cover range(n), on all threads.
 
-    grain: the least number of items worth a chunk, about 20 microseconds of work. At or below one chunk the kernel runs
-    in the caller: waking a thread costs 10 microseconds (50 when its core sleeps). So does a call that finds the pool
+    grain: the least number of items worth a chunk, 10 to 20 microseconds of work. At or below one chunk the kernel runs
+    in the caller: waking a thread costs some 3 microseconds, and before it helps, up to 50 if its core sleeps. So does a call that finds the pool
     busy with another Python thread's kernel, or that comes from a kernel, or in a forked child.
     """
     threads = _threads or _settle()
@@ -143,7 +143,7 @@ def _start(n):
         while len(_workers) < n - 1:
             _workers.append(_Worker())
         # surplus workers sleep in `go` for good: `parallel_for` wakes no more than it has threads for
-        del _workers[max(n - 1, 0):]
+        del _workers[max(n - 1, 0) :]
         _threads = n
 
 

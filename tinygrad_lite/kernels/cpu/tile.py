@@ -64,6 +64,7 @@ if not numba.config.DISABLE_JIT:
                 return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
 
             size = c.dtype.bitwidth // 8
+            first_lane = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
             c_rows = [builder.add(c_at, builder.mul(c_row, ir.Constant(c_row.type, r))) for r in range(ROWS)]
             a_rows = [builder.add(a_at, builder.mul(a_row, ir.Constant(a_row.type, r))) for r in range(ROWS)]
             sums = [[cgutils.alloca_once(builder, vector) for _ in range(_VECTORS)] for _ in range(ROWS)]
@@ -80,9 +81,7 @@ if not numba.config.DISABLE_JIT:
                 for row, at in zip(sums, a_rows):
                     value = builder.load(builder.gep(a_data, [builder.add(at, step)]))
                     lone = builder.insert_element(ir.Constant(vector, ir.Undefined), value, _int32(0))
-                    spread = builder.shuffle_vector(
-                        lone, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), _LANES), None)
-                    )
+                    spread = builder.shuffle_vector(lone, lone, first_lane)
                     for place, b_vector in zip(row, b_vectors):
                         product = builder.fmul(spread, b_vector, flags=("contract",))
                         builder.store(builder.fadd(product, builder.load(place), flags=("contract",)), place)
