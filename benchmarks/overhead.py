@@ -114,7 +114,9 @@ def main():
     for name, t in best.items():
         theirs, their_forward = t.get("torch", math.nan), t.get("torch_forward", math.nan)
         ratios[name] = t["ours"] / theirs
-        print(f"{name:14}{t['numpy']:8.2f}{t['ours_forward']:9.2f}{their_forward:8.2f}{t['ours']:8.2f}{theirs:8.2f}{ratios[name]:8.2f}")
+        print(
+            f"{name:14}{t['numpy']:8.2f}{t['ours_forward']:9.2f}{their_forward:8.2f}{t['ours']:8.2f}{theirs:8.2f}{ratios[name]:8.2f}"
+        )
     mean = math.exp(sum(math.log(r) for r in ratios.values()) / len(ratios))
     print(f"{'geometric mean':14}{mean:49.2f}")
     rounded = {name: {who: round(us, 3) for who, us in t.items()} for name, t in best.items()}

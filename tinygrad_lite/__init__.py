@@ -22,6 +22,7 @@ from .functions import (
     softplus, sort, split, sqrt, square, squeeze, std, sub, sum, tan, tanh, tile, topk, transpose, tril, triu,
     unsqueeze, var,
 )  # fmt: skip
+from .gradcheck import gradcheck, gradgradcheck
 from .ops.registry import At, Bools, Case, Ints, fused, primitive
 from .random import Generator, default_generator, manual_seed
 from .tensor import Tensor, as_tensor

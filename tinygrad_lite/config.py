@@ -1,8 +1,8 @@
 """Every environment variable that the library reads, in one place.
 
-    TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
-    TGL_NUM_THREADS        threads of the kernels and of BLAS; by default the cores this process may use
-    TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
+TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
+TGL_NUM_THREADS        threads of the kernels and of BLAS; by default the cores this process may use
+TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
 """
 
 from __future__ import annotations

@@ -130,7 +130,9 @@ def multinomial(probabilities, num_samples: int, replacement: bool = False, gene
 
 def _like(maker):
     def like(x, dtype=None, device=None, requires_grad=False, **options):
-        return maker(*x.shape, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad, **options)
+        return maker(
+            *x.shape, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad, **options
+        )
 
     like.__name__ = f"{maker.__name__}_like"
     like.__doc__ = f"{maker.__doc__[:-1]}, of x's shape, type and device."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .tensor import as_tensor
 
-# Several names here are also Python's: sum, max, min, abs, pow, round, any, all are this module's below.
 
 # -- one tensor in, elementwise -------------------------------------------------------------------------------
 def exp(x):
@@ -146,6 +145,7 @@ def clamp(x, min=None, max=None):
     """x limited to [min, max]."""
     return as_tensor(x).clamp(min, max)
 
+
 # -- two tensors in, broadcasting -------------------------------------------------------------------------------
 def add(x, y):
     """x + y."""
@@ -195,6 +195,7 @@ def dot(x, y):
 def outer(x, y):
     """All products of two vectors' elements."""
     return as_tensor(x).outer(as_tensor(y))
+
 
 # -- reductions and scans -----------------------------------------------------------------------------------------
 def sum(x, dim=None, keepdim=False, *, axis=None):
@@ -305,6 +306,7 @@ def softmax(x, dim=-1):
 def log_softmax(x, dim=-1):
     """log(softmax(x)) along an axis."""
     return as_tensor(x).log_softmax(dim)
+
 
 # -- shapes and indices -------------------------------------------------------------------------------------------
 def reshape(x, shape):

@@ -124,7 +124,9 @@ class Tensor:
         """Start (or stop) recording what is done with this leaf."""
         if flag and self.node is None:
             if not dtypes.is_float(self.dtype):
-                raise TypeError(f"requires_grad: only floats have gradients, got {self.dtype}: convert with .to('float32')")
+                raise TypeError(
+                    f"requires_grad: only floats have gradients, got {self.dtype}: convert with .to('float32')"
+                )
             self.node = Leaf(self.data, self.device)
         elif not flag and self.node is not None:
             if self.node.op is not None:
@@ -142,7 +144,12 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self):
-        values = np.array2string(self._host().astype(np.float32) if self.dtype in dtypes.HALF else self._host(), prefix="Tensor(", precision=4, threshold=200)
+        values = np.array2string(
+            self._host().astype(np.float32) if self.dtype in dtypes.HALF else self._host(),
+            prefix="Tensor(",
+            precision=4,
+            threshold=200,
+        )
         parts = [values, f"shape={self.shape}", f"dtype={self.dtype}"]
         if self.device is not CPU:
             parts.append(f"device={self.device.name!r}")
@@ -255,7 +262,9 @@ class Tensor:
             if device is self.device:
                 return self
             if self.node is not None and mode.state:
-                raise RuntimeError("to: moving a recorded tensor between devices is not differentiable: detach() it first")
+                raise RuntimeError(
+                    "to: moving a recorded tensor between devices is not differentiable: detach() it first"
+                )
             return wrap(device.xp.asarray(self._host()), None, device)
         dtype = dtypes.as_dtype(target)
         return self if dtype == self.dtype else elementwise.astype.call(self, dtype=dtype)
@@ -403,9 +412,13 @@ class Tensor:
             return value
         value = as_tensor(value, self.device, name)
         if value.node is not None and mode.state:
-            raise RuntimeError(f"{name}: the gradient of what is written would be lost: write {instead}, or detach() it")
+            raise RuntimeError(
+                f"{name}: the gradient of what is written would be lost: write {instead}, or detach() it"
+            )
         if value.device is not self.device:
-            raise ValueError(f"{name}: {self.device.name} meets {value.device.name}: move one with .to({self.device.name!r})")
+            raise ValueError(
+                f"{name}: {self.device.name} meets {value.device.name}: move one with .to({self.device.name!r})"
+            )
         return value.data
 
     def _in_place(self, name, instead, function, other):
@@ -905,7 +918,9 @@ class Tensor:
         axis = _real_axis("gather", dim, self.ndim)
         indices = _same_axes("gather", self, as_tensor(indices, self.device))
         if any(n > m for i, (n, m) in enumerate(zip(indices.shape, self.shape)) if i != axis):
-            raise ValueError(f"gather: indices {indices.shape} reach beyond x {self.shape} on an axis other than {axis}")
+            raise ValueError(
+                f"gather: indices {indices.shape} reach beyond x {self.shape} on an axis other than {axis}"
+            )
         key = tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(indices.shape))
         return index.take_along_axis.call(self[key], indices, axis=axis)
 
@@ -916,7 +931,9 @@ class Tensor:
         _same_axes("scatter_add", self, indices), _same_axes("scatter_add", self, source)
         index.check_indices("scatter_add", indices, self.shape[axis])
         if any(n > m for n, m in zip(indices.shape, source.shape)):
-            raise ValueError(f"scatter_add: indices {indices.shape} need as many elements of source, got {source.shape}")
+            raise ValueError(
+                f"scatter_add: indices {indices.shape} need as many elements of source, got {source.shape}"
+            )
         if source.dtype != self.dtype:
             raise TypeError(f"scatter_add: source must be {self.dtype} as x, got {source.dtype}")
         source = source[tuple(slice(0, n) for n in indices.shape)]
@@ -964,7 +981,9 @@ class Tensor:
 def _booleans(sign, *xs):
     for x in xs:
         if not (isinstance(x, bool) or getattr(x, "dtype", None) == dtypes.bool_):
-            raise TypeError(f"{sign}: expected bool tensors, got {getattr(x, 'dtype', x)}: compare first, or use .bool()")
+            raise TypeError(
+                f"{sign}: expected bool tensors, got {getattr(x, 'dtype', x)}: compare first, or use .bool()"
+            )
     return xs
 
 
@@ -988,7 +1007,9 @@ def plain_key(key, device=CPU, copy: bool = False):
         return key
     if isinstance(key, Tensor):
         if key.device is not device:
-            raise ValueError(f"x[key]: x is on {device.name}, the key on {key.device.name}: move it with .to({device.name!r})")
+            raise ValueError(
+                f"x[key]: x is on {device.name}, the key on {key.device.name}: move it with .to({device.name!r})"
+            )
         key = key.data
     elif isinstance(key, list):
         key = np.asarray(key) if key else np.zeros(0, np.int64)

@@ -34,7 +34,8 @@ class TrainConfig:
     clip: float = 1.0
     seed: int = 1337
     eval_every: int = 250
-    eval_windows: int | None = 200
+    eval_windows: int | None = 200  # evenly spaced over the held-out text
+    final_windows: int | None = None  # of the last evaluation; None: all of the held-out text
     log_every: int = 10
     sample_every: int = 0
     save_every: int = 0  # besides at evaluations
@@ -65,7 +66,7 @@ PRESETS: dict[str, dict] = {
     "quick": dict(
         tokenizer="bpe",
         vocab_size=2048,
-        model=dict(layers=4, heads=4, channels=256, block_size=128, positions="rope", norm="rmsnorm", bias=False),
+        model=dict(layers=4, heads=6, channels=192, block_size=128, positions="rope", norm="rmsnorm", bias=False),
         batch_size=16,
         max_seconds=135.0,
         optimizer="muon",
@@ -77,6 +78,7 @@ PRESETS: dict[str, dict] = {
         schedule="wsd",
         eval_every=200,
         eval_windows=64,
+        final_windows=1000,
         log_every=5,
         expected=(1.5, 2.3),
         expected_unit="bits a byte",

@@ -122,7 +122,7 @@ class Trainer:
         self.settle_steps()
         self.log.truncate(p.step, {e["step"] for e in p.evaluations})
         if p.step and self._evaluation_due():  # killed between the save and the evaluation that follows it
-            self.evaluate(c.eval_windows if p.step < c.steps else None)
+            self.evaluate(c.eval_windows if p.step < c.steps else c.final_windows)
         window, window_tokens = time.perf_counter(), 0
         while p.step < c.steps and not self.stop_requested:
             logged = p.step % c.log_every == 0 or p.step == c.steps - 1
@@ -144,7 +144,7 @@ class Trainer:
             if due or (c.save_every and p.step % c.save_every == 0):
                 self.save()  # before the evaluation: a run killed there loses nothing
             if due:
-                self.evaluate(c.eval_windows if p.step < c.steps else None)
+                self.evaluate(c.eval_windows if p.step < c.steps else c.final_windows)
                 window, window_tokens = time.perf_counter(), 0
         if self.out is not None:
             self.save()

@@ -214,7 +214,9 @@ def _dropped_terms(op: Op, index: int):
     count = 0
     for text, made in without_a_term(op.rules[index].fn):
         count += 1
-        yield Mutant(op, op.inputs[index], f"a term dropped: {text}", "rules", lambda made=made: replaced(op, index, made))
+        yield Mutant(
+            op, op.inputs[index], f"a term dropped: {text}", "rules", lambda made=made: replaced(op, index, made)
+        )
     if not count:
         yield Mutant(op, op.inputs[index], "a term dropped", "rules", None, "the rule has no sum or difference")
 
@@ -363,7 +365,9 @@ def _equals_original(mutant: Mutant, draws: int = 20) -> tuple[bool, bool]:
                     continue
                 finite |= chosen is wide
                 for a, b in zip(right, wrong, strict=True):
-                    if a.shape != b.shape or not np.allclose(a, b, rtol=1e-10, atol=1e-12 * max(1.0, np.abs(a).max(initial=0))):
+                    if a.shape != b.shape or not np.allclose(
+                        a, b, rtol=1e-10, atol=1e-12 * max(1.0, np.abs(a).max(initial=0))
+                    ):
                         return False, finite
     return True, finite
 

@@ -119,7 +119,9 @@ def _plain(x):
 def _key(key, shape):
     """A key for NumPy, with integer arrays wrapped into range as CuPy does."""
     parts = key if type(key) is tuple else (key,)
-    given = sum(0 if p is None or p is Ellipsis else p.ndim if type(p) is ndarray and p.dtype == bool else 1 for p in parts)
+    given = sum(
+        0 if p is None or p is Ellipsis else p.ndim if type(p) is ndarray and p.dtype == bool else 1 for p in parts
+    )
     axis, out = 0, []
     for part in parts:
         if part is Ellipsis:
@@ -181,7 +183,14 @@ for _sign, _name in _OPERATORS.items():
     setattr(ndarray, f"__{_sign}__", _operator(_name))
     setattr(ndarray, f"__r{_sign}__", _operator(_name, swapped=True))
     setattr(ndarray, f"__i{_sign}__", _in_place(_name))
-for _sign, _name in {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}.items():
+for _sign, _name in {
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}.items():
     setattr(ndarray, f"__{_sign}__", _operator(_name))
 ndarray.__neg__ = lambda self: ndarray(-self._host)
 ndarray.__invert__ = lambda self: ndarray(~self._host)

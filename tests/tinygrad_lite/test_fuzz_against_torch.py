@@ -110,7 +110,7 @@ def cases(draw):
     return row, list(zip(chosen, dtypes, strict=True)), draw(st.integers(0, 999))
 
 
-@settings(derandomize=True, max_examples=500, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@settings(derandomize=True, max_examples=1500, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 @given(cases())
 def test_any_input_equals_torch_or_raises_clearly(case):
     row, drawn, seed = case

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.strict_cupy import strict_device
 
 import tinygrad_lite as tgl
 from tinygrad_lite.gradcheck import GradcheckError, GradcheckResult, gradcheck, gradgradcheck
@@ -358,8 +359,19 @@ def test_steps_and_tolerances():
     assert scales(np.zeros(2)).tolist() == [1.0, 1.0]
 
 
+@both_modes
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_inputs_of_another_device(mode, dtype):
+    strict_device()
+    x = Tensor(np.array([[0.3, -1.2], [2.0, 0.7]]), dtype=dtype, device="strict", requires_grad=True)
+    assert gradcheck(lambda x: x.tanh() @ x + 1000.0 - 1000.0, x, mode=mode, order=2).verdict == "ok"
+
+
 def test_linear_without_a_bias():
-    x, w = leaf(np.random.default_rng(0).standard_normal((2, 3))), leaf(np.random.default_rng(1).standard_normal((4, 3)))
+    x, w = (
+        leaf(np.random.default_rng(0).standard_normal((2, 3))),
+        leaf(np.random.default_rng(1).standard_normal((4, 3))),
+    )
     assert gradcheck(lambda x, w: functional.linear(x, w, None), (x, w), order=2).verdict == "ok"
 
 

@@ -113,7 +113,9 @@ def test_change_that_no_rule_reads_is_no_error():
     assert x.grad.tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("view", [lambda c: c.reshape(2), lambda c: c[0:2], lambda c: c.detach(), lambda c: c.T, lambda c: c.flip(0)])
+@pytest.mark.parametrize(
+    "view", [lambda c: c.reshape(2), lambda c: c[0:2], lambda c: c.detach(), lambda c: c.T, lambda c: c.flip(0)]
+)
 def test_views_share_the_version(view):
     x, c = leaf(1.0, 2.0), tgl.tensor([3.0, 4.0])
     y = (x * c).sum()

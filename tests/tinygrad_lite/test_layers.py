@@ -50,7 +50,9 @@ def modules():
 def imports(name, path, known):
     """(imported module, whether at module level) of our own packages."""
     tree = ast.parse(path.read_text())
-    inside = {id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in ast.walk(f)}
+    inside = {
+        id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in ast.walk(f)
+    }
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -86,12 +88,15 @@ def test_imports_point_down():
 
 
 def test_no_module_imports_itself_in_a_circle():
-    edges = {n: {t for t, top in imports(n, p, KNOWN) if top and t != n and not n.startswith(t + ".")} for n, p in KNOWN.items()}
+    edges = {
+        n: {t for t, top in imports(n, p, KNOWN) if top and t != n and not n.startswith(t + ".")}
+        for n, p in KNOWN.items()
+    }
     done, path = set(), []
 
     def visit(name):
         if name in path:
-            raise AssertionError("a circle: " + " -> ".join([*path[path.index(name):], name]))
+            raise AssertionError("a circle: " + " -> ".join([*path[path.index(name) :], name]))
         if name in done:
             return
         path.append(name)

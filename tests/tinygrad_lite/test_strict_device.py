@@ -1,5 +1,7 @@
 """Every op, on a device that refuses what CuPy refuses, gives what the CPU gives: value, gradient, gradient of it."""
 
+import pickle
+
 import numpy as np
 import pytest
 from support.strict_cupy import ndarray, strict_device
@@ -69,7 +71,7 @@ def _train(x, weight, bias, ids):
 PROGRAMS = {
     "sum": lambda x, w, b, ids: x.sum(dim=1).sum() + x.mean() + x.var(dim=0).sum() + x.std(),
     "frozen": lambda x, w, b, ids: (x * w.detach()).sum() + (x @ w.detach().transpose(0, 1)).sum(),
-    "pow": lambda x, w, b, ids: ((x * x + 1.0) ** 1.5).sum() + ((x * x + 1.0) ** w).sum() + (2.0 ** x).sum(),
+    "pow": lambda x, w, b, ids: ((x * x + 1.0) ** 1.5).sum() + ((x * x + 1.0) ** w).sum() + (2.0**x).sum(),
     "split": lambda x, w, b, ids: sum((p * (i + 1.0)).sum() for i, p in enumerate(x.split(2, dim=1))),
     "chunk": lambda x, w, b, ids: sum((p * (i + 1.0)).sum() for i, p in enumerate(x.chunk(3, dim=-1))),
     "topk": lambda x, w, b, ids: (x.topk(2, dim=1)[0] * 3.0).sum() + x.topk(1, dim=0, largest=False)[0].sum(),
@@ -85,7 +87,9 @@ PROGRAMS = {
     "softmax": lambda x, w, b, ids: (x.softmax(dim=0) * w).sum() + x.log_softmax(dim=-1)[:, 0].sum(),
     "gather": lambda x, w, b, ids: x.gather(0, ids.reshape(1, -1)).sum() + x.index_select(0, ids).exp().sum(),
     "scatter_add": lambda x, w, b, ids: (x.scatter_add(0, ids.reshape(1, -1), w) * w).sum(),
-    "shapes": lambda x, w, b, ids: (tgl.cat([x, w], dim=1).flip(1).roll(2, 1).tril(1).repeat(1, 2).sum(dim=0)[1:4]).sum(),
+    "shapes": lambda x, w, b, ids: (
+        tgl.cat([x, w], dim=1).flip(1).roll(2, 1).tril(1).repeat(1, 2).sum(dim=0)[1:4]
+    ).sum(),
     "diagonal": lambda x, w, b, ids: x.diagonal(1).sum() + tgl.pad(x, ((1, 0), (0, 2)), 0.5).exp().sum(),
     "mask": lambda x, w, b, ids: x.masked_fill(x > 0, -1.0).exp().sum() + tgl.where(w > 0, x, b).sum(),
     "norm": lambda x, w, b, ids: (x - x.detach()).norm() + x.norm(dim=1).sum() + x.cumsum(1).cumprod(0).sum(),
@@ -105,7 +109,11 @@ def test_program_is_equal_on_the_strict_device(name):
         loss_again = PROGRAMS[name](x, w, b, ids)
         loss_again.backward()  # adds to what is there
         (gx,) = tgl.grad(PROGRAMS[name](x, w, b, ids), x, create_graph=True)
-        results[device] = [loss.numpy(), *(t.grad.numpy() for t in (x, w, b) if t.grad is not None), gx.detach().numpy()]
+        results[device] = [
+            loss.numpy(),
+            *(t.grad.numpy() for t in (x, w, b) if t.grad is not None),
+            gx.detach().numpy(),
+        ]
     for a, b in zip(results["strict"], results["cpu"], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
@@ -150,3 +158,39 @@ def test_the_strict_array_refuses_what_cupy_refuses():
             misuse()
     assert type(a.sum()) is ndarray and a.sum().shape == ()
     assert np.isnan(a.__class__(strict_device().xp.empty((2,), "float32").get()).get()).all()
+
+
+def test_constructors_moves_and_copies_on_the_strict_device():
+    for make in (tgl.rand, tgl.randn, tgl.zeros, tgl.ones, tgl.empty):
+        x = make(2, 3, device="strict", requires_grad=True)
+        assert x.device.name == "strict" and type(x.data) is ndarray and x.requires_grad
+        assert tgl.zeros_like(x).device is x.device and tgl.full_like(x, 2.0).tolist() == [[2.0] * 3] * 2
+    assert tgl.arange(3, device="strict").tolist() == [0, 1, 2] and tgl.eye(2, device="strict").shape == (2, 2)
+    assert tgl.randint(0, 5, (3,), device="strict").device.name == "strict"
+    assert tgl.multinomial(tgl.ones(3, device="strict"), 2).shape == (2,)
+    x = tgl.ones(2).to("strict")
+    assert (
+        type(x.data) is ndarray and x.to("cpu").numpy().tolist() == [1.0, 1.0] and x.to("float64").dtype == tgl.float64
+    )
+    y = pickle.loads(pickle.dumps(x.requires_grad_()))
+    assert y.device.name == "strict" and y.requires_grad and "strict" in repr(y)
+    assert float(x.sum()) == 2.0 and bool(x[0] > 0) and len(x) == 2 and [v.item() for v in x] == [1.0, 1.0]
+    with pytest.raises(RuntimeError, match="^to: moving a recorded tensor"):
+        x.to("cpu")
+
+
+def test_backward_hooks_checkpoint_and_clipping_on_the_strict_device():
+    x = tgl.randn(3, 3, device="strict", requires_grad=True)
+    seen = []
+    x.register_hook(lambda g: seen.append(type(g.data)))
+    y = tgl.checkpoint(lambda h: (h @ h).tanh(), x)
+    y.retain_grad()
+    y.backward(np.ones((3, 3), np.float32))
+    assert seen == [ndarray] and type(x.grad.data) is ndarray and type(y.grad.data) is ndarray
+    before = x.grad.numpy()
+    x.grad *= 0.5
+    y = tgl.checkpoint(lambda h: (h @ h).tanh(), x)
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), before * 1.5, rtol=1e-6)
+    (h,) = tgl.grad((tgl.grad((x * x * x).sum(), x, create_graph=True)[0]).sum(), x)
+    np.testing.assert_allclose(h.numpy(), 6 * x.numpy(), rtol=1e-6)

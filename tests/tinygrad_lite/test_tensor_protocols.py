@@ -51,7 +51,14 @@ def test_tensor_copies_the_array_that_it_is_made_from():
 # -- NumPy ------------------------------------------------------------------------------------------------------------
 def test_ndarray_op_tensor_gives_a_recorded_tensor():
     x, a = leaf(1.0, 2.0), np.array([3.0, 4.0], np.float32)
-    for f in (lambda p, q: p * q, lambda p, q: p + q, lambda p, q: p - q, lambda p, q: p / q, lambda p, q: p @ q, lambda p, q: p**q):
+    for f in (
+        lambda p, q: p * q,
+        lambda p, q: p + q,
+        lambda p, q: p - q,
+        lambda p, q: p / q,
+        lambda p, q: p @ q,
+        lambda p, q: p**q,
+    ):
         for pair in ((a, x), (x, a), (a[0], x), (x, a[1])):
             try:
                 out = f(*pair)

@@ -28,7 +28,9 @@ def checkpoint(fn, *args):
     generator_state, start = default_generator.get_state(), next_seq()
     out = fn(*args)
     if not isinstance(out, Tensor):
-        raise TypeError(f"checkpoint: fn must return one Tensor, got {type(out).__name__}: checkpoint each result, or stack them")
+        raise TypeError(
+            f"checkpoint: fn must return one Tensor, got {type(out).__name__}: checkpoint each result, or stack them"
+        )
     if out.node is None or out.node.seq < start:
         return out
     parents, watch = _outside(out.node, start)

@@ -62,7 +62,9 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
         raise ValueError(f"grad: expected {len(outputs)} grad_outputs, one an output, got {len(gs)}")
     for i, x in enumerate(inputs):
         if x.node is None:
-            raise RuntimeError(f"grad: input {i} does not require a gradient: call requires_grad_() before the computation")
+            raise RuntimeError(
+                f"grad: input {i} does not require a gradient: call requires_grad_() before the computation"
+            )
     seeds = [_seed(o, g, create_graph) for o, g in zip(outputs, gs, strict=True)]
     targets = {x.node for x in inputs}
     retain = create_graph if retain_graph is None else retain_graph

@@ -221,7 +221,10 @@ class Binder:
                     )
         if not op.variadic and len(xs) != len(op.inputs):
             raise TypeError(f"{op.name}: expected {len(op.inputs)} inputs ({', '.join(op.inputs)}), got {len(xs)}")
-        xs = [x if type(x) is Tensor or x is None or isinstance(x, _SCALARS) else as_tensor(x, device, op.name) for x in xs]
+        xs = [
+            x if type(x) is Tensor or x is None or isinstance(x, _SCALARS) else as_tensor(x, device, op.name)
+            for x in xs
+        ]
         if device is None:
             xs = [as_tensor(x, None, op.name) if isinstance(x, _SCALARS) else x for x in xs]
             device = next((x.device for x in xs if x is not None), None)
@@ -346,8 +349,7 @@ def _recorder(op):
             keep(op, xs, params, out, mask, (p, q))
 
     def record_one(op, xs, params, out):
-        p = xs[0].node if first else None
-        if p is not None:
+        if first and (p := xs[0].node) is not None:
             keep(op, xs, params, out, 1, (p,))
 
     def keep(op, xs, params, out, mask, parents):

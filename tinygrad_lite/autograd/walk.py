@@ -10,7 +10,9 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import NamedTuple
 
-from ..dtypes import HALF
+from ..config import settings
+from ..dtypes import HALF, float32, float64
+from ..kernels import lookup
 from ..ops.registry import At
 from .node import FREED, SHARED, Leaf, Node
 from .record import widen
@@ -145,7 +147,9 @@ class Walk:
             if name == "out":
                 value = wrap(value, node, device) if value is not None else None
             elif type(value) is tuple and name in node.op.inputs:  # a variadic op's inputs
-                value = tuple([wrap(v, p, device) if type(v) is ndarray else v for v, p in zip(value, node.parents, strict=True)])
+                value = tuple(
+                    [wrap(v, p, device) if type(v) is ndarray else v for v, p in zip(value, node.parents, strict=True)]
+                )
             elif type(value) is ndarray:
                 value = wrap(value, node.parents[node.op.inputs.index(name)], device)
             values.append(value)
@@ -186,9 +190,7 @@ class Walk:
         stop = {n for n in nodes if n is not None}
         found = {}
         if out.node is not None:
-            inner = Walk(
-                [out.node], [g], wrap=wrap, functional=functional, create_graph=True, targets=stop, stop=stop
-            )
+            inner = Walk([out.node], [g], wrap=wrap, functional=functional, create_graph=True, targets=stop, stop=stop)
             found = {step.node: step.g for step in inner if step.node in stop}
         sent = []
         for n, parent in zip(nodes, node.parents, strict=True):
@@ -230,7 +232,9 @@ class Walk:
     def _arrive_at(self, node, at, previous):
         key, g, unique = at
         if self.create_graph:
-            key = tuple([getattr(k, "data", k) if hasattr(k, "cell") else k for k in key]) if type(key) is tuple else key
+            key = (
+                tuple([getattr(k, "data", k) if hasattr(k, "cell") else k for k in key]) if type(key) is tuple else key
+            )
             placed = self.functional.scatter(g, key=key, shape=node.shape, unique=unique)
             self.pending[node] = placed if previous is None else previous + placed
             return
@@ -246,7 +250,13 @@ class Walk:
                 buffer += previous
             self.pending[node] = previous = buffer
             self.owned.add(node)
-        xp.add_at(previous, key, g.astype(node.dtype) if g.dtype != node.dtype else g, unique)
+        g = g.astype(node.dtype) if g.dtype != node.dtype else g
+        if not unique and len(node.shape) == 2 and type(key) is tuple and len(key) == 1 and settings.use_fused:
+            kernel = lookup(node.device.name, "scatter_add_rows")  # NumPy's add.at is 19 times slower
+            if kernel is not None and g.dtype in (float32, float64):
+                kernel.scatter_add_rows(previous, key[0].reshape(-1), xp.contiguous(g).reshape(-1, node.shape[1]))
+                return
+        xp.add_at(previous, key, g, unique)
 
     def _xp(self, node):
         return self.functional if self.create_graph else node.device.xp

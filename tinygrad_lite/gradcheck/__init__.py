@@ -1,11 +1,11 @@
 """Gradients proved right: analytic against finite differences, and every disagreement explained.
 
-    problem.py     the function under test as a map between flat float64 vectors, and its recorded twin
-    tolerance.py   step sizes and tolerances, derived from the element type's eps
-    classify.py    why two figures disagree: a wrong rule, round-off, truncation, a kink
-    report.py      the result, its findings, and how they read
-    check.py       gradcheck and gradgradcheck
-    registry.py    every case of every op
+problem.py     the function under test as a map between flat float64 vectors, and its recorded twin
+tolerance.py   step sizes and tolerances, derived from the element type's eps
+classify.py    why two figures disagree: a wrong rule, round-off, truncation, a kink
+report.py      the result, its findings, and how they read
+check.py       gradcheck and gradgradcheck
+registry.py    every case of every op
 """
 
 from .check import gradcheck, gradgradcheck

@@ -89,7 +89,7 @@ def _run(make_problem, order, settings, result):
         if check.repeatable():
             (check_directions if settings["mode"] == "fast" else Check.full)(check)
     except Misfit as misfit:
-        result.findings.append(Finding(kinds.DTYPE, -1, order, note=str(misfit)))
+        result.findings.append(Finding(kinds.DTYPE, None, order, note=str(misfit)))
 
 
 class Check:
@@ -108,10 +108,12 @@ class Check:
 
     def repeatable(self) -> bool:
         """Whether runs on the same values agree; a finding if not."""
+        if self._same(self.f0, self.recorded.values):
+            return True
         problem, again = self.problem, self.problem.value(self.problem.points)
         if not self._same(self.f0, again):
             kind, note = kinds.RANDOM, "two forward runs differ"
-        elif not self._same(self.f0, self.recorded.values):
+        else:
             lapped = [i for i in problem.checked if overlaps(problem.inputs[i].data)]
             kind = kinds.OVERLAP if lapped else kinds.WRONG
             if not lapped and not problem.narrow and self._same(again, problem.record("copy").values):
@@ -120,8 +122,6 @@ class Check:
                 note = "the gradient under create_graph differs from the one without: a rule or a kernel is wrong"
             else:
                 note = "the function's values change while it is recorded"
-        else:
-            return True
         k = int(np.nanargmax(np.abs(difference(self.f0, again if kind == kinds.RANDOM else self.recorded.values))))
         other = again if kind == kinds.RANDOM else self.recorded.values
         place = self.recorded.place(k)
@@ -224,7 +224,9 @@ class Check:
     def _explain(self, k, analytic, numeric, tolerance, good, apart, was_sent, weights, biggest):
         wrong, doubtful = 0, ~good | apart
         for j in np.flatnonzero(doubtful.any(axis=0)):
-            found = self._column_findings(k, int(j), analytic[:, j], tolerance[:, j], good[:, j], doubtful[:, j], biggest)
+            found = self._column_findings(
+                k, int(j), analytic[:, j], tolerance[:, j], good[:, j], doubtful[:, j], biggest
+            )
             self.result.findings += found
             bad = [f for f in found if f.kind == kinds.WRONG]
             if bad and not wrong:
@@ -301,16 +303,12 @@ class Check:
         """How far rounding the inputs to dtype moves input k's gradient."""
         problem, moved = self.problem, 0.0
         for _ in range(3):
-            nudged = [
-                Tensor(p * (1.0 + eps_of(dtype) * self.rng.uniform(-1, 1, p.shape)), dtype=float64, requires_grad=True)
-                for p in problem.points
-            ]
             args = list(problem.frozen)
-            for i, x in zip(problem.checked, nudged, strict=True):
-                args[i] = x
+            for i, point in zip(problem.checked, problem.points, strict=True):
+                nudged = point * (1.0 + eps_of(dtype) * self.rng.uniform(-1, 1, point.shape))
+                args[i] = Tensor(nudged, float64, problem.inputs[i].device, requires_grad=True)
             other = Problem(problem.fn, args, problem.checked, problem.plain).record("shadow")
             rows = self._rows(other, weights, [p.shape for p in problem.points])[0][k]
             change = np.abs(rows - wide)
             moved = max(moved, float(np.max(change, where=np.isfinite(change), initial=0.0)))
         return moved
-

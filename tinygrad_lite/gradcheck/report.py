@@ -36,7 +36,7 @@ class Finding:
     """
 
     kind: str
-    input: int
+    input: int | None
     order: int = 1
     index: tuple | None = None
     output: int | None = None
@@ -50,7 +50,9 @@ class Finding:
     note: str = ""
 
     def __str__(self):
-        where = f"input {self.input}" + (f" at {self.index}" if self.index is not None else "")
+        where = f"input {self.input}" if self.input is not None else "somewhere in the graph"
+        if self.index is not None:
+            where += f" at {self.index}"
         if self.output_index is not None:
             where += f", output {self.output} at {self.output_index}"
         meaning = NEARBY if self.kind == KINK and self.explained else MEANING[self.kind]

@@ -1,6 +1,5 @@
 """Axes, normalised in one way: sorted, non-negative, checked."""
 
-
 _ALL = [tuple(range(ndim)) for ndim in range(8)]
 
 

@@ -2,6 +2,9 @@
 
 import math
 
+from ..config import settings
+from ..dtypes import float32, float64
+from ..kernels import lookup
 from .registry import Case, fused, primitive
 
 M = (2, 3)
@@ -22,9 +25,7 @@ def leaky_relu(xp, x, *, negative_slope=0.01):
     return xp.where(xp.greater(x, 0.0), x, x * negative_slope)
 
 
-leaky_relu.vjp(
-    x=lambda xp, g, x, negative_slope: xp.where(xp.greater(x, 0.0), g, g * negative_slope)
-)
+leaky_relu.vjp(x=lambda xp, g, x, negative_slope: xp.where(xp.greater(x, 0.0), g, g * negative_slope))
 
 
 @primitive(Case(M, distinct=True), Case(M, distinct=True, alpha=0.7), to_float=True)
@@ -111,7 +112,10 @@ def dropout(xp, x, *, p, key, offset):
 
     The mask is a function of the generator's key and offset, so nothing is kept for backward. arXiv:1207.0580.
     """
-    return xp.dropout(x, p=p, key=key, offset=offset)
+    kernel = lookup("cpu", "dropout") if xp.name == "numpy" and settings.use_fused else None
+    if kernel is not None and x.dtype in (float32, float64):
+        return kernel.forward(xp.contiguous(x), p=p, key=key, offset=offset)[0]
+    return xp.counter_dropout(x, p=p, key=key, offset=offset)
 
 
 dropout.vjp(x=lambda xp, g, p, key, offset: xp.dropout(g, p=p, key=key, offset=offset))

@@ -34,9 +34,7 @@ def multiply(xp, x, y):
 multiply.vjp(x=lambda xp, g, y: g * y, y=lambda xp, g, x: g * x)
 
 
-@primitive(
-    Case(M, V, low=0.5), Case(V, M, low=-2.0, high=-0.5), Case(2.0, M, low=0.4), Case(M, -0.8), to_float=True
-)
+@primitive(Case(M, V, low=0.5), Case(V, M, low=-2.0, high=-0.5), Case(2.0, M, low=0.4), Case(M, -0.8), to_float=True)
 def divide(xp, x, y):
     """x / y, broadcasting; integers divide as floats."""
     return xp.divide(x, y)
@@ -324,7 +322,9 @@ def _clamp_x(xp, g, x, min, max):
 clamp.vjp(x=_clamp_x)
 
 
-@primitive(Case(Bools(M), M, V), Case(Bools(V), M, ()), Case(Bools((3, 4)), (3, 4), (3, 4)), integer_inputs=("condition",))
+@primitive(
+    Case(Bools(M), M, V), Case(Bools(V), M, ()), Case(Bools((3, 4)), (3, 4), (3, 4)), integer_inputs=("condition",)
+)
 def where(xp, condition, x, y):
     """x where the condition holds, else y; broadcasting."""
     return xp.where(condition, x, y)

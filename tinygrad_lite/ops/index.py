@@ -62,7 +62,9 @@ def take_along_axis(xp, x, indices, *, axis):
 def _(x, indices, *, axis):
     axis = one_axis("take_along_axis", axis, ndim_of(x))
     if ndim_of(x) != ndim_of(indices) or not ndim_of(x):
-        raise ValueError(f"take_along_axis: x and indices need as many axes, got {tuple(x.shape)} and {tuple(indices.shape)}")
+        raise ValueError(
+            f"take_along_axis: x and indices need as many axes, got {tuple(x.shape)} and {tuple(indices.shape)}"
+        )
     check_indices("take_along_axis", indices, x.shape[axis])
     return {"axis": axis}
 
@@ -80,7 +82,9 @@ def embedding(xp, weight, indices):
 def _(weight, indices):
     if ndim_of(weight) != 2:
         raise ValueError(f"embedding: weight must be (V, C), got {tuple(weight.shape)}")
-    check_indices("embedding", indices, weight.shape[0], "the vocabulary or the table is too small, or the ids are another's")
+    check_indices(
+        "embedding", indices, weight.shape[0], "the vocabulary or the table is too small, or the ids are another's"
+    )
     return {}
 
 

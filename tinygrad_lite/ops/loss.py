@@ -26,7 +26,9 @@ def _(x, weight, bias):
 
 def _check_targets(op: str, rows, classes: int, targets, ignore_index: int):
     if getattr(targets, "dtype", None) is None or targets.dtype.kind not in "iu":
-        raise TypeError(f"{op}: targets must be integer classes, got {getattr(targets, 'dtype', type(targets).__name__)}")
+        raise TypeError(
+            f"{op}: targets must be integer classes, got {getattr(targets, 'dtype', type(targets).__name__)}"
+        )
     if tuple(targets.shape) != tuple(rows):
         raise ValueError(f"{op}: targets must be {tuple(rows)}, got {tuple(targets.shape)}: one class a row")
     data = getattr(targets, "data", targets) if hasattr(targets, "cell") else targets
@@ -118,9 +120,7 @@ def attention(xp, q, k, v, *, causal, scale):
     (b, h, _, d), (hkv, s) = q.shape, k.shape[1:3]
     if hkv != h:
         k, v = (
-            xp.reshape(
-                xp.broadcast_to(xp.expand_dims(x, axis=2), shape=(b, hkv, h // hkv, s, d)), shape=(b, h, s, d)
-            )
+            xp.reshape(xp.broadcast_to(xp.expand_dims(x, axis=2), shape=(b, hkv, h // hkv, s, d)), shape=(b, h, s, d))
             for x in (k, v)
         )
     return attend(xp, q, k, v, causal, scale)
@@ -154,5 +154,7 @@ def attention_qkv(xp, qkv, *, heads, causal, scale):
 @attention_qkv.validate
 def _(qkv, *, heads, causal, scale):
     if ndim_of(qkv) != 3 or qkv.shape[2] % (3 * heads):
-        raise ValueError(f"attention_qkv: expected (B, T, 3C) with C a multiple of heads={heads}, got {tuple(qkv.shape)}")
+        raise ValueError(
+            f"attention_qkv: expected (B, T, 3C) with C a multiple of heads={heads}, got {tuple(qkv.shape)}"
+        )
     return {"heads": int(heads), "causal": bool(causal), "scale": float(scale)}

@@ -119,7 +119,9 @@ class Rule(NamedTuple):
 class Op:
     """An op: calling it on Tensors computes, records and can be differentiated."""
 
-    def __init__(self, forward, cases, *, is_fused=False, computes=True, to_float=False, views=False, integer_inputs=()):
+    def __init__(
+        self, forward, cases, *, is_fused=False, computes=True, to_float=False, views=False, integer_inputs=()
+    ):
         self.name, self.forward, self.cases, self.is_fused = forward.__name__.rstrip("_"), forward, cases, is_fused
         self.__doc__, self.__wrapped__ = forward.__doc__, forward
         ps = list(signature(forward).parameters.values())[1:]
@@ -164,7 +166,11 @@ class Op:
                 params.append(name)
             elif name == "index" and self.variadic:
                 wants_index = True
-            elif name == "out" or name in self.inputs or name.removesuffix("_shape").removesuffix("_dtype") in self.inputs:
+            elif (
+                name == "out"
+                or name in self.inputs
+                or name.removesuffix("_shape").removesuffix("_dtype") in self.inputs
+            ):
                 if name not in self.reads:
                     self.reads += (name,)
                 picks.append(self.reads.index(name))

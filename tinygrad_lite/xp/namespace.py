@@ -192,7 +192,7 @@ class Namespace:
         return self.lib.einsum(subscripts, *xs, optimize=len(xs) > 1)
 
     # -- randomness ---------------------------------------------------------------------------------------
-    def dropout(self, x, *, p, key, offset):
+    def counter_dropout(self, x, *, p, key, offset):
         """x with elements dropped with probability p, the rest scaled; the mask is the counter's."""
         keep = self.asarray(philox.uniform(x.size, key, offset) >= numpy.float32(p)).reshape(x.shape)
         return self.where(keep, x * (1.0 / (1.0 - p)), self.zeros_like(x))
