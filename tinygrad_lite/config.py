@@ -1,4 +1,4 @@
-"""Every environment variable that the library reads, in one place.
+"""The environment variables of the library; TGL_FUSED is read here, the others by the kernels when they start.
 
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
 TGL_NUM_THREADS        threads of the kernels and of BLAS; by default the cores this process may use

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_lite import Tensor, no_grad
+from tinygrad_lite import no_grad
 
 from .data import windows
 from .model import GPT, as_tokens
@@ -92,8 +92,3 @@ def _sliding(tokens, size, stride):
         targets[: done - start - 1] = -100
         yield chunk[:-1], targets
         done = end
-
-
-def next_token_loss(model: GPT, inputs: Tensor, targets: Tensor):
-    """The training loss: mean nats a token, recorded."""
-    return model(inputs, targets)

@@ -199,6 +199,6 @@ class Namespace:
 
     # -- what libraries lack ------------------------------------------------------------------------------
     def _erf_by_math(self, x):
-        # 30 ns an element: the readable path. The fused gelu has a vectorised polynomial.
+        # Element by element: the readable path. The fused gelu has a vectorised polynomial.
         values = [math.erf(v) for v in x.ravel().tolist()]
         return self.lib.asarray(values, dtype=x.dtype).reshape(x.shape)

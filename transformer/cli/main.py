@@ -45,8 +45,6 @@ def main():
     try:
         app()
     except (ValueError, TypeError, IndexError, RuntimeError, OSError) as error:
-        if type(error) in (ValueError, TypeError, IndexError, RuntimeError) and "--traceback" in sys.argv:
-            raise
         print(f"tgl: {error}", file=sys.stderr)
         sys.exit(1)
 

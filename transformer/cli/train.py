@@ -138,7 +138,7 @@ def _train_tokenizer(config: TrainConfig, corpus):
         return tokenizers.CharTokenizer.train(corpus.train + corpus.val)
     if config.tokenizer != "bpe":
         raise ValueError(f"--tokenizer must be char or bpe, got {config.tokenizer!r}")
-    # Merges settle on a sample: 4 MB give the same compression as all of it to three digits.
+    # A sample spread over the text keeps the training of merges under a second.
     return tokenizers.BPETokenizer.train(_spread_sample(corpus.train, 4_000_000), config.vocab_size)
 
 
@@ -154,7 +154,7 @@ def _say_expectations(trainer: Trainer, config: TrainConfig, tok):
     model = trainer.model
     mib = expected_mib(trainer)
     parts = [f"about {config.max_seconds:.0f} s of training" if config.steps is None else f"{config.steps:,} steps"]
-    parts.append(f"about {mib:.0f} MiB")
+    parts.append(f"about {mib:.0f} MiB for a step beside the text and the interpreter")
     parts.append(f"a first loss near {math.log(tok.vocab_size):.2f} nats a token")
     if config.expected:
         parts.append(f"in the end {config.expected[0]} to {config.expected[1]} {config.expected_unit} on held-out text")
@@ -168,7 +168,7 @@ def expected_mib(trainer: Trainer) -> float:
     row = c.layers * (8 * c.channels + 2 * c.hidden) + 4 * c.channels
     if c.dropout:
         row += c.layers * 3 * c.heads * c.block_size
-    return (16 * trainer.model.num_parameters() + 4 * b * c.block_size * row) / 2**20 + 150
+    return (16 * trainer.model.num_parameters() + 4 * b * c.block_size * row) / 2**20
 
 
 class _View:

@@ -31,6 +31,7 @@ def chunk_rows(n):
 
 
 def chunk_count(n):
+    """How many chunks of chunk_rows(n) rows cover n rows."""
     return -(-n // chunk_rows(n)) if n else 0
 
 
