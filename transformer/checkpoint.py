@@ -4,6 +4,7 @@
                       optimizer.safetensors   moments
                       state.json              configs, step, generator, tokenizer, history
     DIR/latest                                the name of the newest complete one
+    DIR/earlier-20261124-150312/              a run that was here before, moved aside
 
 A checkpoint is written to a temporary name, flushed, then renamed, and only then named in `latest`: a process
 killed at any moment leaves the previous one usable.
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,29 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     return final
 
 
+def move_aside(out: Path) -> Path | None:
+    """Move a run that is in `out` into a directory of its own within it, named by when it was last saved.
+
+    Returns where it is now; None if there was none, and then nothing is touched.
+    """
+    try:
+        saved = find(out)
+    except CheckpointError:
+        return None
+    out = Path(out)
+    if saved == out:  # a checkpoint's own directory, not a run's
+        raise CheckpointError(f"{out} is a checkpoint of another run: choose another --out")
+    kept = out / time.strftime("earlier-%Y%m%d-%H%M%S", time.localtime((saved / "state.json").stat().st_mtime))
+    number = 1
+    while kept.exists():
+        kept, number = kept.with_name(f"{kept.name.partition('.')[0]}.{number}"), number + 1
+    kept.mkdir()
+    for path in [*out.glob("step-*"), *(out / name for name in ("latest", "log.jsonl", "loss.png"))]:
+        if path.exists():
+            os.replace(path, kept / path.name)
+    return kept
+
+
 def _flush(path: Path):
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
@@ -85,6 +110,22 @@ def load(out) -> tuple[dict, dict, dict]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
 
 
+def put_weights(model, weights: dict, where):
+    """Copy named arrays into a model's parameters; CheckpointError lists every name or shape that does not fit."""
+    parameters = dict(model.named_parameters())
+    wrong = [f"{n} is missing" for n in parameters.keys() - weights.keys()]
+    wrong += [f"{n} is not of this model" for n in weights.keys() - parameters.keys()]
+    wrong += [
+        f"{n} must be {p.shape}, is {weights[n].shape}"
+        for n, p in parameters.items()
+        if n in weights and weights[n].shape != p.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{where}: {'; '.join(sorted(wrong))}")
+    for name, parameter in parameters.items():
+        parameter.data[...] = weights[name]
+
+
 def load_weights(out) -> tuple[dict, dict]:
     """(weights, state) only, for sampling and evaluation."""
     weights, _, state = load(out)
@@ -97,7 +138,6 @@ def digest(out) -> str:
     for name in ("model.safetensors", "optimizer.safetensors"):
         sha.update(b"".join(_canonical(load_file(path / name))))
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    state.pop("wall_s", None)  # the only thing that time decides
     sha.update(json.dumps(state, sort_keys=True).encode())
     return sha.hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ class Corpus:
     train: str
     val: str
     source: str
+    skipped: list = field(default_factory=list)  # files that are not UTF-8 text
 
     @property
     def val_bytes(self) -> int:
@@ -30,73 +31,71 @@ class Corpus:
         return len(self.val.encode("utf-8"))
 
 
-def _held_out(name: str) -> bool:
-    # By a hash of the name: the same files on every machine and in every run. One file in twenty.
-    return hashlib.sha256(name.encode()).digest()[0] < 256 // 20
-
-
-def _join(paths, root: Path) -> Corpus:
-    train, val = [], []
-    for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (UnicodeDecodeError, OSError):
-            continue  # a few test files are deliberately not UTF-8
-        (val if _held_out(path.relative_to(root).as_posix()) else train).append(text)
-    return Corpus("\n".join(train), "\n".join(val), str(root))
-
-
 def standard_library() -> Corpus:
     """The source of the running interpreter's standard library (about 31 MB), one file in twenty held out."""
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = sorted(p for p in root.rglob("*.py") if "site-packages" not in p.parts and "dist-packages" not in p.parts)
-    corpus = _join(paths, root)
+    # Line ends as "\n": Windows has other ones in the same files.
+    corpus = _join(((p.relative_to(root).as_posix(), p) for p in paths), newline=None)
     if len(corpus.train) < 1_000_000 or not corpus.val:
         raise DataError(
             f"the standard library's source is not at {root} (a stripped or zipped Python): give a text with --data FILE"
         )
-    corpus.source = "the source of Python's standard library"
-    return corpus
+    # A few test files are deliberately not UTF-8: nothing that a user could mend.
+    return Corpus(corpus.train, corpus.val, "the source of Python's standard library")
 
 
 def load_corpus(paths=None, val_fraction: float = 0.1) -> Corpus:
     """Text from files and directories; None means the standard library's source.
 
-    One file: its last `val_fraction` of characters is held out. Several, or a directory: one file in twenty,
-    or if that leaves nothing, the last part of all the text.
+    One file: its last `val_fraction` of characters is held out. Several, or a directory: one file in twenty by a
+    hash of its name, or if that leaves less than 1,000 characters, the last part of all the text. A file that was
+    named must be UTF-8 text; in a directory others are left out and listed in `skipped`.
     """
     if not paths:
         return standard_library()
-    files = []
+    named = []
     for path in map(Path, paths):
-        if not path.exists():
+        if path.is_dir():
+            named += [(p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file()]
+        elif path.exists():
+            read_text(path)  # raises where a named file cannot be used
+            named.append((path.name, path))
+        else:
             raise DataError(f"--data: there is no file or directory {path}")
-        files += sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    if len(files) > 1:
-        root = Path(paths[0]) if len(paths) == 1 else Path(files[0].anchor or ".")
-        try:
-            corpus = _join(files, root)
-        except ValueError:
-            corpus = Corpus("\n".join(read_text(f) for f in files), "", "")
-        if len(corpus.val) < 1000:
-            corpus = _cut(corpus.train + corpus.val, val_fraction)
-    else:
-        corpus = _cut(read_text(files[0]), val_fraction)
+    corpus = _join(named)
+    if len(named) == 1 or len(corpus.val) < 1000:
+        text = corpus.train + corpus.val
+        if not text:
+            raise DataError(f"--data: there is no UTF-8 text in {', '.join(map(str, paths))}")
+        cut = int(len(text) * (1.0 - val_fraction))
+        corpus.train, corpus.val = text[:cut], text[cut:]
     corpus.source = ", ".join(str(p) for p in paths)
     return corpus
 
 
-def _cut(text: str, val_fraction: float) -> Corpus:
-    cut = int(len(text) * (1.0 - val_fraction))
-    return Corpus(text[:cut], text[cut:], "")
+def _held_out(name: str) -> bool:
+    # By a hash of the name: the same files on every machine and in every run. One file in twenty.
+    return hashlib.sha256(name.encode()).digest()[0] < 256 // 20
+
+
+def _join(named, newline: str | None = "") -> Corpus:
+    """Text of (name, path) pairs, held out by name."""
+    train, val, skipped = [], [], []
+    for name, path in named:
+        try:
+            text = _read(path, newline)
+        except (UnicodeDecodeError, OSError):
+            skipped.append(path)
+            continue
+        (val if _held_out(name) else train).append(text)
+    return Corpus("\n".join(train), "\n".join(val), "", skipped)
 
 
 def read_text(path) -> str:
     """A UTF-8 text file; anything else is a DataError that says where it breaks."""
     try:
-        # newline="" keeps line ends as they are: bytes are counted as in the file.
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
+        text = _read(path, "")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}: convert it first (iconv -t utf-8)") from None
     except OSError as error:
@@ -104,6 +103,12 @@ def read_text(path) -> str:
     if not text:
         raise DataError(f"{path}: the file is empty")
     return text
+
+
+def _read(path, newline):
+    # newline="" keeps line ends as they are: bytes are counted as in the file.
+    with open(path, encoding="utf-8", newline=newline) as file:
+        return file.read()
 
 
 class Loader:

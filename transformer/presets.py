@@ -6,6 +6,13 @@ from dataclasses import asdict, dataclass, field, fields
 
 from .config import GPTConfig
 
+TOKENIZERS = ("bpe", "char")
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "wsd", "constant")
+
+# What a resumed run may change: how long it goes on and what it reports, nothing that was learned from.
+FREE_ON_RESUME = frozenset({"steps", "eval_every", "sample_every", "save_every", "log_every"})
+
 
 @dataclass
 class TrainConfig:
@@ -41,6 +48,32 @@ class TrainConfig:
     save_every: int = 0  # besides at evaluations
     expected: tuple | None = None  # (low, high) of the final held-out loss, and its unit
     expected_unit: str = "nats a token"
+
+    def check(self):
+        """Raise ValueError naming every setting that cannot be."""
+        wrong = [f"{n} must be one of {', '.join(known)}, got {getattr(self, n)!r}"
+                 for n, known in (("tokenizer", TOKENIZERS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES))
+                 if getattr(self, n) not in known]  # fmt: skip
+        for names, least in (
+            (("batch_size", "accumulate", "steps", "eval_every", "log_every", "eval_windows", "final_windows"), 1),
+            (("warmup", "sample_every", "save_every", "seed"), 0),
+            (("lr", "muon_lr", "min_lr", "weight_decay", "clip", "max_seconds"), 0.0),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not least <= value < float("inf"):
+                    wrong.append(f"{name} must be at least {least}, got {value}")
+        wrong += [
+            f"{n} must be in [0, 1), got {getattr(self, n)}"
+            for n in ("beta1", "beta2")
+            if not 0 <= getattr(self, n) < 1
+        ]
+        if self.min_lr > self.lr:
+            wrong.append(f"min_lr must be at most lr, {self.lr}, got {self.min_lr}")
+        if self.steps is None and not self.max_seconds:
+            wrong.append("neither steps nor max_seconds is given: pass --steps N or --max-seconds S")
+        if wrong:
+            raise ValueError("training: " + "; ".join(wrong))
 
     def to_dict(self) -> dict:
         """Plain values, for a checkpoint."""

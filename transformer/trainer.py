@@ -6,6 +6,7 @@ continued writes the same bits as one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -19,11 +20,11 @@ from .data import Loader
 from .evaluate import Evaluation, evaluate
 from .log import JsonLines, layer_report
 from .model import GPT
-from .presets import TrainConfig
+from .presets import FREE_ON_RESUME, TrainConfig
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss is NaN or infinite: nothing that follows would mean anything."""
+    """The loss or a gradient is NaN or infinite: nothing that follows would mean anything."""
 
 
 @dataclass
@@ -42,10 +43,12 @@ class Trainer:
     """Trains a GPT on token arrays.
 
     train, val: integer arrays of token ids; tokenizer: for bits a byte and samples; out: the run's directory, or
-    None to keep nothing. `report(kind, values)` is told of "step", "eval", "save", "calibrated".
+    None to keep nothing. `report(kind, values)` is told of "calibrated", "step", "eval", "evaluating", "save" and
+    "warning". Raises ValueError naming every setting that cannot be.
     """
 
     def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None):
+        config.check()
         self.config, self.tokenizer, self.out, self.source = config, tokenizer, out, source
         self.report = report or (lambda kind, values: None)
         self.val = val
@@ -55,7 +58,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.progress = Progress()
         self.log = JsonLines(None if out is None else out / "log.jsonl")
-        self.stop_requested = False
+        self.stop_requested = self.warned = False
         default_generator.manual_seed(config.seed)  # dropout's stream
 
     @property
@@ -75,11 +78,13 @@ class Trainer:
             # Accumulated micro-batches equal one large batch: each weighs 1/K.
             (loss if c.accumulate == 1 else loss * (1.0 / c.accumulate)).backward()
             total += loss.item() / c.accumulate
-        if not math.isfinite(total):
-            raise NonFiniteLoss(
-                f"step {step}: the loss is {total}. The last checkpoint is untouched. Try a lower --lr or a longer --warmup"
-            )
         norm = optim.grad_norm(model.parameters())
+        for name, value in (("loss", total), ("gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise NonFiniteLoss(
+                    f"step {step}: the {name} is {value}. The last checkpoint is untouched. "
+                    "Try a lower --lr or a longer --warmup"
+                )
         lr = self.schedule(step)
         self.optimizer.set_lr(lr)
         # Clipping is a factor on the way into the update: no pass of its own over the gradients.
@@ -99,8 +104,6 @@ class Trainer:
         """Turn max_seconds into a number of steps, by timing some and putting everything back."""
         c = self.config
         if c.steps is None:
-            if c.max_seconds is None:
-                raise ValueError("training: neither steps nor max_seconds is given: pass --steps N or --max-seconds S")
             before, generator = self._snapshot(), default_generator.get_state()
             c.steps, self._schedule, times = 10**9, None, []
             for i in range(9):
@@ -133,6 +136,7 @@ class Trainer:
             p.clipped += values["clipped"]
             p.loss = values["loss"]
             p.first_loss = p.loss if p.first_loss is None else p.first_loss
+            self._watch_divergence()
             window_tokens += self.tokens_per_step
             if logged:
                 now = time.perf_counter()
@@ -149,6 +153,13 @@ class Trainer:
         if self.out is not None:
             self.save()
         return p
+
+    def _watch_divergence(self):
+        p, guess = self.progress, math.log(self.tokenizer.vocab_size)
+        if p.loss > guess + 1.0 and not self.warned:
+            self.warned = True
+            text = f"step {p.step}: the loss {p.loss:.2f} is far above a uniform guess's {guess:.2f}: it diverges. "
+            self.report("warning", {"text": text + "Try a lower --lr or a longer --warmup."})
 
     def _evaluation_due(self) -> bool:
         c, p = self.config, self.progress
@@ -169,27 +180,56 @@ class Trainer:
         """Write a checkpoint of everything that the rest of the run depends on."""
         if self.out is None:
             return
-        weights, moments, optimizer = self._snapshot()
+        optimizer = self.optimizer.state_dict()
         state = {
             "version": 1,
             "train": self.config.to_dict(),
             "model": self.model.config.to_dict(),
             "tokenizer": self.tokenizer.to_dict(),
             "source": self.source,
+            "text_sha256": self._text_sha256(),
             "progress": self.progress.__dict__,
             "generator": list(default_generator.get_state()),
-            "optimizer": optimizer,
+            "optimizer": _plain(optimizer),
         }
-        path = checkpoint.save(self.out, self.progress.step, weights, moments, state)
+        weights = {name: p.numpy() for name, p in self.model.named_parameters()}
+        path = checkpoint.save(self.out, self.progress.step, weights, dict(_arrays(optimizer, "optimizer")), state)
         self.report("save", {"step": self.progress.step, "path": str(path)})
 
     def resume(self, out) -> None:
-        """Continue from the newest checkpoint of a run with the same config."""
+        """Continue from the newest checkpoint of a run.
+
+        Raises ValueError if a setting that decides what is learned, or the text, is not the run's.
+        """
         weights, moments, state = checkpoint.load(out)
-        self.config = TrainConfig.from_dict(state["train"])
-        self.progress = Progress(**state["progress"])
+        stored = TrainConfig.from_dict(state["train"])
+        if self.config.steps is None:
+            self.config.steps = stored.steps
+        mine, theirs = self.config.to_dict(), stored.to_dict()
+        changed = [
+            f"{k} was {theirs[k]}, is {mine[k]}" for k in theirs if k not in FREE_ON_RESUME and mine[k] != theirs[k]
+        ]
+        if state["text_sha256"] != self._text_sha256():
+            changed.append("the text or its tokens are not those it was trained on")
+        if changed:
+            raise ValueError(
+                f"resume: {out} holds another run: {'; '.join(changed)}: start a new one with another --out"
+            )
+        progress = Progress(**state["progress"])
+        if self.config.steps < progress.step:
+            raise ValueError(f"resume: {out} is at step {progress.step} already, beyond --steps {self.config.steps}")
+        self.progress, self._schedule = progress, None
         self._restore(weights, moments, state["optimizer"])
         default_generator.set_state(state["generator"])
+
+    def _text_sha256(self) -> str:
+        if self._sha is None:
+            sha = hashlib.sha256(np.ascontiguousarray(self.loader.tokens).tobytes())
+            sha.update(np.ascontiguousarray(self.val).tobytes())
+            self._sha = sha.hexdigest()
+        return self._sha
+
+    _sha = None
 
     def _snapshot(self):
         """(weights, moments, the optimiser's plain state): copies of all that a step changes."""
@@ -198,7 +238,7 @@ class Trainer:
         return weights, dict(_arrays(state, "optimizer")), _plain(state)
 
     def _restore(self, weights, moments, plain):
-        self.model.load_state_dict(weights, strict=False)
+        checkpoint.put_weights(self.model, weights, self.out)
         self.optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
 
 
@@ -208,8 +248,6 @@ def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:
     betas = (config.beta1, config.beta2)
     if config.optimizer == "adamw":
         return optim.AdamW(optim.decay_groups(named, config.weight_decay), lr=config.lr, betas=betas)
-    if config.optimizer != "muon":
-        raise ValueError(f'optimizer must be "adamw" or "muon", got {config.optimizer!r}')
     groups = optim.muon_groups(
         named, config.weight_decay, hidden=lambda name, p: p.ndim == 2 and name.startswith("blocks.")
     )
@@ -229,10 +267,8 @@ def build_schedule(config: TrainConfig) -> optim.Schedule:
         return optim.Constant(config.lr)
     if config.schedule == "cosine":
         return optim.WarmupCosine(config.lr, warmup, config.steps, config.min_lr)
-    if config.schedule == "wsd":
-        decay = int(config.steps * 0.4)  # a long decay suits a short run: arXiv:2405.18392
-        return optim.WSD(config.lr, warmup, config.steps - warmup - decay, decay, config.min_lr)
-    raise ValueError(f"schedule must be cosine, wsd or constant, got {config.schedule!r}")
+    decay = int(config.steps * 0.4)  # a long decay suits a short run: arXiv:2405.18392
+    return optim.WSD(config.lr, warmup, config.steps - warmup - decay, decay, config.min_lr)
 
 
 def _arrays(tree, path):

@@ -1,36 +1,45 @@
 """The commands as a newcomer types them."""
 
+import io
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from transformer import checkpoint
 from transformer.cli.main import app
+from transformer.cli.plot import loss_curve
+from transformer.log import read_log
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 60
-TINY = [
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--channels",
-    "16",
-    "--block-size",
-    "16",
-    "--batch-size",
-    "4",
-    "--eval-every",
-    "20",
-    "--log-every",
-    "5",
-]
+TINY = ["--layers", "1", "--heads", "2", "--channels", "16", "--block-size", "16", "--batch-size", "4", "--eval-every", "20",
+        "--log-every", "5"]  # fmt: skip
 
 
 def tgl(*args, code=0):
     result = CliRunner().invoke(app, [str(a) for a in args])
     assert result.exit_code == code, (result.output, result.exception)
     return result.output
+
+
+def refused(*args):
+    """The message of a command that must not run."""
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    assert result.exit_code != 0
+    return str(result.exception)
+
+
+def train_tiny(folder, *args, name="run"):
+    (folder / "text.txt").write_text(TEXT)
+    return tgl("train", "--data", folder / "text.txt", "--tokenizer", "char", *TINY, "--out", folder / name, *args)
 
 
 @pytest.fixture(scope="module", params=["char", "bpe"])
@@ -70,16 +79,99 @@ def test_info_lists_parameters_and_losses(run):
     assert "tokens seen" in output and "held-out loss" in output and "blocks" in output
 
 
-def test_resume_goes_on_to_more_steps_only_as_stored(run):
+def test_the_losses_that_counting_reaches_are_said_before_and_a_run_that_misses_them_is_told(run):
+    _, output = run
+    said = re.search(
+        r"uniform guess has (\d\.\d+).*counting tokens reaches (\d\.\d+), counting pairs (\d\.\d+)",
+        " ".join(output.split()),
+    )
+    uniform, single, pair = map(float, said.groups())
+    assert uniform > single > pair > 0
+    assert "no better than counting pairs" in " ".join(output.split())  # twenty steps are too few
+
+
+def test_an_earlier_run_is_moved_aside_and_still_samples(tmp_path):
+    train_tiny(tmp_path, "--steps", 3)
+    first = checkpoint.digest(tmp_path / "run")
+    output = train_tiny(tmp_path, "--steps", 4)
+    (kept,) = (tmp_path / "run").glob("earlier-*")
+    assert "is now in" in output and checkpoint.digest(kept) == first
+    assert len(read_log(kept / "log.jsonl")) == len(read_log(tmp_path / "run" / "log.jsonl")) == 3
+    train_tiny(tmp_path, "--steps", 4)
+    assert len(list((tmp_path / "run").glob("earlier-*"))) == 2
+    assert tgl("sample", "--from", kept, "--tokens", 3)
+
+
+def test_resume_lengthens_a_run_and_shows_where_it_stands(tmp_path):
+    train_tiny(tmp_path, "--steps", 3)
+    output = tgl("train", "--resume", "--out", tmp_path / "run", "--steps", 6)
+    assert "at step 3 of 6" in output and checkpoint.load(tmp_path / "run")[2]["progress"]["step"] == 6
+
+
+def test_resume_refuses_what_would_make_it_another_run(tmp_path):
+    train_tiny(tmp_path, "--steps", 3)
+    before = checkpoint.digest(tmp_path / "run")
+    resume = ("train", "--resume", "--out", tmp_path / "run")
+    assert "--lr cannot change" in refused(*resume, "--lr", 0.1)
+    assert "--preset" in refused(*resume, "--preset", "quick")
+    assert "at step 3 already" in refused(*resume, "--steps", 2)
+    (tmp_path / "text.txt").write_text(TEXT.replace("nobler", "milder"))
+    assert "the text or its tokens" in refused(*resume)
+    assert checkpoint.digest(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("flags, named", [
+    (("--batch-size", 0), "batch_size must be at least 1"), (("--lr", "nan"), "lr must be"), (("--log-every", 0), "log_every"),
+    (("--optimizer", "sgd"), "adamw, muon"), (("--schedule", "linear"), "cosine, wsd, constant"), (("--steps", 0), "steps"),
+    (("--heads", 3), "multiple of heads"), (("--norm", "batch"), "layernorm, rmsnorm"), (("--seed", -1), "seed"),
+    (("--lr", 1e-5), "min_lr must be at most lr"), (("--tokenizer", "word"), "bpe, char"), (("--preset", "big"), "quick"),
+])  # fmt: skip
+def test_a_setting_that_cannot_be_is_named_before_anything_is_written(tmp_path, flags, named):
+    (tmp_path / "text.txt").write_text(TEXT)
+    message = refused("train", "--data", tmp_path / "text.txt", *TINY, "--out", tmp_path / "run", *flags)
+    assert named in message and not (tmp_path / "run").exists()
+
+
+def test_accumulated_steps_train_the_same_model_as_large_ones(tmp_path):
+    train_tiny(tmp_path, "--steps", 8, "--lr", 0.01, "--batch-size", 8, name="whole")
+    train_tiny(tmp_path, "--steps", 8, "--lr", 0.01, "--batch-size", 2, "--accumulate", 4, name="parts")
+    whole, parts = (checkpoint.load(tmp_path / name)[0] for name in ("whole", "parts"))
+    for name, w in whole.items():
+        # Adam divides by the root of a mean square: a rounding of 1e-7 in a gradient near zero moves a weight by up to lr.
+        np.testing.assert_allclose(parts[name], w, atol=1e-4, err_msg=name)
+        assert np.abs(w).max() > 0.02
+    losses = [[e["loss"] for e in read_log(tmp_path / n / "log.jsonl") if "loss" in e] for n in ("whole", "parts")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
+def test_ctrl_c_saves_says_how_to_go_on_and_the_run_ends_as_if_never_stopped(tmp_path):
+    train_tiny(tmp_path, "--steps", 400, name="whole")
+    command = [sys.executable, "-m", "transformer.cli.main", "train", "--data", str(tmp_path / "text.txt"), "--tokenizer", "char",
+               *TINY, "--steps", "400", "--out", str(tmp_path / "cut")]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    while not (tmp_path / "cut" / "log.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "tgl train --resume --out" in output
+    assert 0 < checkpoint.load(tmp_path / "cut")[2]["progress"]["step"] < 400
+    tgl("train", "--resume", "--out", tmp_path / "cut")
+    assert checkpoint.digest(tmp_path / "cut") == checkpoint.digest(tmp_path / "whole")
+
+
+def test_the_loss_curve_is_drawn_in_a_terminal(run, tmp_path):
     folder, _ = run
-    assert "Continuing" in tgl("train", "--resume", "--out", folder / "run")
+    screen = io.StringIO()
+    loss_curve(folder / "run" / "log.jsonl", tmp_path / "loss.png", Console(file=screen, force_terminal=True, width=80))
+    drawn = screen.getvalue()
+    assert "held out" in drawn and "(step)" in drawn and max(map(len, drawn.splitlines())) <= 80
+    assert (tmp_path / "loss.png").stat().st_size > 5000
 
 
 def test_a_character_that_the_tokenizer_has_never_seen_is_named(tmp_path):
-    (tmp_path / "text.txt").write_text(TEXT)
-    tgl("train", "--data", tmp_path / "text.txt", "--tokenizer", "char", *TINY, "--steps", 1, "--out", tmp_path / "run")
-    result = CliRunner().invoke(app, ["sample", "--from", str(tmp_path / "run"), "--prompt", "é"])
-    assert "é" in str(result.exception)
+    train_tiny(tmp_path, "--steps", 1)
+    assert "é" in refused("sample", "--from", tmp_path / "run", "--prompt", "é")
 
 
 def test_help_names_every_command():

@@ -25,6 +25,28 @@ def test_a_directory_is_read_whole_and_in_a_fixed_order(tmp_path):
     assert load_corpus([tmp_path]).train == corpus.train
 
 
+def test_files_of_a_directory_that_are_no_text_are_left_out_and_listed(tmp_path):
+    (tmp_path / "a.txt").write_text("text " * 100)
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\xff")
+    corpus = load_corpus([tmp_path])
+    assert corpus.skipped == [tmp_path / "b.png"] and set(corpus.train + corpus.val) == set("text ")
+    with pytest.raises(DataError, match="not UTF-8 at byte 0"):
+        load_corpus([tmp_path / "a.txt", tmp_path / "b.png"])
+
+
+def test_a_directory_without_text_says_so(tmp_path):
+    with pytest.raises(DataError, match="no UTF-8 text"):
+        load_corpus([tmp_path])
+
+
+def test_the_same_files_are_held_out_wherever_the_directory_lies(tmp_path):
+    for place in ("here", "there/deep"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(100):
+            (tmp_path / place / f"{i}.txt").write_text(f"{i} " * 300)
+    assert load_corpus([tmp_path / "here"]).val == load_corpus([tmp_path / "there" / "deep"]).val
+
+
 @pytest.mark.parametrize("make, match", [
     (lambda p: None, "no file or directory"),
     (lambda p: p.write_bytes(b"ab\xff"), "not UTF-8 at byte 2"),

@@ -172,6 +172,44 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     assert np.isfinite(checkpoint.load(tmp_path)[0]["tokens.weight"]).all()
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_touched(monkeypatch):
+    trainer = make()
+    before = weights(trainer)
+    monkeypatch.setattr("tinygrad_lite.optim.grad_norm", lambda parameters: math.inf)
+    with pytest.raises(NonFiniteLoss, match="step 0: the gradient's norm is inf"):
+        trainer.run()
+    assert_same(before, weights(trainer))
+
+
+def test_a_run_that_diverges_is_told_once():
+    trainer, warnings = make(steps=30, lr=5.0, min_lr=0.0), []
+    trainer.report = lambda kind, values: warnings.append(values["text"]) if kind == "warning" else None
+    trainer.run()
+    assert len(warnings) == 1 and "diverges" in warnings[0]
+
+
+def test_resuming_with_other_settings_or_text_is_refused(tmp_path):
+    make(tmp_path).run()
+    with pytest.raises(ValueError, match="lr was 0.005, is 0.01"):
+        make(tmp_path, lr=1e-2).resume(tmp_path)
+    other = make(tmp_path)
+    other.val = other.val[:-1]
+    with pytest.raises(ValueError, match="the text or its tokens"):
+        other.resume(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_listed_and_none_is_written():
+    trainer = make()
+    before = weights(trainer)
+    wrong = {**before, "norm.weight": np.ones(3, np.float32), "extra": np.ones(1)}
+    del wrong["tokens.weight"]
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        checkpoint.put_weights(trainer.model, wrong, "here")
+    for part in ("extra is not of this model", "norm.weight must be (16,), is (3,)", "tokens.weight is missing"):
+        assert part in str(caught.value)
+    assert_same(before, weights(trainer))
+
+
 def test_evaluation_scores_every_token_once_whatever_the_windows():
     trainer = make()
     side, sliding = evaluate(trainer.model, IDS[:100], TOK), evaluate(trainer.model, IDS[:100], TOK, stride=5)

@@ -29,12 +29,7 @@ def load_model(directory) -> tuple[GPT, object, dict]:
     """(model, tokenizer, state) of the newest checkpoint in a directory."""
     weights, state = checkpoint.load_weights(directory)
     model = GPT(GPTConfig.from_dict(state["model"]))
-    for name, parameter in model.named_parameters():
-        if name not in weights or weights[name].shape != parameter.shape:
-            raise checkpoint.CheckpointError(
-                f"{directory}: {name} is missing or has another shape than {parameter.shape}"
-            )
-        parameter.data[...] = weights[name]
+    checkpoint.put_weights(model, weights, directory)
     return model.eval(), tokenizers.Tokenizer.from_dict(state["tokenizer"]), state
 
 

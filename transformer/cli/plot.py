@@ -16,17 +16,27 @@ def loss_curve(log: Path, png: Path, console=None):
         return
     _png(train, val, png)
     if console is not None and console.is_terminal:
-        import plotext
+        curve = text_curve(train, val, width=min(console.width, 100), color=not console.no_color)
+        console.file.write(curve + "\n")
 
-        plotext.clear_figure()
-        plotext.plot(*zip(*train), label="training")
-        if val:
-            plotext.plot(*zip(*val), label="held out")
-        plotext.theme("clear")
-        plotext.plot_size(min(console.width, 100), 16)
-        plotext.xlabel("step")
-        plotext.ylabel("nats a token")
-        print(plotext.build())
+
+def text_curve(train, val, width: int, color: bool = False) -> str:
+    """The curves in characters: (step, loss) pairs of training and held-out text, `width` columns wide."""
+    import plotille
+
+    figure = plotille.Figure()
+    figure.width, figure.height, figure.color_mode, figure.with_colors = max(20, width - 28), 12, "names", color
+    figure.x_label, figure.y_label = "step", "nats a token"
+    figure.set_x_limits(0, max(2, train[-1][0]))
+    losses = [loss for _, loss in (*train, *val)]
+    room = 0.05 * (max(losses) - min(losses)) + 0.01
+    figure.set_y_limits(min(losses) - room, max(losses) + room)
+    figure.x_ticks_fkt = lambda low, high: f"{low:,.0f}"
+    figure.y_ticks_fkt = lambda low, high: f"{low:.2f}"
+    figure.plot(*zip(*train), label="training", lc="cyan" if color else None)
+    if val:
+        figure.plot(*zip(*val), label="held out", lc="red" if color else None, marker="o")
+    return figure.show(legend=True)
 
 
 def _png(train, val, png: Path):

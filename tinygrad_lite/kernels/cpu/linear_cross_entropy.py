@@ -22,6 +22,11 @@ LEAST_ROWS = 256
 VOCABULARY_BLOCK = 4096  # rows of gw that later chunks add to at a time, so the addend stays in cache
 
 
+def chunk_rows(rows: int, channels: int, vocabulary: int, itemsize: int) -> int:
+    """How many rows' logits exist at once."""
+    return min(rows, max(LEAST_ROWS, channels, LOGITS_BYTES // (itemsize * max(1, vocabulary)))) or 1
+
+
 def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     """Mean over rows whose target is not ignore_index of -log softmax(h @ weight.T)[target].
 
@@ -35,7 +40,7 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     gh = np.empty_like(h2) if needs[0] else None
     gw = None
     losses = np.empty(n, h.dtype)
-    size = min(n, max(LEAST_ROWS, h2.shape[1], LOGITS_BYTES // (h.itemsize * max(1, vocabulary)))) or 1
+    size = chunk_rows(n, h2.shape[1], vocabulary, h.itemsize)
     logits = np.empty((size, vocabulary), h.dtype)
     for start in range(0, n, size):
         rows = h2[start : start + size]

@@ -1,0 +1,68 @@
+"""The memory that is said before a run is what the process then holds."""
+
+import subprocess
+import sys
+
+import pytest
+
+from transformer.config import GPTConfig
+from transformer.memory import MIB, expected_bytes, peak_bytes, process_bytes
+from transformer.presets import TrainConfig
+
+WIDE = dict(layers=6, heads=6, channels=384, block_size=256)
+RUNS = {
+    "plain": dict(model=WIDE, batch_size=8),
+    "dropout": dict(model=dict(WIDE, dropout=0.2), batch_size=4),
+    "muon-rope": dict(model=dict(WIDE, positions="rope", norm="rmsnorm"), batch_size=8, optimizer="muon"),
+    "swiglu": dict(model=dict(WIDE, mlp="swiglu"), batch_size=8),
+    "large-vocabulary": dict(vocab=20_000, model=dict(WIDE, layers=2), batch_size=4),
+}
+PROGRAM = """
+import sys
+import numpy as np
+from transformer.memory import expected_bytes, peak_bytes, process_bytes
+from transformer.presets import TrainConfig
+from transformer.trainer import Trainer
+
+run = eval(sys.argv[1])
+vocab = run.pop("vocab", 65)
+
+class Bytes:
+    vocab_size = vocab
+    def decode_bytes(self, ids):
+        return bytes(len(ids))
+
+def trainer(**settings):
+    ids = np.random.default_rng(0).integers(0, vocab, 9000).astype(np.uint16)
+    return Trainer(TrainConfig(steps=4, log_every=2, eval_every=100, final_windows=1, **settings), ids, ids[:600], Bytes())
+
+small = {**run, "model": {**run["model"], "layers": 1, "channels": 48, "block_size": 32}, "batch_size": 2}
+trainer(**small).run()  # compiles: the compiler's memory is not the run's
+before = process_bytes()
+measured = trainer(**run)
+measured.run()
+expected = expected_bytes(measured.model.config, measured.config, measured.model.num_parameters())
+print(expected / (peak_bytes() - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_takes_the_memory_that_was_said(name):
+    done = subprocess.run([sys.executable, "-c", PROGRAM, repr(RUNS[name])], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0.87 < float(done.stdout) < 1.15  # the promise over what was taken
+
+
+def test_more_layers_longer_contexts_and_timing_take_more():
+    def of(train=None, **changes):
+        sizes = GPTConfig(vocab_size=65, **{"layers": 2, "channels": 64, **changes})
+        return expected_bytes(sizes, train or TrainConfig(steps=1), 100_000)
+
+    assert of() < of(layers=4) and of() < of(block_size=128) and of() < of(dropout=0.1)
+    assert of() < of(TrainConfig(steps=None, max_seconds=1.0))
+    assert of(TrainConfig(steps=1, optimizer="muon")) < of()
+
+
+def test_this_process_holds_some_memory_and_never_more_than_its_peak():
+    assert 10 * MIB < process_bytes() <= peak_bytes() * 1.01

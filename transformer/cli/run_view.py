@@ -1,0 +1,144 @@
+"""What a training run shows on the terminal: what to expect, how it goes, how it ended."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tinygrad_lite import Generator
+
+from ..baseline import baselines
+from ..generate import generate, start_of_text
+from ..memory import MIB, expected_bytes, peak_bytes, process_bytes
+from ..trainer import Trainer
+from .plot import loss_curve
+
+console = Console(highlight=False, soft_wrap=True)  # paths stay whole, to be copied
+
+
+def size_of(text: str) -> str:
+    """How much text, for a person."""
+    return f"{len(text) / 1e6:.1f} MB" if len(text) >= 1e5 else f"{len(text):,} characters"
+
+
+def expected_peak_bytes(trainer: Trainer) -> int:
+    """Resident memory of this process at the run's peak: what it has held, or holds now and a step beside it."""
+    parameters = trainer.model.num_parameters()
+    step = expected_bytes(trainer.model.config, trainer.config, parameters) - 4 * parameters  # weights exist already
+    return max(peak_bytes(), process_bytes() + step)
+
+
+def say_expectations(trainer: Trainer):
+    """Time or steps, memory, and losses: the first one, what counting reaches, and the preset's band."""
+    config = trainer.config
+    base = trainer.baselines = baselines(trainer.loader.tokens, trainer.val, trainer.tokenizer.vocab_size)
+    length = f"about {config.max_seconds:.0f} s of training" if config.steps is None else f"{config.steps:,} steps"
+    console.print(
+        f"Model: {trainer.model.num_parameters():,} parameters. Expect {length}, "
+        f"about {expected_peak_bytes(trainer) / MIB:,.0f} MiB of memory."
+    )
+    console.print(
+        f"Loss, in nats a token: a uniform guess has {base.uniform:.2f}, which is where training starts; counting tokens "
+        f"reaches {base.single:.2f}, counting pairs {base.pair:.2f}."
+    )
+    if config.expected:
+        low, high = config.expected
+        console.print(f"Expect {low} to {high} {config.expected_unit} on held-out text in the end.")
+
+
+class RunView:
+    """The trainer's `report`: told of "calibrated", "step", "eval", "warning"; prints each once."""
+
+    def __init__(self, tok):
+        self.tok, self.progress, self.task, self.trainer = tok, None, None, None
+
+    def __call__(self, kind, values):
+        if kind == "calibrated":
+            console.print(
+                f"Timed: {values['step_ms']:.0f} ms a step, so {values['steps']:,} steps. "
+                f"A run with --steps {values['steps']} repeats this one."
+            )
+        if self.progress is None:
+            return
+        if kind == "step":
+            speed = values.get("tokens_per_s")
+            shown = {"loss": f"{values['loss']:.3f}"} | ({"speed": f"{speed:,.0f}"} if speed else {})
+            self.progress.update(self.task, completed=values["step"], **shown)
+            every = self.trainer.config.sample_every
+            if every and values["step"] % every == 0:
+                console.rule(f"sample at step {values['step']}", align="left")
+                console.print(sample_text(self.trainer, 120), markup=False)
+        elif kind == "eval":
+            console.print(
+                f"step {values['step']:>6}  held-out loss {values['val_loss']:.4f} nats a token, "
+                f"{values['bits_per_byte']:.3f} bits a byte"
+            )
+        elif kind == "warning":
+            console.print(f"Warning: {values['text']}", style="yellow")
+
+
+def run(trainer: Trainer, view: RunView):
+    """Train behind a progress bar. The first Ctrl-C finishes the step and saves; the second stops at once."""
+    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]}"),
+               TextColumn("{task.fields[speed]} tokens/s"), TimeRemainingColumn())  # fmt: skip
+
+    def stop(signum, frame):
+        if trainer.stop_requested:
+            raise KeyboardInterrupt
+        trainer.stop_requested = True
+        console.print("\nFinishing this step and saving; press Ctrl-C again to stop at once.")
+
+    found = signal.signal(signal.SIGINT, stop)
+    try:
+        with Progress(*columns, console=console) as progress:
+            view.progress, view.trainer = progress, trainer
+            view.task = progress.add_task(
+                "", total=trainer.config.steps, completed=trainer.progress.step, loss="", speed=""
+            )
+            trainer.run()
+    finally:
+        signal.signal(signal.SIGINT, found)
+        view.progress = None
+
+
+def sample_text(trainer: Trainer, count: int, seed: int = 1) -> str:
+    """What the model writes after a line end."""
+    ids = generate(
+        trainer.model, start_of_text(trainer.tokenizer), count, temperature=0.8, top_k=200, generator=Generator(seed)
+    )
+    return trainer.tokenizer.decode(list(ids)).strip("\n")
+
+
+def finish(trainer: Trainer, out: Path, began: float):
+    """Samples, the loss curve, the figures, and a warning where they are not as expected."""
+    config, p = trainer.config, trainer.progress
+    for seed in (1, 2):
+        console.rule(f"sample {seed}", align="left")
+        console.print(sample_text(trainer, 160, seed), markup=False)
+    console.rule()
+    loss_curve(out / "log.jsonl", out / "loss.png", console)
+    last = p.evaluations[-1]
+    console.print(
+        f"Done: held-out loss {last['val_loss']:.4f} nats a token, {last['bits_per_byte']:.3f} bits a byte, after "
+        f"{p.tokens_seen:,} tokens and {time.perf_counter() - began:.0f} s in all; {peak_bytes() / MIB:,.0f} MiB of memory "
+        f"at the peak. Everything is in {out}."
+    )
+    reached = last["bits_per_byte"] if config.expected_unit == "bits a byte" else last["val_loss"]
+    if config.expected and not config.expected[0] <= reached <= config.expected[1]:
+        low, high = config.expected
+        console.print(
+            f"Warning: {reached:.3f} {config.expected_unit} is outside the expected {low} to {high}: "
+            "compare log.jsonl with another seed's, and the text with the preset's.",
+            style="yellow",
+        )
+    elif last["val_loss"] > trainer.baselines.pair:
+        console.print(
+            f"Warning: {last['val_loss']:.2f} nats a token is no better than counting pairs of tokens "
+            f"({trainer.baselines.pair:.2f}): too few steps, or a learning rate that does not suit.",
+            style="yellow",
+        )
+    console.print(f"Try: tgl sample --from {out}")

@@ -1,0 +1,63 @@
+"""How much memory a run will take, from its sizes, and how much this process holds.
+
+The formula was held to the resident memory of processes that trained 27 to 82 MiB of weights (6 and 12 layers of 384
+channels, with and without dropout, rotary positions, SwiGLU, Muon and a vocabulary of 20,000): within 10 % each, which
+tests/transformer/test_memory.py repeats.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .config import GPTConfig
+from .presets import TrainConfig
+
+MIB = 2**20
+
+
+def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int) -> int:
+    """The most that training holds at once, in bytes, the interpreter and the text aside; float32.
+
+    parameters P: held are weights, gradients and moments. A step adds what backward keeps of each row of each
+    layer, and a copy of the weights at logged steps; timing steps for --max-seconds keeps a copy of all; a
+    checkpoint copies the moments.
+    """
+    from tinygrad_lite.kernels.cpu.linear_cross_entropy import chunk_rows  # here, since kernels import Numba
+
+    c, t = model.channels, model.block_size
+    rows = train.batch_size * t
+    # Kept a row and layer: both norms' outputs (2C), q, k, v (3C), attention's output (C), both residual sums (2C),
+    # the MLP's hidden layer before and after its activation (SwiGLU's is two wide before).
+    layer = 8 * c + (3 if model.mlp == "swiglu" else 2) * model.hidden
+    if model.dropout:  # attention with dropout keeps scores, weights and dropped weights
+        layer += 3 * model.heads * t
+    if model.positions == "rope":
+        layer += 2.4 * c  # rotated queries and keys, and their halves
+    # Outside the layers: embeddings and the last norm; at its peak backward also holds one layer's gradients.
+    kept = rows * (model.layers * layer + 9 * c)
+    logits = (
+        chunk_rows(rows, c, model.vocab_size, 4) + c
+    ) * model.vocab_size  # a chunk of them, and the head's gradient
+    moments = (1 if train.optimizer == "muon" else 2) * parameters
+    copies = parameters + (moments if train.steps is None else 0)
+    return int(4 * (2 * parameters + moments + max(kept + logits + copies, moments)))
+
+
+def process_bytes() -> int:
+    """Resident memory of this process now."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def peak_bytes() -> int:
+    """The most resident memory that this process has held."""
+    if os.name == "nt":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
