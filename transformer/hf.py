@@ -5,7 +5,13 @@ Hugging Face keeps GPT-2's linear weights as (in, out), as the original release 
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
+from safetensors.numpy import save_file
 
 from .config import GPTConfig
 
@@ -32,20 +38,17 @@ _OUTER = [
 ]
 
 
+# The choices of the configuration that GPT-2 made.
+_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True, bias=True)
+
+
 def _pairs(config: GPTConfig):
-    if (config.positions, config.norm, config.mlp, config.tied, config.bias) != (
-        "learned",
-        "layernorm",
-        "gelu",
-        True,
-        True,
-    ):
+    other = [f"{name}={getattr(config, name)}" for name, value in _CHOICES.items() if getattr(config, name) != value]
+    other += [f"kv_heads={config.kv_heads}"] if config.kv_heads != config.heads else []
+    if other:
         raise ValueError(
-            "GPT-2's format needs positions=learned, norm=layernorm, mlp=gelu, a tied head and biases; this model is another"
-        )
-    if config.kv_heads != config.heads:
-        raise ValueError(
-            f"GPT-2's format needs as many key-value heads as heads, got {config.kv_heads} and {config.heads}"
+            f"GPT-2's format cannot hold a model with {', '.join(other)}: it has "
+            f"{', '.join(f'{k}={v}' for k, v in _CHOICES.items())} and kv_heads={config.heads}"
         )
     yield from ((ours, f"transformer.{theirs}", t) for ours, theirs, t in _OUTER)
     for i in range(config.layers):
@@ -73,3 +76,46 @@ def from_huggingface(weights: dict, config: GPTConfig) -> dict:
         array = np.asarray(weights[theirs.removeprefix(prefix)])
         out[ours] = np.ascontiguousarray(array.T if t else array)
     return out
+
+
+def huggingface_config(config: GPTConfig) -> dict:
+    """What a config.json for GPT2LMHeadModel says of this model."""
+    list(_pairs(config))  # raises where GPT-2's format cannot hold it
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.block_size,
+        "n_embd": config.channels,
+        "n_layer": config.layers,
+        "n_head": config.heads,
+        "n_inner": config.hidden,
+        "activation_function": "gelu_new",  # the tanh form
+        "layer_norm_epsilon": 1e-5,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+def export(directory, weights: dict, config: GPTConfig):
+    """Write a directory that `GPT2LMHeadModel.from_pretrained` reads: whole, or not at all.
+
+    Raises FileExistsError if it is there already, ValueError if GPT-2's format cannot hold the model.
+    """
+    directory, settings = Path(directory), huggingface_config(config)
+    if directory.exists():
+        raise FileExistsError(f"export: {directory} is there already: name a directory that is not")
+    writing = directory.with_name(f".writing-{directory.name}")
+    writing.mkdir(parents=True)
+    try:
+        renamed = to_huggingface(weights, config)
+        del renamed["lm_head.weight"]  # tied: it is wte.weight
+        save_file(renamed, writing / "model.safetensors", metadata={"format": "pt"})
+        (writing / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        os.replace(writing, directory)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)

@@ -10,7 +10,6 @@ from tinygrad_lite import Generator, Tensor, no_grad
 from tinygrad_lite.config import settings
 from transformer.config import CHOICES, GPTConfig
 from transformer.generate import generate
-from transformer.hf import from_huggingface, to_huggingface
 from transformer.model import GPT, as_tokens
 
 SMALL = dict(vocab_size=17, block_size=12, layers=2, heads=4, channels=16)
@@ -137,12 +136,3 @@ def test_a_token_outside_the_vocabulary_is_an_error_not_a_wrap():
 def test_a_config_that_cannot_be_names_the_setting(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         GPTConfig(**{**SMALL, **wrong})
-
-
-def test_hugging_face_names_round_trip():
-    config = GPTConfig(**SMALL)
-    weights = {n: p.numpy() for n, p in GPT(config).named_parameters() if n != "head.weight"}
-    back = from_huggingface(to_huggingface(weights, config), config)
-    assert back.keys() == weights.keys()
-    for name in weights:
-        np.testing.assert_array_equal(back[name], weights[name])

@@ -1,4 +1,4 @@
-"""`tgl sample`, `tgl eval`, `tgl info`: what a trained model says, knows and holds."""
+"""`tgl sample`, `eval`, `info`, `export`: what a trained model says, knows and holds, and taking it elsewhere."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..config import GPTConfig
 from ..data import read_text
 from ..evaluate import evaluate
 from ..generate import generate, start_of_text
+from ..hf import export
 from ..model import GPT
 
 console = Console(highlight=False)
@@ -83,6 +84,16 @@ def evaluate_command(
             table.add_row(path.name, name if step is None else f"{name} by {step}", f"{result.tokens:,}", f"{result.loss:.4f}",
                           f"{result.bits_per_byte:.4f}", f"{result.token_perplexity:,.2f}", f"{result.word_perplexity:,.1f}")  # fmt: skip
     console.print(table)
+
+
+def export_command(
+    directory: From = Path("runs/latest"),
+    to: Annotated[Path, typer.Option("--to", help="The directory to make.")] = Path("runs/huggingface"),
+):
+    """Write a GPT-2 shaped model for Hugging Face's GPT2LMHeadModel.from_pretrained (weights and config)."""
+    model, _, _ = load_model(directory)
+    export(to, {name: p.numpy() for name, p in model.named_parameters()}, model.config)
+    console.print(f"In {to}: model.safetensors and config.json. The tokenizer stays with the run.")
 
 
 def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")] = Path("runs/latest")):

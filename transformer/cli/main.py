@@ -10,7 +10,7 @@ import typer
 import tinygrad_lite
 
 from .check import gradcheck
-from .inspect import evaluate_command, info, sample
+from .inspect import evaluate_command, export_command, info, sample
 from .train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -19,6 +19,7 @@ app.command()(train)
 app.command("eval")(evaluate_command)
 app.command()(sample)
 app.command()(info)
+app.command("export")(export_command)
 app.command()(gradcheck)
 
 
