@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import copy
-import math
-from numbers import Real
 
 import numpy as np
 
 from ..dtypes import HALF, is_float
+from ..errors import check_number
 from ..tensor import Tensor
 from .flat import Flat
 
 # What a group may hold beside its parameters and the optimiser's own settings.
 EXTRAS = {"params", "lr_scale", "name"}
-
-
-def check_number(owner: str, name: str, value, below: float = math.inf):
-    """Raise unless a setting is a number of at least 0 and below a bound."""
-    if not isinstance(value, Real):
-        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
-    if not 0.0 <= value < below:
-        limits = "at least 0 and finite" if below == math.inf else f"in [0, {below:g})"
-        raise ValueError(f"{owner}: {name} must be {limits}, got {value}")
 
 
 class Optimizer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from .optimizer import check_number
+from ..errors import check_number
 
 
 class Schedule:
