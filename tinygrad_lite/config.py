@@ -1,4 +1,4 @@
-"""The environment variables of the library; TGL_FUSED is read here, the others by the kernels when they start.
+"""The environment variables of the library: all are read here, once, when the library is imported.
 
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
 TGL_NUM_THREADS        threads of the kernels and of BLAS; by default the cores this process may use
@@ -8,15 +8,59 @@ TGL_CACHE_DIR          where compiled kernels are kept; by default the user's ca
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
+
+MOST_THREADS = 1024
 
 
 class Settings:
-    """Read at import; attributes may be set afterwards, in tests say."""
+    """What the environment says; attributes may be set afterwards, in tests say. Raises ValueError naming a bad value.
 
-    __slots__ = ("use_fused",)
+    use_fused        whether fused ops run their kernels
+    num_threads      threads of kernels and BLAS, or None for as many as there are cores
+    cache_directory  where compiled kernels are kept, or None if no place is known
+    """
 
-    def __init__(self):
-        self.use_fused = os.environ.get("TGL_FUSED", "1") != "0"
+    __slots__ = ("use_fused", "num_threads", "cache_directory")
+
+    def __init__(self, environment=os.environ, platform: str = sys.platform):
+        self.use_fused = _switch("TGL_FUSED", environment.get("TGL_FUSED", ""))
+        self.num_threads = _thread_count("TGL_NUM_THREADS", environment.get("TGL_NUM_THREADS", ""))
+        self.cache_directory = _cache_directory(environment, platform)
+
+
+def _switch(name: str, value: str) -> bool:
+    value = value.strip()
+    if value not in ("", "0", "1"):
+        raise ValueError(f"{name}: expected 0 or 1, got {value!r}: correct or unset this environment variable")
+    return value != "0"
+
+
+def _thread_count(name: str, value: str) -> int | None:
+    value = value.strip()
+    if not value:
+        return None
+    if not value.isdecimal() or not 1 <= int(value) <= MOST_THREADS:
+        raise ValueError(
+            f"{name}: expected a whole number from 1 to {MOST_THREADS}, got {value!r}: correct or unset this "
+            "environment variable (unset, it is the cores that the process may use)"
+        )
+    return int(value)
+
+
+def _cache_directory(environment, platform: str) -> Path | None:
+    asked = environment.get("TGL_CACHE_DIR", "").strip()
+    try:
+        if asked:
+            return Path(asked).expanduser().absolute()
+        if platform == "win32" and environment.get("LOCALAPPDATA"):
+            return Path(environment["LOCALAPPDATA"], "tinygrad_lite", "Cache")
+        if environment.get("XDG_CACHE_HOME"):
+            return Path(environment["XDG_CACHE_HOME"], "tinygrad_lite")
+        return Path.home() / ("Library/Caches" if platform == "darwin" else ".cache") / "tinygrad_lite"
+    except RuntimeError:  # this user has no home
+        return None
 
 
 settings = Settings()

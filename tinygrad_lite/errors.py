@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+
 
 def describe(x) -> str:
     """An input in a few words: float32 (2, 3), or the scalar itself."""
@@ -24,3 +27,12 @@ def explain(op, xs, params, error: Exception) -> Exception:
         message = "this element type is not supported: convert with .to(dtype)"
     kind = IndexError if isinstance(error, IndexError) else TypeError if isinstance(error, TypeError) else ValueError
     return kind(f"{op.name}: got {given}{settings}: {message}")
+
+
+def check_number(owner: str, name: str, value, below: float = math.inf):
+    """Raise unless a setting is a number of at least 0 and below a bound."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
+    if not 0.0 <= value < below:
+        limits = "at least 0 and finite" if below == math.inf else f"in [0, {below:g})"
+        raise ValueError(f"{owner}: {name} must be {limits}, got {value}")

@@ -1,8 +1,25 @@
 """What every kernel must do, given a readable formula in NumPy: `check_kernel` tests all of it at once."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 
 from tinygrad_lite.kernels.cpu import threads
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def python(text, **environment):
+    """Standard output of a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONPATH": ROOT, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def rng():

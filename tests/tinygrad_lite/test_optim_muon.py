@@ -66,6 +66,40 @@ def test_equals_pytorch_up_to_its_bfloat16_iteration():
     np.testing.assert_allclose(x.numpy(), y.detach().numpy(), atol=3 * 0.1 * 0.05)
 
 
+@pytest.mark.parametrize("shape", [(8, 12), (12, 8), (6, 6)])
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_equals_pytorch_over_100_steps_where_its_iteration_keeps_float64(shape, nesterov, monkeypatch):
+    torch = pytest.importorskip("torch")
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.clone())
+    rng = np.random.default_rng(4)
+    start = rng.normal(size=shape)
+    x, y = nn.Parameter(start), torch.nn.Parameter(torch.tensor(start))
+    options = dict(lr=0.05, momentum=0.9, nesterov=nesterov, weight_decay=0.1)
+    ours, theirs = optim.Muon([x], **options), torch.optim.Muon([y], **options)
+    for _ in range(100):
+        g = rng.normal(size=shape)
+        x.grad, y.grad = tgl.tensor(g), torch.tensor(g)
+        ours.step()
+        theirs.step()
+    # Theirs divides by max(norm, 1e-7), ours by norm + 1e-7 of a momentum ten times as large, as first published.
+    np.testing.assert_allclose(x.numpy(), y.detach().numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e25, 1e-3])
+def test_the_update_does_not_depend_on_the_size_of_the_gradient(size):
+    g, moved = np.random.default_rng(5).normal(size=(3, 4)).astype(np.float32), []
+    for factor in (1.0, size):  # in float32 the squares of 1e25 overflow
+        x = nn.Parameter(np.zeros((3, 4), np.float32))
+        optimizer = optim.Muon([x], lr=1.0)
+        x.grad = tgl.tensor(g * np.float32(factor))
+        optimizer.step()
+        moved.append(x.numpy())
+    # 5 rounds stretch the small singular values by up to 3.44 each: roundings of 1e-7, and 1e-7 / 1e-3 of the guard.
+    np.testing.assert_allclose(moved[0], moved[1], rtol=0, atol=2e-3)
+
+
 def test_a_zero_gradient_moves_nothing():
     x = nn.Parameter(np.ones((2, 3)))
     optimizer = optim.Muon([x])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from .module import Module
 
 
@@ -9,39 +11,82 @@ class ModuleList(Module):
     """A list of modules, each registered under its position: `self.blocks = ModuleList(Block() for ...)`."""
 
     def __init__(self, modules=()):
+        if isinstance(modules, Module) and not isinstance(modules, ModuleList):
+            raise TypeError(f"ModuleList: expected modules in a list, got one {type(modules).__name__}: write [module]")
         self.extend(modules)
+
+    def forward(self, *args, **kwargs):
+        raise NotImplementedError("ModuleList: it is a list, and not called: call its modules, or use Sequential")
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
-        if not isinstance(module, Module):
-            raise TypeError(f"{type(self).__name__}: expected a Module, got {type(module).__name__}")
-        setattr(self, str(len(self)), module)
+        setattr(self, str(len(self)), self._checked(module))
         return self
 
     def extend(self, modules) -> ModuleList:
         """Add modules at the end, in order."""
-        for module in modules:
+        for module in [*modules]:
             self.append(module)
         return self
 
+    def insert(self, i: int, module: Module):
+        """Add a module before position i, as list.insert does; those behind it get new names."""
+        modules = list(self)
+        modules.insert(i, self._checked(module))
+        self._renew(modules)
+
+    def pop(self, i: int = -1) -> Module:
+        """Take the module at position i out and return it; those behind it get new names."""
+        module = self[i]
+        del self[i]
+        return module
+
     def __len__(self):
-        return len(self._kinds)
+        return len(self._positions())
 
     def __iter__(self):
-        return (self.__dict__[name] for name in self._kinds)
+        return (self.__dict__[name] for name in self._positions())
 
     def __getitem__(self, i):
         if isinstance(i, slice):
-            return type(self)(*list(self)[i]) if isinstance(self, Sequential) else type(self)(list(self)[i])
+            return self._like(list(self)[i])
         return self.__dict__[self._name(i)]
 
     def __setitem__(self, i, module):
+        setattr(self, self._name(i), self._checked(module))
+
+    def __delitem__(self, i):
+        modules = list(self)
+        if not isinstance(i, slice):
+            self._name(i)  # raises where there is none
+        del modules[i]
+        self._renew(modules)
+
+    def __add__(self, other):
+        if not isinstance(other, (ModuleList, list, tuple)):
+            return NotImplemented
+        return self._like([*self, *other])
+
+    def _like(self, modules):
+        """A container of the same kind; of a subclass, whose constructor may ask for other things, the plain kind."""
+        return Sequential(*modules) if isinstance(self, Sequential) else ModuleList(modules)
+
+    def _renew(self, modules):
+        for name in self._positions():
+            delattr(self, name)
+        self.extend(modules)
+
+    def _positions(self) -> list[str]:
+        # A subclass may have parameters, and modules under names of its own.
+        return [name for name in self._kinds if name.isdecimal()]
+
+    def _checked(self, module):
         if not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}: expected a Module, got {type(module).__name__}")
-        setattr(self, self._name(i), module)
+        return module
 
     def _name(self, i):
-        n = len(self)
+        n, i = len(self), operator.index(i)
         if not -n <= i < n:
             raise IndexError(f"{type(self).__name__}: index {i} is out of range for {n} module(s)")
         return str(i % n)

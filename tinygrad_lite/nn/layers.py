@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 import numpy as np
 
 from .. import functional as F
 from ..dtypes import as_dtype, default_float
+from ..errors import check_number
 from . import init
 from .module import Module, Parameter
+
+
+def _sizes(layer: str, **sizes):
+    """Raise unless each is a whole number of at least 0."""
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or isinstance(size, bool):
+            raise TypeError(f"{layer}: {name} must be a whole number, got {size!r}")
+        if size < 0:
+            raise ValueError(f"{layer}: {name} must be at least 0, got {size}")
 
 
 def _new(shape, dtype, device):
@@ -24,8 +35,11 @@ class Linear(Module):
     """
 
     def __init__(self, in_features, out_features, bias: bool = True, dtype=None, device=None, generator=None):
+        _sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = init.kaiming_uniform_(_new((out_features, in_features), dtype, device), math.sqrt(5.0), generator)
+        self.weight = init.kaiming_uniform_(
+            _new((out_features, in_features), dtype, device), math.sqrt(5.0), generator=generator
+        )
         self.bias = None
         if bias:
             bound = 1.0 / math.sqrt(max(in_features, 1))
@@ -45,6 +59,7 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings, embedding_dim, dtype=None, device=None, generator=None):
+        _sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = init.normal_(_new((num_embeddings, embedding_dim), dtype, device), generator=generator)
 
@@ -59,6 +74,8 @@ class LayerNorm(Module):
     """The last axis, of size `features`, to mean 0 and variance 1, times weight, plus bias. arXiv:1607.06450."""
 
     def __init__(self, features: int, eps: float = 1e-5, bias: bool = True, dtype=None, device=None):
+        _sizes("LayerNorm", features=features)
+        check_number("LayerNorm", "eps", eps)
         self.features, self.eps = features, eps
         self.weight = init.ones_(_new((features,), dtype, device))
         self.bias = _new((features,), dtype, device) if bias else None
@@ -74,6 +91,8 @@ class RMSNorm(Module):
     """The last axis, of size `features`, over its root mean square, times weight. arXiv:1910.07467."""
 
     def __init__(self, features: int, eps: float = 1e-6, dtype=None, device=None):
+        _sizes("RMSNorm", features=features)
+        check_number("RMSNorm", "eps", eps)
         self.features, self.eps = features, eps
         self.weight = init.ones_(_new((features,), dtype, device))
 
@@ -91,6 +110,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, generator=None):
+        if not isinstance(p, Real):
+            raise TypeError(f"Dropout: p must be a number, got {p!r}")
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"Dropout: p must be in [0, 1], got {p}")
         self.p, self.generator = p, generator
@@ -146,6 +167,8 @@ class GELU(Module):
     """x * Phi(x), exact ("none") or by tanh ("tanh"). arXiv:1606.08415."""
 
     def __init__(self, approximate: str = "none"):
+        if approximate not in ("none", "tanh"):
+            raise ValueError(f'GELU: approximate must be "none" or "tanh", got {approximate!r}')
         self.approximate = approximate
 
     def forward(self, x):

@@ -13,6 +13,7 @@ from ..device import get_device, is_device
 from ..tensor import Tensor
 from .hooks import add_hook, call_with_hooks
 from .state import copy_state, load_state
+from .tree import refuse_missed, tree_lines
 
 PARAMETER, BUFFER, HIDDEN_BUFFER, MODULE = "parameter", "buffer", "buffer that is not saved", "module"
 
@@ -30,6 +31,8 @@ class Module:
 
     Assigned to an attribute, a leaf Tensor that requires a gradient becomes a parameter, a Module a child. Other
     Tensors are plain attributes unless `register_buffer` names them. One Tensor under two names is one parameter.
+    Modules and parameters in a plain list or dict would be missed: parameters() raises and names the attribute.
+    A tuple is not looked into, so it holds what is to stay outside, a parent say.
     """
 
     def __new__(cls, *args, **kwargs):
@@ -51,9 +54,13 @@ class Module:
     def __setattr__(self, name, value):
         kinds = self._kinds
         if isinstance(value, Module):
-            kinds[name] = MODULE
+            if any(module is self for module in value.modules()):
+                raise ValueError(
+                    f"{type(self).__name__}.{name}: a module cannot hold itself or what holds it: put it in a tuple"
+                )
+            self._register(name, MODULE)
         elif type(value) is Tensor and value.node is not None and value.is_leaf:
-            kinds[name] = PARAMETER
+            self._register(name, PARAMETER)
         elif name in kinds:
             kind = kinds[name]
             if value is None:
@@ -62,6 +69,7 @@ class Module:
                 raise TypeError(
                     f"{type(self).__name__}.{name} is a {kind}, got a {type(value).__name__} that is none: assign a "
                     f"{kind}, or del the attribute first"
+                    + (" (register_parameter() takes a frozen one)" if kind == PARAMETER else "")
                 )
         object.__setattr__(self, name, value)
 
@@ -69,25 +77,51 @@ class Module:
         self._kinds.pop(name, None)
         object.__delattr__(self, name)
 
+    def _register(self, name: str, kind: str):
+        if "." in name:
+            raise ValueError(
+                f"{type(self).__name__}: a {kind} cannot be named {name!r}: a dot parts levels of the tree"
+            )
+        self._kinds[name] = kind
+
+    def register_parameter(self, name: str, parameter):
+        """Make a leaf Tensor (or None) a parameter also where it is frozen, so that assigning it would not."""
+        if parameter is None:
+            setattr(self, name, None)
+            return
+        if type(parameter) is not Tensor or not parameter.is_leaf or not dtypes.is_float(parameter.dtype):
+            raise TypeError(f"register_parameter: {name!r} must be a float Tensor and a leaf, got {parameter!r}")
+        self._register(name, PARAMETER)
+        object.__setattr__(self, name, parameter)
+
     def register_buffer(self, name: str, tensor, persistent: bool = True):
         """Make a Tensor (or None) part of the module without training it; `persistent`: it is in state_dict()."""
         if tensor is not None and (type(tensor) is not Tensor or tensor.requires_grad):
             raise TypeError(f"register_buffer: {name!r} must be a Tensor that requires no gradient, got {tensor!r}")
         if hasattr(self, name) and name not in self._kinds:
             raise KeyError(f"register_buffer: {type(self).__name__} already has an attribute {name!r}")
-        object.__setattr__(self, name, tensor)
         if tensor is not None:
-            self._kinds[name] = BUFFER if persistent else HIDDEN_BUFFER
+            self._register(name, BUFFER if persistent else HIDDEN_BUFFER)
+        object.__setattr__(self, name, tensor)
 
     # -- what it holds ------------------------------------------------------------------------------------
     def _own(self, *kinds):
         values = self.__dict__
         return [(name, values[name]) for name, kind in self._kinds.items() if kind in kinds]
 
+    def _own_parameters(self):
+        return self._own(PARAMETER)
+
+    def _own_buffers(self):
+        return self._own(BUFFER, HIDDEN_BUFFER)
+
+    def _own_modules(self):
+        return self._own(MODULE)
+
     def named_children(self):
         """(name, module) of the direct children, each module once."""
         seen = set()
-        for name, module in self._own(MODULE):
+        for name, module in self._own_modules():
             if id(module) not in seen:
                 seen.add(id(module))
                 yield name, module
@@ -107,7 +141,7 @@ class Module:
                 return
             seen.add(id(self))
         yield prefix, self
-        for name, module in self._own(MODULE):
+        for name, module in self._own_modules():
             yield from module._named_modules(f"{prefix}.{name}" if prefix else name, seen)
 
     def modules(self):
@@ -116,8 +150,10 @@ class Module:
             yield module
 
     def _named(self, kinds, prefix, remove_duplicate):
-        seen = set()
-        for path, module in self.named_modules(prefix, remove_duplicate=remove_duplicate):
+        seen, tree = set(), list(self.named_modules(prefix, remove_duplicate=remove_duplicate))
+        if PARAMETER in kinds:
+            refuse_missed(tree)
+        for path, module in tree:
             for name, value in module._own(*kinds):
                 if remove_duplicate and id(value) in seen:
                     continue
@@ -149,6 +185,8 @@ class Module:
     # -- what is done to all of it ------------------------------------------------------------------------
     def train(self, mode: bool = True):
         """Set the training flag here and below: dropout is on. Returns the module."""
+        if mode not in (True, False):
+            raise TypeError(f"train: expected True or False, got {mode!r}")
         for module in self.modules():
             module.training = bool(mode)
         return self
@@ -195,9 +233,12 @@ class Module:
             for x in tensors:
                 _replace(x, x.dtype, device)
             return self
-        dtype = dtypes.as_dtype(target)
-        if not dtypes.is_float(dtype):
-            raise TypeError(f"Module.to: expected a float dtype or a device, got {dtype}: parameters are floats")
+        try:
+            dtype = dtypes.as_dtype(target)
+        except TypeError:
+            dtype = None
+        if dtype is None or not dtypes.is_float(dtype):
+            raise TypeError(f'Module.to: expected a float dtype or a device ("cpu", "cuda"), got {target!r}')
         for x in tensors:
             if dtypes.is_float(x.dtype):
                 _replace(x, dtype, x.device)
@@ -254,7 +295,7 @@ class Module:
         return ""
 
     def __repr__(self):
-        return "\n".join(_tree(self, "", "", set()))
+        return "\n".join(tree_lines(self))
 
 
 def _replace(x, dtype, device):
@@ -275,20 +316,3 @@ def _replace(x, dtype, device):
         x.node.grad = grad
     if x.cell is not None:
         x.cell[0] += 1
-
-
-def _tree(module, label, indent, seen):
-    """Lines of repr: each module with its settings, the shapes it owns, and all parameters below it, ties once."""
-    own = [f"{n} {p.shape}" + ("" if id(p) not in seen else " tied") for n, p in module._own(PARAMETER)]
-    own += [f"{n} {b.shape}" for n, b in module._own(BUFFER, HIDDEN_BUFFER)]
-    total = sum(p.size for p in module.parameters() if id(p) not in seen)
-    seen.update(id(p) for _, p in module._own(PARAMETER))
-    head = f"{label}{type(module).__name__}({module.extra_repr()})"
-    lines = [f"{head}: {', '.join(own) + ': ' if own else ''}{total:,} parameter{'' if total == 1 else 's'}"]
-    children = list(module._own(MODULE))
-    for i, (name, child) in enumerate(children):
-        last = i == len(children) - 1
-        below = _tree(child, f"{name}: ", indent, seen)
-        lines.append(("└─ " if last else "├─ ") + below[0])
-        lines += [("   " if last else "│  ") + line for line in below[1:]]
-    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ def copy_state(named) -> dict[str, np.ndarray]:
 
 def load_state(owner: str, named, state, strict: bool) -> Mismatch:
     """Write a state into Tensors in place, or raise one ValueError that lists all that is wrong."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"load_state_dict: expected a dict from names to arrays, got {type(state).__name__}")
     wrong, chosen = [], {}
     known = {name for name, _ in named}
     for name, x in named:
@@ -41,6 +44,8 @@ def load_state(owner: str, named, state, strict: bool) -> Mismatch:
             wrong.append(f"shape of {name}: expected {x.shape}, got {value.shape}")
         elif not _fits(value.dtype, x.dtype):
             wrong.append(f"type of {name}: expected {x.dtype}, got {value.dtype}")
+        elif _overflows(value, x.dtype):
+            wrong.append(f"values of {name}: some are finite in {value.dtype} and infinite in {x.dtype}")
         elif id(x) in chosen and not _same(chosen[id(x)][2], value):
             wrong.append(f"values of {name}: tied to {chosen[id(x)][0]}, yet the two differ")
         else:
@@ -66,6 +71,13 @@ def load_state(owner: str, named, state, strict: bool) -> Mismatch:
 
 def _fits(source, target) -> bool:
     return (is_float(source) and is_float(target)) or np.can_cast(source, target, "same_kind")
+
+
+def _overflows(value, dtype) -> bool:
+    if not is_float(value.dtype) or np.can_cast(value.dtype, dtype, "safe"):
+        return False
+    with np.errstate(over="ignore"):
+        return bool((np.isinf(value.astype(dtype)) & np.isfinite(value)).any())
 
 
 def _same(a, b) -> bool:

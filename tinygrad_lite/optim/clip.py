@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..config import settings
 from ..device import CPU
 from ..dtypes import HALF, float32, float64
@@ -39,7 +41,8 @@ def grad_norm(parameters) -> float:
 def clip_coefficient(norm: float, max_norm: float) -> float:
     """What to multiply gradients of a norm with so that it does not exceed max_norm: at most 1.
 
-    Given to optimizer.step(grad_scale=...) it clips without a pass over the gradients. NaN if the norm is.
+    Given to optimizer.step(grad_scale=...) it clips without a pass over the gradients. 0 if the norm is infinite, NaN
+    if it is NaN, as in PyTorch: a step with either spoils parameters, so look at the norm first.
     """
     if not max_norm > 0.0:
         raise ValueError(f"clip: max_norm must be above 0, got {max_norm}")
@@ -50,7 +53,8 @@ def clip_coefficient(norm: float, max_norm: float) -> float:
 def clip_grad_norm_(parameters, max_norm: float, error_if_nonfinite: bool = False) -> float:
     """Scale all gradients in place so that their norm together is at most max_norm. Returns the norm before.
 
-    Raises RuntimeError with error_if_nonfinite if the norm is NaN or infinite; else NaN passes into the gradients.
+    With error_if_nonfinite raises RuntimeError if the norm is NaN or infinite, and scales nothing. Without, as in
+    PyTorch, a NaN makes all gradients NaN, and an infinity becomes NaN and makes all others 0.
     """
     spans = gradient_spans(parameters)
     norm = _norm(spans)
@@ -58,6 +62,7 @@ def clip_grad_norm_(parameters, max_norm: float, error_if_nonfinite: bool = Fals
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}: skip this step, or lower the rate")
     coefficient = clip_coefficient(norm, max_norm)
     if coefficient != 1.0:
-        for span, _ in spans:
-            span *= coefficient
+        with np.errstate(invalid="ignore"):  # infinity times 0 is the NaN that we promise
+            for span, _ in spans:
+                span *= coefficient
     return norm

@@ -154,8 +154,13 @@ def gradient_spans(parameters) -> list:
     parameters: a Tensor or an iterable of Tensors; those without a gradient are passed over.
     """
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    if not hasattr(parameters, "__iter__"):
+        raise TypeError(f"gradients: expected Tensors, got {type(parameters).__name__}: pass module.parameters()")
     spans, by_flat, seen = [], {}, set()
-    for p in parameters:
+    for i, p in enumerate(parameters):
+        if not isinstance(p, Tensor):
+            kind = type(p).__name__
+            raise TypeError(f"gradients: parameter {i} must be a Tensor, got {kind}: pass module.parameters()")
         grad = p.grad
         if grad is None or id(p) in seen:
             continue

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def _pairs(owner: str, named_parameters) -> list:
+    pairs = list(named_parameters)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)):
+            kind = type(pair).__name__
+            raise TypeError(f"{owner}: expected (name, Tensor) pairs, got {kind}: pass module.named_parameters()")
+    return pairs
+
+
 def decay_groups(named_parameters, weight_decay: float) -> list[dict]:
     """Two groups for an optimiser: matrices, which decay, and vectors (biases, norms' gains), which do not.
 
@@ -10,7 +19,7 @@ def decay_groups(named_parameters, weight_decay: float) -> list[dict]:
     named_parameters: (name, Tensor) pairs. Empty groups are left out.
     """
     matrices, vectors = [], []
-    for _, p in named_parameters:
+    for _, p in _pairs("decay_groups", named_parameters):
         (matrices if p.ndim >= 2 else vectors).append(p)
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
@@ -29,7 +38,7 @@ def muon_groups(named_parameters, weight_decay: float = 0.0, hidden=is_hidden_ma
     and Muon is not for them (Jordan et al. 2024).
     """
     ours, others = [], []
-    for name, p in named_parameters:
+    for name, p in _pairs("muon_groups", named_parameters):
         (ours if hidden(name, p) else others).append((name, p))
     groups = [{"params": [p for _, p in ours], "use_muon": True, "weight_decay": weight_decay}] if ours else []
     return groups + [{**group, "use_muon": False} for group in decay_groups(others, weight_decay)]

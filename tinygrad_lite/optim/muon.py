@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
+
+import numpy as np
 
 from .adam import MOMENTS, adam_update
 from .blocks import computing_dtype, scratch
@@ -21,7 +24,11 @@ def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
     a, b, c = COEFFICIENTS
     x, y, square, mixed = buffers
     line = g.reshape(-1)
-    norm = math.sqrt(float(xp.matmul(line, line))) + eps  # the Frobenius norm bounds the largest singular value
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = math.sqrt(float(xp.matmul(line, line))) + eps  # Frobenius: it bounds the largest singular value
+        if math.isinf(norm):  # squares overflow from 1e19 in float32, and dividing by infinity would leave zeros
+            line /= max(float(line.max()), -float(line.min()))
+            norm = math.sqrt(float(xp.matmul(line, line)))
     xp.divide(g, norm, out=x)
     for _ in range(steps):
         xp.matmul(x, x.T, out=square)  # (R, R)
@@ -68,7 +75,9 @@ def muon_update(group, flat, first, last, grad_scale):
         flat.close_master(a, b)
 
 
-def _check_matrices(name, group):
+def _check_muon(name, group):
+    if not isinstance(group["ns_steps"], Integral) or group["ns_steps"] < 1:
+        raise ValueError(f"{name}: ns_steps must be a whole number of at least 1, got {group['ns_steps']!r}")
     for i, p in enumerate(group["params"]):
         if p.ndim != 2:
             raise ValueError(f"{name}: parameter {i} of a Muon group must be a matrix, got {p.shape}: give it to AdamW")
@@ -92,7 +101,7 @@ class Muon(Optimizer):
 
     def check(self, group):
         super().check(group)
-        _check_matrices("Muon", group)
+        _check_muon("Muon", group)
 
     def state_names(self, group):
         return ("momentum_buffer",)
@@ -113,15 +122,18 @@ class MuonAdamW(Optimizer):
     def __init__(self, groups, weight_decay: float = 0.0, flat: bool = True):
         super().__init__(groups, dict(weight_decay=weight_decay), flat)
 
+    def settings_of(self, group):
+        return {"weight_decay", "use_muon", *(self.MUON if group["use_muon"] else self.ADAMW)}
+
     def add_param_group(self, group):
-        if not isinstance(group.get("use_muon"), bool):
+        if not isinstance(group, dict) or not isinstance(group.get("use_muon"), bool):
             raise ValueError("MuonAdamW: every group must say use_muon=True or False: make them with muon_groups()")
         super().add_param_group({**(self.MUON if group["use_muon"] else self.ADAMW), **group})
 
     def check(self, group):
         super().check(group)
         if group["use_muon"]:
-            _check_matrices("MuonAdamW", group)
+            _check_muon("MuonAdamW", group)
 
     def state_names(self, group):
         return ("momentum_buffer",) if group["use_muon"] else MOMENTS

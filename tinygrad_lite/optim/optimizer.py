@@ -6,8 +6,13 @@ import copy
 
 import numpy as np
 
+from ..dtypes import HALF, is_float
+from ..errors import check_number
 from ..tensor import Tensor
 from .flat import Flat
+
+# What a group may hold beside its parameters and the optimiser's own settings.
+EXTRAS = {"params", "lr_scale", "name"}
 
 
 class Optimizer:
@@ -25,9 +30,7 @@ class Optimizer:
         self.defaults, self.flat = dict(defaults), flat
         self.param_groups: list[dict] = []
         self._flats: list[list[Flat]] = []
-        params = [params] if isinstance(params, Tensor) else list(params)
-        groups = params if params and isinstance(params[0], dict) else [{"params": params}]
-        for group in groups:
+        for group in self._groups(params):
             self.add_param_group(group)
         if not any(group["params"] for group in self.param_groups):
             raise ValueError(f"{type(self).__name__}: there are no parameters: pass module.parameters()")
@@ -41,21 +44,55 @@ class Optimizer:
         """Update parameters first to last of `flat`, neighbours whose steps[first] counts this step already."""
         raise NotImplementedError(f"{type(self).__name__}: define update()")
 
+    def settings_of(self, group) -> set[str]:
+        """Names of the settings that a group must have."""
+        return set(self.defaults)
+
     def check(self, group):
-        """Raise ValueError for settings out of range."""
-        for name in ("lr", "eps", "weight_decay"):
-            if name in group and not group[name] >= 0.0:
-                raise ValueError(f"{type(self).__name__}: {name} must be at least 0, got {group[name]}")
-        for beta in group.get("betas", ()):
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"{type(self).__name__}: betas must be in [0, 1), got {group['betas']}")
-        if not 0.0 <= group.get("momentum", 0.0) < 1.0:
-            raise ValueError(f"{type(self).__name__}: momentum must be in [0, 1), got {group['momentum']}")
+        """Raise ValueError for settings that are unknown or out of range, TypeError for what is no number.
+
+        Called when a group is added, at each step (settings may be changed between), and on what is loaded.
+        """
+        owner, known = type(self).__name__, self.settings_of(group)
+        if not group.keys() <= known | EXTRAS:
+            raise ValueError(
+                f"{owner}: {sorted(group.keys() - known - EXTRAS)} of a group is no setting: there are {sorted(known)}, "
+                "and lr_scale and name for your own use"
+            )
+        for name in ("lr", "eps", "weight_decay", "lr_scale"):
+            if name in group:
+                check_number(owner, name, group[name])
+        if "betas" in group:
+            betas = group["betas"]
+            if not (isinstance(betas, (tuple, list)) and len(betas) == 2):
+                raise ValueError(f"{owner}: betas must be two numbers in [0, 1), got {betas!r}")
+            for beta in betas:
+                check_number(owner, "each of betas", beta, below=1.0)
+        if "momentum" in group:
+            check_number(owner, "momentum", group["momentum"], below=1.0)
 
     # -- groups -------------------------------------------------------------------------------------------
+    def _groups(self, params) -> list[dict]:
+        """What the constructor was given, as groups."""
+        if isinstance(params, Tensor):
+            params = [params]
+        if isinstance(params, (str, dict)) or not hasattr(params, "__iter__"):
+            raise TypeError(
+                f"{type(self).__name__}: expected Tensors, or a list of groups, got {type(params).__name__}: pass "
+                'module.parameters(), or [{"params": ...}, ...]'
+            )
+        params = list(params)
+        if not any(isinstance(p, dict) for p in params):
+            return [{"params": params}]
+        if not all(isinstance(p, dict) for p in params):
+            raise TypeError(f"{type(self).__name__}: Tensors and groups are mixed: put all Tensors into groups")
+        return params
+
     def add_param_group(self, group: dict):
         """Add {"params": Tensors, setting: value, ...}. Raises on a parameter that another group has already."""
         name = type(self).__name__
+        if not isinstance(group, dict) or "params" not in group:
+            raise TypeError(f'{name}: a group must be a dict with "params", got {group!r}')
         group = {**self.defaults, **group}
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list({id(p): p for p in params}.values())  # ties once
@@ -66,6 +103,8 @@ class Optimizer:
                 raise TypeError(f"{name}: parameter {i} must be a Tensor, got {kind}: pass module.parameters()")
             if not p.is_leaf:
                 raise ValueError(f"{name}: parameter {i} is the result of a recorded op: only leaves can be trained")
+            if not is_float(p.dtype):
+                raise TypeError(f"{name}: parameter {i} must be a float Tensor, got {p.dtype}: it has no gradient")
             if id(p) in taken:
                 raise ValueError(f"{name}: parameter {i} of shape {p.shape} is in two groups: leave it in one")
         group["params"] = params
@@ -82,8 +121,14 @@ class Optimizer:
             kinds.setdefault((p.dtype, p.device.name), []).append(p)
         return [Flat(params, names) for params in kinds.values()]
 
+    def _refresh(self, number: int):
+        """New buffers for a group where module.to() moved it, or other settings need other state."""
+        names = {*self.state_names(self.param_groups[number])}
+        if any(flat.moved() or flat.state.keys() - {"master"} != names for flat in self._flats[number]):
+            self._rebuild(number)
+
     def _rebuild(self, number: int):
-        """After module.to(): new buffers for a group, what was kept converted."""
+        """New buffers for a group, what was kept converted."""
         group, kept = self.param_groups[number], {}
         for flat in self._flats[number]:
             names = [name for name in flat.state if name != "master"]
@@ -99,11 +144,14 @@ class Optimizer:
     def _put(flat, i, steps, arrays):
         flat.steps[i] = steps
         for name, values in arrays.items():
+            if name not in flat.state:  # a setting that needed it was changed
+                continue
             target = flat.state[name][flat.starts[i] : flat.stops[i]]
             target[...] = flat.device.xp.asarray(np.asarray(values).reshape(-1).astype(target.dtype))
 
     def set_lr(self, lr: float):
         """Set every group's learning rate to lr times its "lr_scale" (1 where it has none)."""
+        check_number(type(self).__name__, "lr", lr)
         for group in self.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
 
@@ -127,9 +175,10 @@ class Optimizer:
 
         grad_scale multiplies the gradients on the way in, without a pass of its own: what clip_coefficient() returns.
         """
+        for group in self.param_groups:
+            self.check(group)
         for number, group in enumerate(self.param_groups):
-            if any(flat.moved() for flat in self._flats[number]):
-                self._rebuild(number)
+            self._refresh(number)
             for flat in self._flats[number]:
                 for first, last in flat.runs(flat.gather(), by_steps=True):
                     for i in range(first, last + 1):
@@ -176,8 +225,7 @@ class Optimizer:
             )
         for number, (group, saved) in enumerate(zip(self.param_groups, state["param_groups"], strict=True)):
             group.update({k: copy.deepcopy(v) for k, v in saved.items() if k != "params"})
-            if any(flat.moved() for flat in self._flats[number]):
-                self._rebuild(number)
+            self._refresh(number)
         places = self._places()
         for number, (flat, i) in enumerate(places):
             entry = {"step": 0, **dict.fromkeys(flat.state, np.zeros(flat.params[i].size))} | entries.get(number, {})
@@ -193,27 +241,36 @@ class Optimizer:
         if not isinstance(state, dict) or not {"algorithm", "param_groups", "state"} <= state.keys():
             return ["it must be a dict with algorithm, param_groups and state, as state_dict() returns"], {}
         wrong, groups = [], state["param_groups"]
-        entries = {int(number): entry for number, entry in state["state"].items()}
         if state["algorithm"] != type(self).__name__:
             wrong.append(f"algorithm: expected {type(self).__name__}, got {state['algorithm']}")
         if len(groups) != len(self.param_groups):
             wrong.append(f"param_groups: expected {len(self.param_groups)}, got {len(groups)}")
+        names, start = {}, 0  # what is kept for each parameter, under the settings that come
         for i, (mine, theirs) in enumerate(zip(self.param_groups, groups, strict=False)):
-            if len(mine["params"]) != len(theirs["params"]):
-                wrong.append(f"group {i}: expected {len(mine['params'])} parameters, got {len(theirs['params'])}")
-        places = self._places()
-        for number, entry in entries.items():
+            count, given = len(mine["params"]), theirs.get("params", ())
+            if len(given) != count:
+                wrong.append(f"group {i}: expected {count} parameters, got {len(given)}")
+            elif list(given) != [*range(start, start + count)]:
+                wrong.append(f"group {i}: expected parameters {start} to {start + count - 1} in order, got {given}")
+            missing = self.settings_of(mine) - theirs.keys()
+            if missing:
+                wrong.append(f"group {i}: no {', '.join(sorted(missing))}")
+            group = {**mine, **theirs, "params": mine["params"]}
+            try:
+                self.check(group)
+            except (TypeError, ValueError) as error:
+                wrong.append(f"group {i}: {error}")
+            names |= dict.fromkeys(range(start, start + count), self.state_names(group))
+            start += count
+        places, entries = self._places(), {}
+        for key, entry in state["state"].items():
+            number = int(key) if str(key).isdecimal() else -1
             if not 0 <= number < len(places):
-                wrong.append(f"state of parameter {number}: there are {len(places)} parameters")
+                wrong.append(f"state of parameter {key}: there are {len(places)} parameters")
                 continue
+            entries[number] = entry
             flat, i = places[number]
-            expected = {"step", *flat.state}
-            if entry.keys() != expected:
-                wrong.append(f"state of parameter {number}: expected {sorted(expected)}, got {sorted(entry)}")
-            for name, array in entry.items():
-                if name in flat.state and np.shape(array) != flat.params[i].shape:
-                    shape = flat.params[i].shape
-                    wrong.append(f"{name} of parameter {number}: expected {shape}, got {np.shape(array)}")
+            wrong += _entry_mismatches(number, entry, names.get(number, ()), flat.params[i])
         return wrong, entries
 
     def __repr__(self):
@@ -223,3 +280,21 @@ class Optimizer:
             count, size = len(group["params"]), sum(p.size for p in group["params"])
             lines.append(f"  {count} parameters, {size:,} elements: {settings}")
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
+
+
+def _entry_mismatches(number: int, entry: dict, names, p) -> list[str]:
+    """What does not fit in one parameter's state."""
+    wrong, expected = [], {"step", *names, *(["master"] if p.dtype in HALF else [])}
+    if entry.keys() != expected:
+        wrong.append(f"state of parameter {number}: expected {sorted(expected)}, got {sorted(entry)}")
+    for name, value in entry.items():
+        array, wanted = np.asarray(value), () if name == "step" else p.shape
+        if name not in expected:
+            continue
+        if array.shape != wanted:
+            wrong.append(f"{name} of parameter {number}: expected {wanted}, got {array.shape}")
+        elif array.dtype.kind not in "iu" and not is_float(array.dtype):
+            wrong.append(f"{name} of parameter {number}: expected numbers, got {array.dtype}")
+        elif name == "step" and not (array >= 0 and array == array.astype(np.int64)):
+            wrong.append(f"step of parameter {number}: expected a whole number of at least 0, got {value}")
+    return wrong

@@ -8,19 +8,26 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-
-def _check(name: str, **values):
-    for key, value in values.items():
-        if not value >= 0:
-            raise ValueError(f"{name}: {key} must be at least 0, got {value}")
+from ..errors import check_number
 
 
 class Schedule:
-    """Base of the schedules: plain settings, saved by name."""
+    """Base of the schedules: plain settings, saved by name. A subclass defines `at(step)`."""
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if name != "decay":
+                check_number(type(self).__name__, name, value)
 
     def __call__(self, step: int) -> float:
-        """The learning rate of a step."""
-        raise NotImplementedError(f"{type(self).__name__}: define __call__(step)")
+        """The learning rate of a step. Raises ValueError for a step below 0."""
+        if not step >= 0:
+            raise ValueError(f"{type(self).__name__}: steps count from 0, got {step}")
+        return self.at(step)
+
+    def at(self, step: int) -> float:
+        """The learning rate of a step that is at least 0."""
+        raise NotImplementedError(f"{type(self).__name__}: define at(step)")
 
     def to_dict(self) -> dict:
         """The settings as plain values."""
@@ -33,11 +40,13 @@ class Constant(Schedule):
 
     lr: float
 
-    def __post_init__(self):
-        _check("Constant", lr=self.lr)
-
-    def __call__(self, step: int) -> float:
+    def at(self, step: int) -> float:
         return self.lr
+
+
+def _check_minimum(schedule):
+    if schedule.min_lr > schedule.lr:
+        raise ValueError(f"{type(schedule).__name__}: min_lr must be at most lr={schedule.lr}, got {schedule.min_lr}")
 
 
 def _warming(lr: float, step: int, warmup_steps: int) -> float:
@@ -58,13 +67,14 @@ class WarmupCosine(Schedule):
     min_lr: float = 0.0
 
     def __post_init__(self):
-        _check("WarmupCosine", lr=self.lr, warmup_steps=self.warmup_steps, min_lr=self.min_lr)
+        super().__post_init__()
+        _check_minimum(self)
         if self.total_steps < self.warmup_steps:
             raise ValueError(
                 f"WarmupCosine: total_steps must be at least warmup_steps={self.warmup_steps}, got {self.total_steps}"
             )
 
-    def __call__(self, step: int) -> float:
+    def at(self, step: int) -> float:
         if step < self.warmup_steps:
             return _warming(self.lr, step, self.warmup_steps)
         if step >= self.total_steps:
@@ -89,12 +99,12 @@ class WSD(Schedule):
     decay: str = "linear"
 
     def __post_init__(self):
-        counts = dict(warmup_steps=self.warmup_steps, stable_steps=self.stable_steps, decay_steps=self.decay_steps)
-        _check("WSD", lr=self.lr, min_lr=self.min_lr, **counts)
+        super().__post_init__()
+        _check_minimum(self)
         if self.decay not in ("linear", "sqrt"):
             raise ValueError(f'WSD: decay must be "linear" or "sqrt", got {self.decay!r}')
 
-    def __call__(self, step: int) -> float:
+    def at(self, step: int) -> float:
         if step < self.warmup_steps:
             return _warming(self.lr, step, self.warmup_steps)
         into_decay = step - self.warmup_steps - self.stable_steps
@@ -111,8 +121,11 @@ SCHEDULES = {kind.__name__: kind for kind in (Constant, WarmupCosine, WSD)}
 
 def schedule_from_dict(settings: dict) -> Schedule:
     """The schedule that to_dict() described. Raises ValueError for an unknown one."""
-    settings = dict(settings)
+    settings = dict(settings or {})
     name = settings.pop("schedule", None)
     if name not in SCHEDULES:
         raise ValueError(f"schedule: expected one of {sorted(SCHEDULES)}, got {name!r}")
-    return SCHEDULES[name](**settings)
+    try:
+        return SCHEDULES[name](**settings)
+    except TypeError as error:
+        raise ValueError(f"schedule: the settings do not fit {name}: {error}") from None

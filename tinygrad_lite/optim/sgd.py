@@ -30,7 +30,7 @@ class SGD(Optimizer):
 
     def update(self, group, flat, first, last, grad_scale):
         lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
-        names = ("momentum_buffer",) if "momentum_buffer" in flat.state else ()
+        names = self.state_names(group)
         multiply = flat.device.xp.multiply
         for p, g, kept, (t,) in blocks(flat, first, last, names, grad_scale):
             if decay:

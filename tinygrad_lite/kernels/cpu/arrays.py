@@ -25,6 +25,29 @@ def buffer(into, like):
     return np.empty(like.shape, like.dtype) if into is None else into
 
 
+def map_rows(kernel, x):
+    """kernel(start, stop, x, out) over the rows of x (..., C). Returns out, and out again as what to save."""
+    out = np.empty(x.shape, x.dtype)
+    _each_row(kernel, x, out)
+    return out, (out,)
+
+
+def map_rows_backward(kernel, g, saved, needs, into):
+    """kernel(start, stop, g, out, gx) over the rows of what map_rows saved. Returns (gx,)."""
+    if not needs[0]:
+        return (None,)
+    (out,) = saved
+    gx = buffer(into[0], out)
+    _each_row(kernel, g, out, gx)
+    return (gx,)
+
+
+def _each_row(kernel, *arrays):
+    views = [rows(x) for x in arrays]
+    n, c = views[0].shape
+    parallel_for(kernel[arrays[0].dtype], n, grain(c), *views)
+
+
 def chunk_rows(n):
     """Rows in one partial sum: at most 64 chunks, of at least 32 rows; a function of n alone, never of threads."""
     return max(32, -(-n // 64))

@@ -4,7 +4,7 @@ import numpy as np
 
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .compile import jit, vectorise
-from .gelu_formulas import gelu_erf, gelu_tanh
+from .gelu_formulas import gelu_erf, gelu_tanh, write_biased_slopes, write_biased_values
 from .threads import parallel_for
 
 
@@ -37,43 +37,23 @@ def backward(g, saved, needs, into, *, approximate):
 def _forward_erf(start, stop, x, bias, out):
     vectorise()
     for i in range(start, stop):
-        row, y = x[i], out[i]
-        for j in range(row.size):
-            y[j] = gelu_erf(row[j] + bias[j], x.dtype.type)[0]
+        write_biased_values(gelu_erf, x[i], bias, out[i])
 
 
 @jit("i i r2 r1 w2")
 def _forward_tanh(start, stop, x, bias, out):
     vectorise()
     for i in range(start, stop):
-        row, y = x[i], out[i]
-        for j in range(row.size):
-            y[j] = gelu_tanh(row[j] + bias[j], x.dtype.type)[0]
+        write_biased_values(gelu_tanh, x[i], bias, out[i])
 
 
 @jit("i i r2 r2 r1 i w2 w2")
 def _backward_erf(start, stop, g, x, bias, size, gx, partial):
     vectorise()
-    for chunk in range(start, stop):
-        total = partial[chunk]
-        total[:] = 0
-        for i in range(chunk * size, min((chunk + 1) * size, x.shape[0])):
-            g_row, x_row, out = g[i], x[i], gx[i]
-            for j in range(x_row.size):
-                d = g_row[j] * gelu_erf(x_row[j] + bias[j], x.dtype.type)[1]
-                out[j] = d
-                total[j] += d
+    write_biased_slopes(gelu_erf, start, stop, g, x, bias, size, gx, partial)
 
 
 @jit("i i r2 r2 r1 i w2 w2")
 def _backward_tanh(start, stop, g, x, bias, size, gx, partial):
     vectorise()
-    for chunk in range(start, stop):
-        total = partial[chunk]
-        total[:] = 0
-        for i in range(chunk * size, min((chunk + 1) * size, x.shape[0])):
-            g_row, x_row, out = g[i], x[i], gx[i]
-            for j in range(x_row.size):
-                d = g_row[j] * gelu_tanh(x_row[j] + bias[j], x.dtype.type)[1]
-                out[j] = d
-                total[j] += d
+    write_biased_slopes(gelu_tanh, start, stop, g, x, bias, size, gx, partial)

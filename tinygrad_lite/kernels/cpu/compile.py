@@ -16,10 +16,10 @@ A dtype is compiled when it is first asked for: training never pays for the floa
 """
 
 import hashlib
-import os
 import pathlib
 import sys
 import tempfile
+import warnings
 
 import llvmlite
 import llvmlite.binding
@@ -28,6 +28,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from ...config import settings
 
 # Everything that lets LLVM reorder a sum into vector lanes and fuse multiply-adds; not nnan and ninf, which would let
 # it drop the NaN that a user is looking for.
@@ -107,14 +109,6 @@ def _type(word, dtype):
     return types.Array(element, ndim, "C", readonly=kind in "rR")
 
 
-def _cache_root():
-    if os.environ.get("TGL_CACHE_DIR"):
-        return pathlib.Path(os.environ["TGL_CACHE_DIR"])
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return pathlib.Path(os.environ["LOCALAPPDATA"], "tinygrad_lite", "Cache")
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache", "tinygrad_lite")
-
-
 def _cache_directory():
     """A directory named after everything that a compiled kernel depends on, or None where none can be written.
 
@@ -126,13 +120,22 @@ def _cache_directory():
         key.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
     key.update(repr((versions, llvmlite.binding.get_host_cpu_name())).encode())
-    try:
-        directory = _cache_root() / f"numba-{key.hexdigest()[:16]}"
-        directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=directory).close()
-    except (OSError, RuntimeError):  # no home, or a read-only one: kernels are compiled in each process
-        return None
-    return str(directory)
+    root, trouble = settings.cache_directory, "this user has no home"
+    if root is not None:
+        directory = root / f"numba-{key.hexdigest()[:16]}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+            return str(directory)
+        except OSError as error:
+            trouble = error
+    warnings.warn(
+        f"compiled kernels cannot be kept ({trouble}), so each process compiles them again, which takes seconds: set "
+        "the environment variable TGL_CACHE_DIR to a directory that can be written",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 _directory = None if numba.config.DISABLE_JIT else _cache_directory()

@@ -5,7 +5,7 @@ import numpy as np
 from .arrays import buffer, grain, rows
 from .compile import jit, vectorise
 from .elementary import exp
-from .row_formulas import log_sum_exp
+from .row_formulas import log_sum_exp, row_sum
 from .threads import parallel_for
 
 
@@ -51,10 +51,7 @@ def _forward(start, stop, x, targets, ignore_index, smoothing, lse, losses):
         lse[i] = log_sum_exp(row)
         loss = lse[i] - real(1 - smoothing) * row[targets[i]]
         if smoothing != 0:
-            total = real(0)
-            for j in range(row.size):
-                total += row[j]
-            loss -= real(smoothing) * (total / real(row.size))
+            loss -= real(smoothing) * (row_sum(row) / real(row.size))
         losses[i] = loss
 
 

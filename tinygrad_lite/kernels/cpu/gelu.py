@@ -4,7 +4,7 @@ import numpy as np
 
 from .arrays import GRAIN_ELEMENTS, buffer
 from .compile import jit, vectorise
-from .gelu_formulas import gelu_erf, gelu_tanh
+from .gelu_formulas import gelu_erf, gelu_tanh, write_slopes, write_values
 from .threads import parallel_for
 
 
@@ -30,30 +30,22 @@ def backward(g, saved, needs, into, *, approximate):
 @jit("i i r1 w1")
 def _forward_erf(start, stop, x, out):
     vectorise()
-    x, out = x[start:stop], out[start:stop]
-    for i in range(x.size):
-        out[i] = gelu_erf(x[i], x.dtype.type)[0]
+    write_values(gelu_erf, x[start:stop], out[start:stop])
 
 
 @jit("i i r1 w1")
 def _forward_tanh(start, stop, x, out):
     vectorise()
-    x, out = x[start:stop], out[start:stop]
-    for i in range(x.size):
-        out[i] = gelu_tanh(x[i], x.dtype.type)[0]
+    write_values(gelu_tanh, x[start:stop], out[start:stop])
 
 
 @jit("i i r1 r1 w1")
 def _backward_erf(start, stop, g, x, gx):
     vectorise()
-    g, x, gx = g[start:stop], x[start:stop], gx[start:stop]
-    for i in range(x.size):
-        gx[i] = g[i] * gelu_erf(x[i], x.dtype.type)[1]
+    write_slopes(gelu_erf, g[start:stop], x[start:stop], gx[start:stop])
 
 
 @jit("i i r1 r1 w1")
 def _backward_tanh(start, stop, g, x, gx):
     vectorise()
-    g, x, gx = g[start:stop], x[start:stop], gx[start:stop]
-    for i in range(x.size):
-        gx[i] = g[i] * gelu_tanh(x[i], x.dtype.type)[1]
+    write_slopes(gelu_tanh, g[start:stop], x[start:stop], gx[start:stop])

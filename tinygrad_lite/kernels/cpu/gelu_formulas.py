@@ -1,4 +1,7 @@
-"""GELU and its derivative at one point, shared by gelu and bias_gelu. Hendrycks & Gimpel 2016, arXiv:1606.08415."""
+"""GELU and its derivative at one point and along a row, shared by gelu and bias_gelu. arXiv:1606.08415.
+
+A kernel hands gelu_erf or gelu_tanh to a loop by name: both are compiled into it.
+"""
 
 from .compile import inline
 from .elementary import exp, normal_tail
@@ -26,3 +29,38 @@ def gelu_tanh(x, real):
     slope = real(1.5957691216057308) * (real(1) + real(0.134145) * square)
     value = near * s if x < real(0) else x * s
     return value, s + near * s * (real(1) - s) * slope
+
+
+@inline
+def write_values(formula, x, out):
+    """out = formula(x), 1-D."""
+    for i in range(x.size):
+        out[i] = formula(x[i], x.dtype.type)[0]
+
+
+@inline
+def write_slopes(formula, g, x, gx):
+    """gx = g formula'(x), 1-D."""
+    for i in range(x.size):
+        gx[i] = g[i] * formula(x[i], x.dtype.type)[1]
+
+
+@inline
+def write_biased_values(formula, x, bias, out):
+    """out = formula(x + bias), 1-D."""
+    for j in range(x.size):
+        out[j] = formula(x[j] + bias[j], x.dtype.type)[0]
+
+
+@inline
+def write_biased_slopes(formula, start, stop, g, x, bias, size, gx, partial):
+    """gx = g formula'(x + bias), and their sum over `size` rows at a time in partial, for chunks start to stop."""
+    for chunk in range(start, stop):
+        total = partial[chunk]
+        total[:] = 0
+        for i in range(chunk * size, min((chunk + 1) * size, x.shape[0])):
+            g_row, row, out = g[i], x[i], gx[i]
+            for j in range(row.size):
+                d = g_row[j] * formula(row[j] + bias[j], x.dtype.type)[1]
+                out[j] = d
+                total[j] += d

@@ -4,6 +4,7 @@ import numpy as np
 
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .compile import jit, vectorise
+from .row_formulas import inverse_deviation, row_sum
 from .threads import parallel_for
 
 
@@ -41,14 +42,8 @@ def _forward(start, stop, x, weight, bias, eps, out, mean, rstd):
     real = x.dtype.type
     for i in range(start, stop):
         row, y = x[i], out[i]
-        total = real(0)
-        for j in range(row.size):
-            total += row[j]
-        m = total / real(row.size)
-        total = real(0)
-        for j in range(row.size):  # a second pass, from cache: E[x^2] - E[x]^2 cancels when the mean is large
-            total += (row[j] - m) * (row[j] - m)
-        r = real(1) / np.sqrt(total / real(row.size) + real(eps))
+        m = row_sum(row) / real(row.size)
+        r = inverse_deviation(row, m, eps)  # a second pass: E[x^2] - E[x]^2 cancels when the mean is large
         for j in range(row.size):
             y[j] = (row[j] - m) * r * weight[j] + bias[j]
         mean[i] = m

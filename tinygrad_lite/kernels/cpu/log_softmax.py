@@ -1,32 +1,19 @@
 """log_softmax over the last axis."""
 
-import numpy as np
-
-from .arrays import buffer, grain, rows
+from .arrays import map_rows, map_rows_backward
 from .compile import jit, vectorise
 from .elementary import exp
-from .row_formulas import log_sum_exp
-from .threads import parallel_for
+from .row_formulas import log_sum_exp, row_sum
 
 
 def forward(x):
     """x - log(sum(exp(x))) over the last axis. x (..., C); saves the result."""
-    x2 = rows(x)
-    out = np.empty_like(x2)
-    parallel_for(_forward[x.dtype], x2.shape[0], grain(x2.shape[1]), x2, out)
-    out = out.reshape(x.shape)
-    return out, (out,)
+    return map_rows(_forward, x)
 
 
 def backward(g, saved, needs, into):
     """gx = g - exp(out) sum(g)."""
-    if not needs[0]:
-        return (None,)
-    (out,) = saved
-    gx = buffer(into[0], out)
-    out2 = rows(out)
-    parallel_for(_backward[out.dtype], out2.shape[0], grain(out2.shape[1]), rows(g), out2, rows(gx))
-    return (gx,)
+    return map_rows_backward(_backward, g, saved, needs, into)
 
 
 @jit("i i r2 w2")
@@ -44,8 +31,6 @@ def _backward(start, stop, g, out, gx):
     vectorise()
     for i in range(start, stop):
         g_row, y, target = g[i], out[i], gx[i]
-        total = out.dtype.type(0)
-        for j in range(y.size):
-            total += g_row[j]
+        total = row_sum(g_row)
         for j in range(y.size):
             target[j] = g_row[j] - exp(y[j]) * total

@@ -4,6 +4,7 @@ import numpy as np
 
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .compile import jit, vectorise
+from .row_formulas import inverse_deviation
 from .threads import parallel_for
 
 
@@ -32,13 +33,9 @@ def backward(g, saved, needs, into, *, eps):
 @jit("i i r2 r1 d w2 w1")
 def _forward(start, stop, x, weight, eps, out, rstd):
     vectorise()
-    real = x.dtype.type
     for i in range(start, stop):
         row, y = x[i], out[i]
-        total = real(0)
-        for j in range(row.size):
-            total += row[j] * row[j]
-        r = real(1) / np.sqrt(total / real(row.size) + real(eps))
+        r = inverse_deviation(row, x.dtype.type(0), eps)
         for j in range(row.size):
             y[j] = row[j] * r * weight[j]
         rstd[i] = r

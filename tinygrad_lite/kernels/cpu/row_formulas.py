@@ -1,9 +1,28 @@
-"""Rows of logits: log-sum-exp and softmax, shared by softmax, cross_entropy and linear_cross_entropy."""
+"""What kernels ask of one row: sums, deviation, log-sum-exp and softmax."""
 
 import numpy as np
 
-from .compile import routine, vectorise
+from .compile import inline, routine, vectorise
 from .elementary import exp, row_max
+
+
+@inline
+def row_sum(row):
+    """sum(row)"""
+    total = row.dtype.type(0)
+    for j in range(row.size):
+        total += row[j]
+    return total
+
+
+@inline
+def inverse_deviation(row, centre, eps):
+    """1 / sqrt(mean((row - centre)^2) + eps)"""
+    real = row.dtype.type
+    total = real(0)
+    for j in range(row.size):
+        total += (row[j] - centre) * (row[j] - centre)
+    return real(1) / np.sqrt(total / real(row.size) + real(eps))
 
 
 @routine

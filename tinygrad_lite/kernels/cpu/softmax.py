@@ -1,31 +1,18 @@
 """softmax over the last axis."""
 
-import numpy as np
-
-from .arrays import buffer, grain, rows
+from .arrays import map_rows, map_rows_backward
 from .compile import jit, vectorise
 from .row_formulas import softmax_row
-from .threads import parallel_for
 
 
 def forward(x):
     """exp(x) / sum(exp(x)) over the last axis. x (..., C); saves the result."""
-    x2 = rows(x)
-    out = np.empty_like(x2)
-    parallel_for(_forward[x.dtype], x2.shape[0], grain(x2.shape[1]), x2, out)
-    out = out.reshape(x.shape)
-    return out, (out,)
+    return map_rows(_forward, x)
 
 
 def backward(g, saved, needs, into):
     """gx = out (g - sum(g out))."""
-    if not needs[0]:
-        return (None,)
-    (out,) = saved
-    gx = buffer(into[0], out)
-    out2 = rows(out)
-    parallel_for(_backward[out.dtype], out2.shape[0], grain(out2.shape[1]), rows(g), out2, rows(gx))
-    return (gx,)
+    return map_rows_backward(_backward, g, saved, needs, into)
 
 
 @jit("i i r2 w2")

@@ -17,14 +17,21 @@ How work is dealt. A kernel computes items [start, stop) of a range; chunks come
 is awake takes the next one and the caller never waits for a thread that is still waking up: it takes the wake-up token
 back. Which thread computes a chunk never changes a result: kernels that reduce over items write one partial sum per
 fixed chunk, whatever the number of threads.
+
+Ctrl-C, or what a handler of another signal raises, may come between any two lines of the caller. So nothing is counted: a token too many wakes a worker that finds
+no job, a token too few leaves its chunks to the others, and the caller leaves only when every worker says that it is
+out of the kernel.
 """
 
 import _thread
 import ctypes
+import operator
 import os
 import threading
 
 import numpy as np
+
+from ...config import settings
 
 _threads = 0  # 0: not settled yet
 _workers = []
@@ -32,83 +39,90 @@ _pool_busy = _thread.allocate_lock()
 
 
 class _Worker:
-    """One sleeping thread: `go` wakes it for `job`, `done` answers."""
+    """One sleeping thread: `go` wakes it for `job`, `done` says that it is no longer `running`."""
 
-    __slots__ = ("go", "done", "job", "error")
+    __slots__ = ("go", "done", "job", "running")
 
     def __init__(self):
         self.go = _thread.allocate_lock()
         self.done = _thread.allocate_lock()
         self.go.acquire()
         self.done.acquire()
-        self.job = self.error = None
+        self.job, self.running = None, False
         threading.Thread(target=self._loop, name="tinygrad_lite kernel", daemon=True).start()
 
     def _loop(self):
         while True:
             self.go.acquire()
-            try:
-                _drain(*self.job)
-            except BaseException as error:  # handed to the caller, who is waiting for `done`
-                self.error = error
-            self.job = None
-            self.done.release()
+            self.running = True  # before the job is read: whoever takes it away afterwards waits for us
+            job = self.job
+            if job is not None:
+                _drain(*job)
+            job = None
+            self.running = False
+            if self.done.locked():
+                self.done.release()
 
-    def join(self):
-        """Wait until this worker has left the job, or take the job back if it has not woken up yet."""
-        if self.go.acquire(False):
-            self.job = None
-            return
-        interrupted = None
-        while True:
-            try:
-                self.done.acquire()
-                break
-            except KeyboardInterrupt as error:  # the kernel is still writing: leave only when it has finished
-                interrupted = error
-        error, self.error = self.error, None
-        if error or interrupted:
-            raise error or interrupted
+    def wake(self, job):
+        """Ask for help with a job."""
+        self.job = job
+        if self.go.locked():  # else a token is there still, and the job will be found
+            self.go.release()
+
+    def leave(self):
+        """Wait until this worker is out of its job, or take the job back if it has not woken up yet."""
+        self.job = None
+        self.go.acquire(False)
+        while self.running:
+            self.done.acquire()
 
 
-def _drain(starts, step, n, kernel, args):
-    for start in starts:
-        kernel(start, min(start + step, n), *args)
+def _drain(starts, step, n, kernel, args, errors):
+    try:
+        for start in starts:
+            kernel(start, min(start + step, n), *args)
+    except BaseException as error:  # raised in the caller, when all have left the kernel
+        errors.append(error)
 
 
 def parallel_for(kernel, n, grain, *args):
     """Run kernel(start, stop, *args) over chunks that together cover range(n), on all threads.
 
     grain: the least number of items worth a chunk, 10 to 20 microseconds of work. At or below one chunk the kernel runs
-    in the caller: waking a thread costs some 3 microseconds, and before it helps, up to 50 if its core sleeps. So does a call that finds the pool
-    busy with another Python thread's kernel, or that comes from a kernel, or in a forked child.
+    in the caller: waking a thread costs some 3 microseconds, and before it helps, up to 50 if its core sleeps. So does
+    a call that finds the pool busy with another Python thread's kernel, or that comes from a kernel, or in a forked
+    child. What a chunk raises is raised here, when no thread is in the kernel any more; so is Ctrl-C.
     """
     threads = _threads or _settle()
-    if n <= grain or threads == 1 or not _pool_busy.acquire(False):
+    if n <= grain or threads == 1 or _pool_busy.locked():
         if n > 0:
             kernel(0, n, *args)
         return
-    try:
+    errors = []
+    # `with`, and not acquire(False) in a try: between that call and the try, Ctrl-C would leave the lock taken for good
+    with _pool_busy:
         step = max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
-        job = iter(range(0, n, step)), step, n, kernel, args
-        helpers = _workers[: -(-n // step) - 1]
-        for worker in helpers:
-            worker.job = job
-            worker.go.release()
-        failed = None
+        job = iter(range(0, n, step)), step, n, kernel, args, errors
+        helpers = _workers[: min(threads, -(-n // step)) - 1]
         try:
+            for worker in helpers:
+                worker.wake(job)
             _drain(*job)
-        except BaseException as error:
-            failed = error
-        for worker in helpers:
+        except BaseException as interrupt:
+            errors.append(interrupt)
+        waiting = True
+        while waiting:
             try:
-                worker.join()
-            except BaseException as error:
-                failed = failed or error
-        if failed:
-            raise failed
-    finally:
-        _pool_busy.release()
+                for worker in helpers:
+                    worker.leave()
+                waiting = False
+            except BaseException as interrupt:  # others are writing still: leave only when they have finished
+                errors.append(interrupt)
+    if errors:
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # else exception, traceback, frame and list hold each other, and the arrays
 
 
 def get_num_threads():
@@ -117,38 +131,40 @@ def get_num_threads():
 
 
 def set_num_threads(n):
-    """Let n threads share each kernel and each matrix product from now on. Results do not change with n."""
-    n = int(n)
+    """Let n threads share each kernel and each matrix product from now on. Results of kernels do not change with n."""
+    n = operator.index(n)
     if n < 1:
         raise ValueError(f"set_num_threads: expected at least 1, got {n}")
     _start(n)
-    _set_blas_threads(n)
+    set_blas_threads(n)
 
 
 def _settle():
-    """First kernel: as many threads as this process may use cores, or TGL_NUM_THREADS, which also holds for BLAS."""
-    asked = os.environ.get("TGL_NUM_THREADS", "").strip()
-    if not asked:
-        _start(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    elif asked.isdigit() and int(asked) >= 1:
-        set_num_threads(int(asked))
-    else:
-        raise ValueError(f"TGL_NUM_THREADS: expected a whole number of at least 1, got {asked!r}")
+    """First kernel: as many threads as this process may use cores, or TGL_NUM_THREADS."""
+    n = settings.num_threads
+    if n is None:
+        n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    _start(n)
     return _threads
 
 
 def _start(n):
+    """Have n - 1 workers asleep, or as many as the system lets us start: none while the interpreter exits, say."""
     global _threads
     with _pool_busy:
-        while len(_workers) < n - 1:
-            _workers.append(_Worker())
-        # surplus workers sleep in `go` for good: `parallel_for` wakes no more than it has threads for
-        del _workers[max(n - 1, 0) :]
+        try:
+            while len(_workers) < n - 1:  # surplus ones sleep on: `parallel_for` wakes no more than n - 1
+                _workers.append(_Worker())
+        except RuntimeError:
+            n = len(_workers) + 1
         _threads = n
 
 
-def _set_blas_threads(n):
-    """OpenBLAS reads its environment when NumPy loads it, so afterwards only its own function reaches it."""
+def set_blas_threads(n):
+    """Let n threads share each matrix product, where NumPy brings its own OpenBLAS (all wheels but macOS's).
+
+    OpenBLAS reads its environment when NumPy loads it, so afterwards only its own function reaches it.
+    """
     root = os.path.dirname(np.__file__)
     for folder in (root + ".libs", os.path.join(root, ".dylibs")):
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
