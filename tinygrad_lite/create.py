@@ -7,7 +7,8 @@ import numpy as np
 from . import dtypes
 from .device import get_device
 from .random import default_generator
-from .tensor import Tensor, _shape, as_tensor, functional
+from .tensor import Tensor, as_tensor, functional
+from .tensor.arguments import shape_of
 
 
 def tensor(data, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -38,12 +39,12 @@ def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
 
 def zeros(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Zeros."""
-    return _made(np.zeros(_shape(shape) if shape else ()), dtype, device, requires_grad)
+    return _made(np.zeros(shape_of(shape) if shape else ()), dtype, device, requires_grad)
 
 
 def ones(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Ones."""
-    return _made(np.ones(_shape(shape) if shape else ()), dtype, device, requires_grad)
+    return _made(np.ones(shape_of(shape) if shape else ()), dtype, device, requires_grad)
 
 
 def empty(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -88,12 +89,12 @@ def normal(mean, std, shape, dtype=None, device=None, requires_grad=False, gener
 
 def rand(*shape, **options) -> Tensor:
     """Uniform in [0, 1)."""
-    return uniform(0.0, 1.0, _shape(shape) if shape else (), **options)
+    return uniform(0.0, 1.0, shape_of(shape) if shape else (), **options)
 
 
 def randn(*shape, **options) -> Tensor:
     """Normal of mean 0 and variance 1."""
-    return normal(0.0, 1.0, _shape(shape) if shape else (), **options)
+    return normal(0.0, 1.0, shape_of(shape) if shape else (), **options)
 
 
 def randint(low, high, shape, dtype=None, device=None, generator=None) -> Tensor:

@@ -44,7 +44,7 @@ def _recorded(walk):
         yield from walk
 
 
-Tensor._backward_steps = staticmethod(backward_steps)  # tensor.py, which stands below, calls it by this name
+Tensor._backward_steps = staticmethod(backward_steps)  # tensor/core.py, which stands below, calls it by this name
 
 
 def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph=None, allow_unused=False):

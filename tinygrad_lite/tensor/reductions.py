@@ -1,0 +1,168 @@
+"""Reductions, running sums and products, sorting, softmax."""
+
+import math
+
+from .. import dtypes
+from ..ops import index, normalise, reduce
+from ..ops._axes import all_axes, one_axis
+from .arguments import axis_of
+from .base import Base
+
+
+class Reductions(Base):
+    """`x.sum(dim=0)` or `x.sum(axis=0)`, `x.max(dim=1)`, `x.sort()`, `x.softmax(-1)` ..."""
+
+    __slots__ = ()
+
+    def sum(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        """Sum over axes; integers and booleans add up as int64."""
+        x = self if self.data.dtype.kind == "f" else self._widened()
+        return reduce.sum.call(x, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
+
+    def _widened(self):
+        return self.to(dtypes.int64) if self.dtype.kind in "iub" else self
+
+    def mean(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        """Mean over axes."""
+        axes = all_axes("mean", axis_of(dim, axis), self.ndim)
+        if not dtypes.is_float(self.dtype):
+            raise TypeError(f"mean: expected a float tensor, got {self.dtype}: convert with .float()")
+        count = 1
+        for a in axes:
+            count *= self.shape[a]
+        return reduce.sum.call(self, axis=axes, keepdims=keepdim or keepdims) * (1.0 / count if count else float("nan"))
+
+    def var(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
+        """Variance over axes: squared deviations over (count - correction), unbiased by default as in PyTorch."""
+        centred, axes, scale = self._centred("var", axis_of(dim, axis), correction)
+        return reduce.sum.call(centred * centred, axis=axes, keepdims=keepdim or keepdims) * scale
+
+    def _centred(self, op, dim, correction):
+        axes = all_axes(op, dim, self.ndim)
+        if not dtypes.is_float(self.dtype):
+            raise TypeError(f"{op}: expected a float tensor, got {self.dtype}: convert with .float()")
+        count = math.prod([self.shape[a] for a in axes])
+        scale = 1.0 / (count - correction) if count > correction else math.nan if count <= 1 else math.inf
+        return self - self.mean(axes, keepdim=True), axes, scale
+
+    def std(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
+        """Square root of the variance; the gradient where nothing varies is 0."""
+        centred, axes, scale = self._centred("std", axis_of(dim, axis), correction)
+        return reduce.norm.call(centred, axis=axes, keepdims=keepdim or keepdims) * math.sqrt(scale)
+
+    def prod(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        """Product over axes."""
+        return reduce.prod.call(self._widened(), axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
+
+    def amax(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        """Largest element over axes; ties share the gradient."""
+        return reduce.max.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
+
+    def amin(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        """Smallest element over axes; ties share the gradient."""
+        return reduce.min.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
+
+    def max(self, dim=None, keepdim=False):
+        """Largest element; along `dim`, a pair (values, indices) as in PyTorch."""
+        return self.amax() if dim is None else self._extreme(reduce.argmax, dim, keepdim)
+
+    def min(self, dim=None, keepdim=False):
+        """Smallest element; along `dim`, a pair (values, indices) as in PyTorch."""
+        return self.amin() if dim is None else self._extreme(reduce.argmin, dim, keepdim)
+
+    def _extreme(self, op, dim, keepdim):
+        if not self.ndim:
+            one_axis(op.name, dim, 0)
+            return self.amax(), op.call(self)
+        indices = op.call(self, axis=dim, keepdims=True)
+        values = index.take_along_axis.call(self, indices, axis=dim)
+        return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+
+    def argmax(self, dim=None, keepdim=False, *, axis=None):
+        """Index of the largest element."""
+        return reduce.argmax.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+
+    def argmin(self, dim=None, keepdim=False, *, axis=None):
+        """Index of the smallest element."""
+        return reduce.argmin.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+
+    def any(self, dim=None, keepdim=False, *, axis=None):
+        """Whether any element is non-zero."""
+        return reduce.any.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+
+    def all(self, dim=None, keepdim=False, *, axis=None):
+        """Whether all elements are non-zero."""
+        return reduce.all.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+
+    def norm(self, p=2, dim=None, keepdim=False, *, axis=None):
+        """(sum of |x| ** p) ** (1 / p) over axes, by default Euclidean; the gradient at zero is 0. p: 1, 2 or inf."""
+        dim = axis_of(dim, axis)
+        if p == 2:
+            return reduce.norm.call(self, axis=dim, keepdims=keepdim)
+        if p == 1:
+            return self.abs().sum(dim, keepdim)
+        if p == math.inf:
+            return self.abs().amax(dim, keepdim)
+        raise ValueError(f"norm: p must be 1, 2 or inf, got {p!r}: to name an axis write dim={p!r}")
+
+    def logsumexp(self, dim=None, keepdim=False, *, axis=None):
+        """log(sum(exp(x))) over axes, without overflow."""
+        return reduce.logsumexp.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+
+    def cumsum(self, dim=None, *, axis=None):
+        """Running sum along an axis."""
+        return self._running(reduce.cumsum, axis_of(dim, axis))
+
+    def cumprod(self, dim=None, *, axis=None):
+        """Running product along an axis."""
+        return self._running(reduce.cumprod, axis_of(dim, axis))
+
+    def _running(self, op, axis):
+        x = self._widened()
+        if not self.ndim:
+            one_axis(op.name, axis, 0)
+            return x.clone()
+        return op.call(x, axis=axis)
+
+    def argsort(self, dim=-1, descending=False):
+        """Indices that sort an axis; stable."""
+        if not self.ndim:
+            one_axis("argsort", dim, 0)
+            return reduce.argmax.call(self)
+        if not descending:
+            return reduce.argsort.call(self, axis=dim)
+        # Stable also downwards: sort the reversed axis, and count its indices from the other end.
+        n = self.shape[one_axis("argsort", dim, self.ndim)]
+        return (n - 1) - reduce.argsort.call(self.flip(dim), axis=dim).flip(dim)
+
+    def sort(self, dim=-1, descending=False):
+        """(values, indices) sorted along an axis; stable."""
+        indices = self.argsort(dim, descending)
+        if not self.ndim:
+            return self.clone(), indices
+        return index.take_along_axis.call(self, indices, axis=dim), indices
+
+    def topk(self, k, dim=-1, largest=True):
+        """(values, indices) of the k largest (or smallest) elements along an axis, best first."""
+        axis = one_axis("topk", dim, self.ndim)
+        if not self.ndim:
+            values, indices = self.reshape(1).topk(k, 0, largest)
+            return values.reshape(()), indices.reshape(())
+        if not 0 <= k <= self.shape[axis]:
+            raise ValueError(f"topk: k must be from 0 to {self.shape[axis]}, got {k}")
+        indices = self.argsort(axis, descending=largest)[(slice(None),) * axis + (slice(0, k),)]
+        return index.take_along_axis.call(self, indices, axis=axis), indices
+
+    def softmax(self, dim=-1):
+        """exp(x) over its sum along an axis."""
+        return self._on_last(normalise.softmax, dim)
+
+    def log_softmax(self, dim=-1):
+        """log(softmax(x)) along an axis."""
+        return self._on_last(normalise.log_softmax, dim)
+
+    def _on_last(self, op, dim):
+        axis = one_axis(op.name, dim, self.ndim)
+        if axis >= self.ndim - 1:
+            return op.call(self)
+        return op.call(self.transpose(axis, -1)).transpose(axis, -1)
