@@ -40,8 +40,14 @@ def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=Fa
 
 
 def _recorded(walk):
-    with enable_grad():
-        yield from walk
+    # The mode is set for each step alone: whoever pauses the walk finds his own.
+    steps = iter(walk)
+    while True:
+        with enable_grad():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
 
 
 Tensor._backward_steps = staticmethod(backward_steps)  # tensor/core.py, which stands below, calls it by this name
