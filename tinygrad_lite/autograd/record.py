@@ -217,9 +217,11 @@ class Binder:
         if not op.variadic and len(xs) != len(op.inputs):
             raise TypeError(f"{op.name}: expected {len(op.inputs)} inputs ({', '.join(op.inputs)}), got {len(xs)}")
         xs = [
-            x if type(x) is Tensor or x is None or isinstance(x, _SCALARS) else as_tensor(x, device, op.name)
+            x if type(x) is Tensor or type(x) in _SCALARS or (x is None and op.is_fused)  # None: no bias
+            else float(x) if isinstance(x, float)  # numpy.float64, which NumPy would not let a float32 array outrank
+            else as_tensor(x, device, op.name)
             for x in xs
-        ]
+        ]  # fmt: skip
         if device is None:
             xs = [as_tensor(x, None, op.name) if isinstance(x, _SCALARS) else x for x in xs]
             device = next((x.device for x in xs if x is not None), None)

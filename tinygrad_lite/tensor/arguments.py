@@ -1,6 +1,6 @@
 """What methods are given, read in one way: dim or axis, sizes as a tuple or as numbers."""
 
-import numpy as np
+import operator
 
 from .. import dtypes
 from ..ops._axes import one_axis
@@ -13,9 +13,23 @@ def axis_of(dim, axis):
     return dim if axis is None else axis
 
 
-def shape_of(sizes):
-    """The sizes of f(2, 3) or f((2, 3)) as a tuple."""
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)) else tuple(sizes)
+def shape_of(op: str, sizes):
+    """The sizes of f(2, 3) or f((2, 3)) as a tuple of integers."""
+    if len(sizes) == 1 and type(sizes[0]) is not int:
+        only = sizes[0]
+        if getattr(only, "ndim", 0) or not hasattr(only, "__index__"):
+            sizes = only
+    try:
+        return tuple([operator.index(n) for n in sizes])
+    except TypeError:
+        raise TypeError(f"{op}: expected integers, f(2, 3) or f((2, 3)), got {sizes!r}") from None
+
+
+def integer(op: str, name: str, value) -> int:
+    """A Python integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
+    return int(value)
 
 
 def booleans(sign, *xs):

@@ -55,6 +55,9 @@ class Arithmetic(Base):
     def __neg__(self):
         return elementwise.negative.call(self)
 
+    def __pos__(self):
+        return self
+
     def __abs__(self):
         return elementwise.absolute.call(self)
 
@@ -65,9 +68,13 @@ class Arithmetic(Base):
         return self._from(other, self.device, "matmul").matmul(self)
 
     def __eq__(self, other):
+        if other is None or isinstance(other, str):
+            return False  # as in PyTorch: no element is one of these, and `x == None` asks about x
         return elementwise.equal.call(self, other)
 
     def __ne__(self, other):
+        if other is None or isinstance(other, str):
+            return True
         return elementwise.not_equal.call(self, other)
 
     def __lt__(self, other):

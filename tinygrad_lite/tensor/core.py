@@ -49,7 +49,13 @@ class Tensor(Arithmetic, InPlace, Elementwise, Reductions, Shapes, Indexing, Pro
             raise ValueError(f"tensor: the data is no rectangular array of numbers: {error}") from None
         if dtype is None and not isinstance(data, (np.ndarray, np.generic)) and array.dtype == np.float64:
             dtype = dtypes.default_float
-        dtype = dtypes.as_dtype(dtype if dtype is not None else array.dtype)
+        if array.dtype.kind == "O" and all(isinstance(v, int) for v in array.flat):
+            raise OverflowError("tensor: an integer beyond 64 bits: give it as a float")
+        if dtype is None or array.dtype.kind not in "fiub":  # text or complex: refused whatever the dtype
+            found = dtypes.as_dtype(array.dtype)
+        dtype = dtypes.as_dtype(dtype) if dtype is not None else found
+        if dtype.kind in "iu" and array.dtype != dtype and not isinstance(data, np.ndarray):
+            dtypes.check_fits("tensor", array, dtype)
         array = array.astype(dtype, copy=False)
         if array.dtype is not dtype:
             array = array.view(dtype)  # the same type by another object
@@ -85,8 +91,14 @@ class Tensor(Arithmetic, InPlace, Elementwise, Reductions, Shapes, Indexing, Pro
     def grad(self, value):
         if type(self.node) is not Leaf:
             raise RuntimeError("grad: only a leaf that requires a gradient holds one: call requires_grad_() first")
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            raise ValueError(f"grad: expected None or a Tensor of shape {self.shape}, got {value!r}")
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: expected None or a Tensor, got {type(value).__name__}")
+            if (value.shape, value.dtype, value.device) != (self.shape, self.dtype, self.device):
+                raise ValueError(
+                    f"grad: expected {self.dtype} {self.shape} on {self.device.name} as its tensor, got {value.dtype} "
+                    f"{value.shape} on {value.device.name}"
+                )
         self.node.grad = value
 
     def requires_grad_(self, flag: bool = True) -> Tensor:
@@ -143,8 +155,14 @@ class Tensor(Arithmetic, InPlace, Elementwise, Reductions, Shapes, Indexing, Pro
         hooks[key] = hook
         return SimpleNamespace(remove=lambda: hooks.pop(key, None))
 
-    def to(self, target) -> Tensor:
-        """Converted to a dtype, or moved to a device ("cpu", "cuda")."""
+    def to(self, target=None, dtype=None, *, device=None) -> Tensor:
+        """Converted to a dtype, moved to a device ("cpu", "cuda"), or both: to("cuda", "float16")."""
+        if device is not None or dtype is not None:
+            if target is not None and (device is not None or not is_device(target)):
+                raise TypeError(f"to: expected one device and one dtype, got {target!r} beside them")
+            device = target if device is None else device
+            out = self if device is None else self.to(get_device(device))
+            return out if dtype is None else out.to(dtypes.as_dtype(dtype))
         if is_device(target):
             device = get_device(target)
             if device is self.device:

@@ -1,5 +1,7 @@
 """Functions of each element, and choices between elements."""
 
+import numpy as np
+
 from .. import dtypes
 from ..ops import activation, elementwise
 from .base import Base
@@ -130,10 +132,10 @@ class Elementwise(Base):
             x = self.to(dtypes.result_type([self.data, *arrays], [b for b in bounds if not isinstance(b, Base)]))
             x = x if min is None else x.maximum(min)
             return x if max is None else x.minimum(max)
-        if min is None and max is None:
-            raise ValueError("clamp: give min, max or both")
         x = self
-        if not dtypes.is_float(x.dtype) and (type(min) is float or type(max) is float):
+        if not dtypes.is_float(x.dtype) and (
+            isinstance(min, (float, np.floating)) or isinstance(max, (float, np.floating))
+        ):
             x = x.to(dtypes.default_float)
         return elementwise.clamp.call(x, min=min, max=max)
 

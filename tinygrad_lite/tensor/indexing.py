@@ -31,6 +31,7 @@ class Indexing(Base):
             raise ValueError(
                 f"gather: indices {indices.shape} reach beyond x {self.shape} on an axis other than {axis}"
             )
+        index.check_indices("gather", indices, self.shape[axis])
         key = tuple(slice(0, n) if i != axis else slice(None) for i, n in enumerate(indices.shape))
         return index.take_along_axis.call(self[key], indices, axis=axis)
 

@@ -25,12 +25,14 @@ class Products(Base):
 
     def dot(self, other):
         """Inner product of two vectors."""
-        if self.ndim != 1 or other.ndim != 1:
-            raise ValueError(f"dot: expected two vectors, got {self.shape} and {other.shape}")
+        other = self._from(other, self.device, "dot")
+        if self.ndim != 1 or self.shape != other.shape:
+            raise ValueError(f"dot: expected two vectors of one length, got {self.shape} and {other.shape}")
         return self.matmul(other)
 
     def outer(self, other):
         """All products of two vectors' elements."""
+        other = self._from(other, self.device, "outer")
         if self.ndim != 1 or other.ndim != 1:
             raise ValueError(f"outer: expected two vectors, got {self.shape} and {other.shape}")
         return self.unsqueeze(1) * other.unsqueeze(0)

@@ -5,7 +5,7 @@ import math
 from .. import dtypes
 from ..ops import index, normalise, reduce
 from ..ops._axes import all_axes, one_axis
-from .arguments import axis_of
+from .arguments import axis_of, integer
 from .base import Base
 
 
@@ -62,52 +62,66 @@ class Reductions(Base):
         """Smallest element over axes; ties share the gradient."""
         return reduce.min.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
 
-    def max(self, dim=None, keepdim=False):
+    def max(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Largest element; along `dim`, a pair (values, indices) as in PyTorch."""
-        return self.amax() if dim is None else self._extreme(reduce.argmax, dim, keepdim)
+        return self._extreme(reduce.max, reduce.argmax, axis_of(dim, axis), keepdim or keepdims)
 
-    def min(self, dim=None, keepdim=False):
+    def min(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Smallest element; along `dim`, a pair (values, indices) as in PyTorch."""
-        return self.amin() if dim is None else self._extreme(reduce.argmin, dim, keepdim)
+        return self._extreme(reduce.min, reduce.argmin, axis_of(dim, axis), keepdim or keepdims)
 
-    def _extreme(self, op, dim, keepdim):
+    def _extreme(self, op, position, dim, keepdim):
+        if dim is None:
+            return op.call(self, axis=None, keepdims=keepdim)
+        axis = one_axis(op.name, dim, self.ndim)
         if not self.ndim:
-            one_axis(op.name, dim, 0)
-            return self.amax(), op.call(self)
-        indices = op.call(self, axis=dim, keepdims=True)
-        values = index.take_along_axis.call(self, indices, axis=dim)
-        return (values, indices) if keepdim else (values.squeeze(dim), indices.squeeze(dim))
+            return op.call(self), position.call(self)
+        if not self.shape[axis]:
+            raise ValueError(f"{op.name}: cannot reduce the empty axis {axis} of shape {self.shape}: it has no element")
+        indices = position.call(self, axis=axis, keepdims=True)
+        values = index.take_along_axis.call(self, indices, axis=axis)
+        return (values, indices) if keepdim else (values.squeeze(axis), indices.squeeze(axis))
 
-    def argmax(self, dim=None, keepdim=False, *, axis=None):
+    def argmax(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Index of the largest element."""
-        return reduce.argmax.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+        return reduce.argmax.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
 
-    def argmin(self, dim=None, keepdim=False, *, axis=None):
+    def argmin(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Index of the smallest element."""
-        return reduce.argmin.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+        return reduce.argmin.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
 
-    def any(self, dim=None, keepdim=False, *, axis=None):
+    def any(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Whether any element is non-zero."""
-        return reduce.any.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+        return reduce.any.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
 
-    def all(self, dim=None, keepdim=False, *, axis=None):
+    def all(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Whether all elements are non-zero."""
-        return reduce.all.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+        return reduce.all.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
 
-    def norm(self, p=2, dim=None, keepdim=False, *, axis=None):
-        """(sum of |x| ** p) ** (1 / p) over axes, by default Euclidean; the gradient at zero is 0. p: 1, 2 or inf."""
-        dim = axis_of(dim, axis)
+    def norm(self, p=2, dim=None, keepdim=False, *, axis=None, keepdims=False):
+        """(sum of |x| ** p) ** (1 / p) over axes, by default Euclidean; the gradient at zero is 0.
+
+        p: a number above 0; inf or -inf for the largest or smallest |x|; 0 counts what is not zero.
+        """
+        dim, keepdim = axis_of(dim, axis), keepdim or keepdims
         if p == 2:
             return reduce.norm.call(self, axis=dim, keepdims=keepdim)
+        if isinstance(p, str) or not (p >= 0 or p == -math.inf):
+            raise ValueError(f"norm: p must be a number from 0, inf or -inf, got {p!r}: to name an axis write dim=")
+        x = self if dtypes.is_float(self.dtype) else self.float()
+        if p == 0:
+            return (x != 0).to(x.dtype).sum(dim, keepdim)
         if p == 1:
-            return self.abs().sum(dim, keepdim)
+            return x.abs().sum(dim, keepdim)
         if p == math.inf:
-            return self.abs().amax(dim, keepdim)
-        raise ValueError(f"norm: p must be 1, 2 or inf, got {p!r}: to name an axis write dim={p!r}")
+            return x.abs().amax(dim, keepdim)
+        if p == -math.inf:
+            return x.abs().amin(dim, keepdim)
+        return _positive_power(_positive_power(x.abs(), p).sum(dim, keepdim), 1.0 / p)
 
-    def logsumexp(self, dim=None, keepdim=False, *, axis=None):
+    def logsumexp(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """log(sum(exp(x))) over axes, without overflow."""
-        return reduce.logsumexp.call(self, axis=axis_of(dim, axis), keepdims=keepdim)
+        return reduce.logsumexp.call(self, axis=axis_of(dim, axis), keepdims=keepdim or keepdims)
 
     def cumsum(self, dim=None, *, axis=None):
         """Running sum along an axis."""
@@ -124,27 +138,28 @@ class Reductions(Base):
             return x.clone()
         return op.call(x, axis=axis)
 
-    def argsort(self, dim=-1, descending=False):
+    def argsort(self, dim=-1, descending=False, *, axis=None):
         """Indices that sort an axis; stable."""
+        axis = one_axis("argsort", dim if axis is None else axis, self.ndim)
         if not self.ndim:
-            one_axis("argsort", dim, 0)
             return reduce.argmax.call(self)
         if not descending:
-            return reduce.argsort.call(self, axis=dim)
+            return reduce.argsort.call(self, axis=axis)
         # Stable also downwards: sort the reversed axis, and count its indices from the other end.
-        n = self.shape[one_axis("argsort", dim, self.ndim)]
-        return (n - 1) - reduce.argsort.call(self.flip(dim), axis=dim).flip(dim)
+        return (self.shape[axis] - 1) - reduce.argsort.call(self.flip(axis), axis=axis).flip(axis)
 
-    def sort(self, dim=-1, descending=False):
+    def sort(self, dim=-1, descending=False, *, axis=None):
         """(values, indices) sorted along an axis; stable."""
-        indices = self.argsort(dim, descending)
+        axis = one_axis("sort", dim if axis is None else axis, self.ndim)
+        indices = self.argsort(axis, descending)
         if not self.ndim:
             return self.clone(), indices
-        return index.take_along_axis.call(self, indices, axis=dim), indices
+        return index.take_along_axis.call(self, indices, axis=axis), indices
 
-    def topk(self, k, dim=-1, largest=True):
+    def topk(self, k, dim=-1, largest=True, *, axis=None):
         """(values, indices) of the k largest (or smallest) elements along an axis, best first."""
-        axis = one_axis("topk", dim, self.ndim)
+        axis = one_axis("topk", dim if axis is None else axis, self.ndim)
+        k = integer("topk", "k", k)
         if not self.ndim:
             values, indices = self.reshape(1).topk(k, 0, largest)
             return values.reshape(()), indices.reshape(())
@@ -153,16 +168,22 @@ class Reductions(Base):
         indices = self.argsort(axis, descending=largest)[(slice(None),) * axis + (slice(0, k),)]
         return index.take_along_axis.call(self, indices, axis=axis), indices
 
-    def softmax(self, dim=-1):
+    def softmax(self, dim=-1, *, axis=None):
         """exp(x) over its sum along an axis."""
-        return self._on_last(normalise.softmax, dim)
+        return self._on_last(normalise.softmax, dim if axis is None else axis)
 
-    def log_softmax(self, dim=-1):
+    def log_softmax(self, dim=-1, *, axis=None):
         """log(softmax(x)) along an axis."""
-        return self._on_last(normalise.log_softmax, dim)
+        return self._on_last(normalise.log_softmax, dim if axis is None else axis)
 
     def _on_last(self, op, dim):
         axis = one_axis(op.name, dim, self.ndim)
         if axis >= self.ndim - 1:
             return op.call(self)
         return op.call(self.transpose(axis, -1)).transpose(axis, -1)
+
+
+def _positive_power(x, p):
+    """x ** p of x >= 0, whose gradient at 0 is 0 instead of infinite."""
+    zero = x == 0.0
+    return (x.masked_fill(zero, 1.0) ** p).masked_fill(zero, 0.0)
