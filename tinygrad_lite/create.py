@@ -7,7 +7,8 @@ import numpy as np
 from . import dtypes
 from .device import get_device
 from .random import default_generator
-from .tensor import Tensor, _shape, as_tensor, functional
+from .tensor import Tensor, as_tensor, functional
+from .tensor.arguments import shape_of
 
 
 def tensor(data, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -29,21 +30,41 @@ def _made(array, dtype, device, requires_grad):
     return Tensor(array, dtypes.as_dtype(dtype) if dtype is not None else dtypes.default_float, device, requires_grad)
 
 
+def _sizes(op: str, shape) -> tuple[int, ...]:
+    """A shape given as f(2, 3), f((2, 3)) or f() as a tuple of sizes from 0."""
+    sizes = shape_of(op, shape) if shape else ()
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"{op}: sizes must be from 0, got {sizes}")
+    return sizes
+
+
+def _drawn_type(op: str, dtype):
+    dtype = dtypes.as_dtype(dtype) if dtype is not None else dtypes.default_float
+    if not dtypes.is_float(dtype):
+        raise TypeError(f"{op}: draws floats, got dtype {dtype}: use randint, or convert the result")
+    return dtype
+
+
 def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
-    """Every element `value`; the type follows the value where none is given."""
+    """Every element `value`, a number; the type follows the value where none is given."""
+    if hasattr(value, "item"):
+        value = value.item()  # of a NumPy scalar or a Tensor
     if dtype is None:
         dtype = bool if isinstance(value, bool) else np.int64 if isinstance(value, int) else dtypes.default_float
-    return _made(np.full(shape, value), dtype, device, requires_grad)
+    dtype = dtypes.as_dtype(dtype)
+    if dtype.kind in "iu":
+        dtypes.check_fits("full", np.array(value), dtype)
+    return Tensor(np.full(_sizes("full", (shape,)), value, dtype), dtype, device, requires_grad)
 
 
 def zeros(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Zeros."""
-    return _made(np.zeros(_shape(shape) if shape else ()), dtype, device, requires_grad)
+    return _made(np.zeros(_sizes("zeros", shape)), dtype, device, requires_grad)
 
 
 def ones(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Ones."""
-    return _made(np.ones(_shape(shape) if shape else ()), dtype, device, requires_grad)
+    return _made(np.ones(_sizes("ones", shape)), dtype, device, requires_grad)
 
 
 def empty(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -62,17 +83,22 @@ def arange(start, end=None, step=1, dtype=None, device=None, requires_grad=False
 
 def linspace(start, end, steps, dtype=None, device=None, requires_grad=False) -> Tensor:
     """`steps` equally spaced values, both ends included."""
+    if steps < 0:
+        raise ValueError(f"linspace: steps must be from 0, got {steps}")
     return _made(np.linspace(start, end, steps), dtype, device, requires_grad)
 
 
 def eye(n, m=None, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Ones on the diagonal."""
+    _sizes("eye", (n, n if m is None else m))
     return _made(np.eye(n, m), dtype, device, requires_grad)
 
 
 def uniform(low, high, shape, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Uniform in [low, high)."""
-    dtype = dtypes.as_dtype(dtype) if dtype is not None else dtypes.default_float
+    dtype, shape = _drawn_type("uniform", dtype), _sizes("uniform", (shape,))
+    if not low <= high:
+        raise ValueError(f"uniform: expected low <= high, got {low} and {high}")
     u = (generator or default_generator).uniform(int(np.prod(shape, dtype=np.int64))).astype(np.float64)
     array = (low + (high - low) * u.reshape(shape)).astype(dtype)
     if high > low:  # rounding to the type may have reached the upper end
@@ -82,22 +108,28 @@ def uniform(low, high, shape, dtype=None, device=None, requires_grad=False, gene
 
 def normal(mean, std, shape, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Normal with a mean and a standard deviation."""
+    dtype, shape = _drawn_type("normal", dtype), _sizes("normal", (shape,))
+    if not std >= 0:
+        raise ValueError(f"normal: std must be from 0, got {std}")
     z = (generator or default_generator).normal(int(np.prod(shape, dtype=np.int64)))
     return _made(mean + std * z.reshape(shape), dtype, device, requires_grad)
 
 
 def rand(*shape, **options) -> Tensor:
     """Uniform in [0, 1)."""
-    return uniform(0.0, 1.0, _shape(shape) if shape else (), **options)
+    return uniform(0.0, 1.0, _sizes("rand", shape), **options)
 
 
 def randn(*shape, **options) -> Tensor:
     """Normal of mean 0 and variance 1."""
-    return normal(0.0, 1.0, _shape(shape) if shape else (), **options)
+    return normal(0.0, 1.0, _sizes("randn", shape), **options)
 
 
-def randint(low, high, shape, dtype=None, device=None, generator=None) -> Tensor:
-    """Integers in [low, high), int64 if no dtype is given."""
+def randint(low, high, shape=None, dtype=None, device=None, generator=None) -> Tensor:
+    """Integers in [low, high), int64 if no dtype is given; randint(high, shape) counts from 0."""
+    if shape is None:
+        low, high, shape = 0, low, high
+    shape = _sizes("randint", (shape,))
     if not 0 < high - low <= 2**32:
         raise ValueError(f"randint: expected low < high within 2**32, got {low} and {high}")
     n = (generator or default_generator).integers(low, high, int(np.prod(shape, dtype=np.int64)))
@@ -110,6 +142,8 @@ def multinomial(probabilities, num_samples: int, replacement: bool = False, gene
     if p.ndim not in (1, 2) or (p < 0).any() or not np.isfinite(p).all() or (p.sum(-1) <= 0).any():
         raise ValueError("multinomial: expected rows of finite weights >= 0 with a positive sum")
     rows = p.reshape(-1, p.shape[-1])
+    if num_samples < 0:
+        raise ValueError(f"multinomial: num_samples must be from 0, got {num_samples}")
     if not replacement and ((rows > 0).sum(-1) < num_samples).any():
         raise ValueError(f"multinomial: fewer than {num_samples} weights are positive: pass replacement=True")
     generator = generator or default_generator
@@ -128,28 +162,56 @@ def multinomial(probabilities, num_samples: int, replacement: bool = False, gene
     return Tensor(drawn.reshape(*p.shape[:-1], num_samples).astype(np.int64))
 
 
-def _like(maker):
-    def like(x, dtype=None, device=None, requires_grad=False, **options):
-        return maker(
-            *x.shape, dtype=dtype or x.dtype, device=device or x.device, requires_grad=requires_grad, **options
-        )
-
-    like.__name__ = f"{maker.__name__}_like"
-    like.__doc__ = f"{maker.__doc__[:-1]}, of x's shape, type and device."
-    return like
+def zeros_like(x, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Zeros, of x's shape, type and device."""
+    return zeros(x.shape, **_as(x, dtype, device), requires_grad=requires_grad)
 
 
-zeros_like, ones_like, empty_like, rand_like, randn_like = map(_like, (zeros, ones, empty, rand, randn))
+def ones_like(x, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Ones, of x's shape, type and device."""
+    return ones(x.shape, **_as(x, dtype, device), requires_grad=requires_grad)
+
+
+def empty_like(x, dtype=None, device=None, requires_grad=False) -> Tensor:
+    """Unwritten memory made safe: zeros, of x's shape, type and device."""
+    return zeros(x.shape, **_as(x, dtype, device), requires_grad=requires_grad)
+
+
+def rand_like(x, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
+    """Uniform in [0, 1), of x's shape, type and device."""
+    return uniform_like(x, 0.0, 1.0, dtype, device, requires_grad, generator)
+
+
+def randn_like(x, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
+    """Normal of mean 0 and variance 1, of x's shape, type and device."""
+    return normal_like(x, 0.0, 1.0, dtype, device, requires_grad, generator)
+
+
+def uniform_like(x, low, high, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
+    """Uniform in [low, high), of x's shape, type and device."""
+    return uniform(low, high, x.shape, **_as(x, dtype, device), requires_grad=requires_grad, generator=generator)
+
+
+def normal_like(x, mean, std, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
+    """Normal with a mean and a standard deviation, of x's shape, type and device."""
+    return normal(mean, std, x.shape, **_as(x, dtype, device), requires_grad=requires_grad, generator=generator)
+
+
+def _as(x, dtype, device):
+    """x's type and device where none is given. x may be an array: its device is the CPU."""
+    if device is None and isinstance(x, Tensor):
+        device = x.device
+    return {"dtype": x.dtype if dtype is None else dtype, "device": device}
 
 
 def full_like(x, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Every element `value`, of x's shape, type and device."""
-    return full(x.shape, value, dtype or x.dtype, device or x.device, requires_grad)
+    return full(x.shape, value, **_as(x, dtype, device), requires_grad=requires_grad)
 
 
 def randint_like(x, low, high, dtype=None, device=None, generator=None) -> Tensor:
     """Integers in [low, high), of x's shape, type and device."""
-    return randint(low, high, x.shape, dtype or x.dtype, device or x.device, generator)
+    return randint(low, high, x.shape, **_as(x, dtype, device), generator=generator)
 
 
 def concatenate(tensors, dim=0, *, axis=None) -> Tensor:

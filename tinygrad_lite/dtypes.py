@@ -30,12 +30,17 @@ _NAMES = {"bfloat16": bfloat16, "half": float16, "float": float32, "double": flo
 
 
 def as_dtype(spec) -> np.dtype:
-    """A dtype from a dtype, a NumPy type, a Python type or a name; float means float32, as in PyTorch."""
+    """A dtype from a dtype, a NumPy type, a Python type or a name; Python's float means the default, float32."""
     if spec is float:
         return default_float
     if isinstance(spec, str) and spec in _NAMES:
         return _NAMES[spec]
-    dtype = np.dtype(spec)
+    if spec is None:
+        raise TypeError("dtype: expected a type or its name, 'float32' say, got None")
+    try:
+        dtype = np.dtype(spec)
+    except TypeError:
+        raise TypeError(f"dtype: {spec!r} is no element type: give one by name, 'float32' say") from None
     if not (is_float(dtype) or dtype.kind in "iub"):
         raise TypeError(f"dtype: expected a float, an integer or bool, got {dtype}: convert the data first")
     # The very objects above: ops on float32 and float64 are told from others by `is` (autograd/record.py).
@@ -45,6 +50,15 @@ def as_dtype(spec) -> np.dtype:
 def is_float(dtype: np.dtype) -> bool:
     """Whether gradients can flow through this type."""
     return dtype.kind == "f" and dtype.itemsize in (2, 4, 8) or dtype == bfloat16
+
+
+def check_fits(op: str, values: np.ndarray, dtype: np.dtype):
+    """Raise where a number that the user wrote cannot be held by an integer type. Fractions are cut off."""
+    info = np.iinfo(dtype)
+    held = (values > info.min - 1) & (values < info.max + 1) if values.dtype.kind != "b" else np.True_
+    if not np.all(held):
+        bad = values[~held].flat[0]
+        raise ValueError(f"{op}: {bad} is not in {dtype}'s range, {info.min} to {info.max}: give another dtype")
 
 
 def _category(dtype: np.dtype) -> int:

@@ -25,6 +25,10 @@ def explain(op, xs, params, error: Exception) -> Exception:
         message = "shapes do not broadcast: align the last axes, each pair equal or one of them 1"
     elif "did not contain a loop" in message or "ufunc" in message and "not supported" in message:
         message = "this element type is not supported: convert with .to(dtype)"
+    elif "Integers to negative integer powers" in message:
+        message = "an integer to a negative power is no integer: convert with .float()"
+    elif "out of bounds for" in message and message.startswith("Python integer"):
+        message += ": convert the tensor to a wider type first, with .long() say"
     kind = IndexError if isinstance(error, IndexError) else TypeError if isinstance(error, TypeError) else ValueError
     return kind(f"{op.name}: got {given}{settings}: {message}")
 

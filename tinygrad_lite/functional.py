@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from .create import full
 from .dtypes import is_float
 from .ops import activation, elementwise, index, loss, normalise
 from .random import default_generator
@@ -108,7 +109,7 @@ def one_hot(indices, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         if not indices.size:
             raise ValueError("one_hot: no index to take the number of classes from: pass num_classes")
-        num_classes = int(indices.data.max()) + 1
+        num_classes = max(int(indices.data.max()), 0) + 1
     index.check_indices("one_hot", indices, num_classes)
     lib = indices.device.xp
     hot = lib.equal(indices.data[..., None], lib.asarray(np.arange(num_classes)))
@@ -132,23 +133,26 @@ def dropout(x, p: float = 0.5, training: bool = True, generator=None) -> Tensor:
     return activation.dropout.call(x, p=p, key=key, offset=offset)
 
 
-def _filled_like(x, value: float) -> Tensor:
-    return wrap(x.device.xp.full_like(x.data, value), None, x.device)
+def _or_constant(vector, x, value: float) -> Tensor:
+    """vector, or where it is None the same value for each element of x's last axis."""
+    return vector if vector is not None else full(x.shape[-1:], value, x.dtype, x.device)
 
 
-def layer_norm(x, weight, bias=None, eps: float = 1e-5) -> Tensor:
+def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:
     """Normalise the last axis to zero mean and unit variance, then scale and shift.
 
         y = (x - mean) / sqrt(var + eps) * weight + bias
 
-    x (..., C); weight (C,); bias (C,) or None. Raises ValueError if a vector is not (C,). arXiv:1607.06450.
+    x (..., C); weight and bias (C,) or None. Raises ValueError if a vector is not (C,). arXiv:1607.06450.
     """
-    return normalise.layer_norm.call(x, weight, _filled_like(weight, 0.0) if bias is None else bias, eps=eps)
+    x = as_tensor(x)
+    return normalise.layer_norm.call(x, _or_constant(weight, x, 1.0), _or_constant(bias, x, 0.0), eps=eps)
 
 
-def rms_norm(x, weight, eps: float = 1e-6) -> Tensor:
-    """x / sqrt(mean(x**2) + eps) * weight over the last axis: x (..., C), weight (C,). arXiv:1910.07467."""
-    return normalise.rms_norm.call(x, weight, eps=eps)
+def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
+    """x / sqrt(mean(x**2) + eps) * weight over the last axis: x (..., C), weight (C,) or None. arXiv:1910.07467."""
+    x = as_tensor(x)
+    return normalise.rms_norm.call(x, _or_constant(weight, x, 1.0), eps=eps)
 
 
 def scaled_dot_product_attention(q, k, v, is_causal: bool = False, scale: float | None = None) -> Tensor:

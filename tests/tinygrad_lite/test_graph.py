@@ -258,6 +258,65 @@ def test_grad_mode_is_of_the_thread():
     assert results == {"main": True, "other": False}
 
 
+def test_no_grad_decorates_without_parentheses():
+    @tgl.no_grad
+    def double(x):
+        """Twice."""
+        return x * 2.0
+
+    assert double(leaf(1.0)).node is None and double.__doc__ == "Twice." and tgl.is_grad_enabled()
+    with pytest.raises(TypeError, match="^no_grad: decorates a function, got int"):
+        tgl.no_grad(3)
+
+
+def test_generator_under_no_grad_keeps_its_mode_to_itself():
+    closed = []
+
+    @tgl.no_grad()
+    def steps(x):
+        try:
+            y = x * 2.0
+            while True:
+                try:
+                    sent = yield y
+                    if sent is None:
+                        return "end"
+                    y = x * sent
+                except KeyError:
+                    y = x * 0.0
+        finally:
+            closed.append(tgl.is_grad_enabled())
+
+    x = leaf(1.0)
+    walk = steps(x)
+    assert next(walk).node is None and tgl.is_grad_enabled() and (x * 1.0).requires_grad
+    assert walk.send(5.0).node is None and walk.throw(KeyError()).item() == 0.0 and tgl.is_grad_enabled()
+    with pytest.raises(StopIteration) as stopped:
+        walk.send(None)
+    assert stopped.value.value == "end" and tgl.is_grad_enabled()
+    other = steps(x)
+    next(other)
+    other.close()
+    assert closed == [False, False] and tgl.is_grad_enabled()
+
+
+@pytest.mark.parametrize("mode", [tgl.no_grad, tgl.enable_grad])
+def test_stepping_through_backward_leaves_the_grad_mode_alone(mode):
+    x = leaf(2.0)
+    y = x**3
+    with mode():
+        expected = tgl.is_grad_enabled()
+        for step in y._backward_steps(y, create_graph=True):
+            assert tgl.is_grad_enabled() == expected, step
+            assert (x * 1.0).requires_grad == expected
+        abandoned = y._backward_steps(y, create_graph=True)
+        next(abandoned)
+        assert tgl.is_grad_enabled() == expected
+    assert tgl.is_grad_enabled() and x.grad.requires_grad and x.grad.item() == 12.0
+    abandoned.close()
+    assert tgl.is_grad_enabled()
+
+
 def test_integers_cannot_require_a_gradient_and_results_cannot_stop():
     with pytest.raises(TypeError, match="^requires_grad: "):
         tgl.tensor([1, 2]).requires_grad_()

@@ -106,7 +106,7 @@ def test_dlpack_with_torch():
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
 
-@pytest.mark.parametrize("a, b", itertools.product(DTYPES, DTYPES))
+@pytest.mark.parametrize("a, b", list(itertools.product(DTYPES, DTYPES)))
 def test_promotion_of_two_tensors_is_torchs(a, b):
     torch = pytest.importorskip("torch")
     for shape_a, shape_b in itertools.product(((2,), ()), repeat=2):
@@ -177,7 +177,49 @@ def test_errors_name_the_op_what_came_and_the_way_out():
         (lambda: tgl.tensor([1]).mean(), r"^mean: expected a float tensor"),
         (lambda: x.expand(2), r"^expand: "),
         (lambda: x[5], r"^getitem: .*out of bounds"),
-        (lambda: x.norm(3), r"^norm: p must be"),
+        (lambda: x.norm(-1), r"^norm: p must be"),
+        (lambda: x + None, r"^add: expected a Tensor, an array or a number, got NoneType"),
+        (lambda: x < None, r"^less: expected a Tensor, an array or a number, got NoneType"),
+        (lambda: tgl.tensor([-1]) ** tgl.tensor([-1]), r"^power: .*negative power is no integer: convert with .float"),
+        (lambda: tgl.tensor([1], dtype="uint8") + -1, r"^add: .*-1 out of bounds for uint8: convert"),
+        (lambda: tgl.zeros(0, 3).max(0), r"^max: cannot reduce the empty axis 0"),
+        (lambda: tgl.zeros(0, 3).min(axis=0), r"^min: cannot reduce the empty axis 0"),
+        (lambda: x.topk(1.5), r"^topk: k must be an integer, got 1.5"),
+        (lambda: x.chunk(1.5), r"^chunk: chunks must be an integer"),
+        (lambda: x.split(1.5), r"^split: expected integers"),
+        (lambda: x.reshape(2.0, 3), r"^reshape: expected integers"),
+        (lambda: x.permute(0, 0), r"^permute: expected each of 2 axes once"),
+        (lambda: x.expand(3, 3), r"^expand: \(2, 3\) does not stretch to \(3, 3\)"),
+        (lambda: x.expand(-1, 2, 3), r"^expand: "),
+        (lambda: x.unsqueeze(5), r"^unsqueeze: axis 5 is out of range"),
+        (lambda: x.roll((1, 2), 0), r"^roll: expected a shift for each axis"),
+        (lambda: x.pad((1, 1)), r"^pad: widths are pairs"),
+        (lambda: x.repeat(-1, 2), r"^repeat: "),
+        (lambda: x.tile(-1), r"^tile: expected numbers from 0"),
+        (lambda: tgl.cat([x.sum(), x.sum()]), r"^concatenate: 0-d tensors .* use stack"),
+        (lambda: x.gather(1, x), r"^gather: indices must be integers"),
+        (lambda: x.gather(1, [[3]]), r"^gather: indices must be in \[0, 3\)"),
+        (lambda: x[0].dot([1, 2]), r"^dot: expected two vectors of one length, got \(3,\) and \(2,\)"),
+        (lambda: x[0].outer(x), r"^outer: expected two vectors"),
+        (lambda: x.to(None), r"^dtype: expected a type or its name"),
+        (lambda: x.to("cpu", device="cpu"), r"^to: expected one device and one dtype"),
+        (lambda: x.to(print), r"^dtype: .* is no element type"),
+        (lambda: tgl.tensor([300], dtype="uint8"), r"^tensor: 300 is not in uint8's range, 0 to 255"),
+        (lambda: tgl.tensor([float("nan")], dtype="int64"), r"^tensor: nan is not in int64's range"),
+        (lambda: tgl.tensor(["1"], dtype="float32"), r"^dtype: expected a float, an integer or bool, got <U1"),
+        (lambda: tgl.tensor([1j], dtype="float32"), r"^dtype: expected a float, an integer or bool, got complex"),
+        (lambda: tgl.full((2,), float("inf"), dtype="int32"), r"^full: inf is not in int32's range"),
+        (lambda: tgl.zeros(-1), r"^zeros: sizes must be from 0"),
+        (lambda: tgl.ones(2.5), r"^ones: expected integers"),
+        (lambda: tgl.linspace(0, 1, -1), r"^linspace: steps"),
+        (lambda: tgl.eye(-1), r"^eye: sizes"),
+        (lambda: tgl.rand(2, dtype="int64"), r"^uniform: draws floats"),
+        (lambda: tgl.randn_like(tgl.tensor([1])), r"^normal: draws floats"),
+        (lambda: tgl.uniform(1, 0, (2,)), r"^uniform: expected low <= high"),
+        (lambda: tgl.normal(0, -1, (2,)), r"^normal: std"),
+        (lambda: tgl.multinomial([0.5, 0.5], -1), r"^multinomial: num_samples"),
+        (lambda: tgl.multinomial([-0.5, 0.5], 1), r"^multinomial: expected rows of finite weights"),
+        (lambda: tgl.multinomial([0.5, 0.5], 3), r"^multinomial: fewer than 3"),
         (lambda: functional.exp(x, base=2), r"^exp: takes no parameter"),
         (lambda: tgl.tensor([1]) & 1, r"^&: expected bool"),
         (lambda: x.to("tpu"), "tpu"),
@@ -215,6 +257,80 @@ def test_axes_may_be_numpy_integers_and_both_spellings_work():
     assert x.reshape(np.int64(3), -1).shape == (3, 2)
     with pytest.raises(TypeError, match="give dim or axis, not both"):
         x.sum(dim=0, axis=0)
+
+
+@pytest.mark.parametrize("name", [
+    "sum", "mean", "var", "std", "prod", "amax", "amin", "max", "min", "argmax", "argmin", "any", "all", "norm", "logsumexp",
+])  # fmt: skip
+def test_reductions_speak_torchs_and_numpys_language_as_methods_and_functions(name):
+    x = tgl.tensor(np.arange(6.0).reshape(2, 3) - 2.5)
+
+    def values(**options):
+        results = [getattr(x, name)(**options), getattr(tgl, name)(x, **options)]
+        return [np.array(r[0] if isinstance(r, tuple) else r) for r in results]
+
+    same = [*values(dim=-1, keepdim=True), *values(axis=-1, keepdims=True), *values(axis=1, keepdim=True)]
+    for value in same:
+        assert value.shape == (2, 1)
+        np.testing.assert_array_equal(value, same[0])
+    assert [v.shape for v in values(keepdims=True)] == [(1, 1), (1, 1)]
+    with pytest.raises(TypeError, match="give dim or axis, not both"):
+        values(dim=0, axis=0)
+
+
+def test_other_axes_take_both_spellings():
+    x = tgl.tensor([[3.0, 1.0, 2.0]])
+    for name in ("softmax", "log_softmax", "argsort", "cumsum", "cumprod"):
+        for where in ({"dim": 1}, {"axis": 1}):
+            assert getattr(x, name)(**where).tolist() == getattr(tgl, name)(x, **where).tolist()
+        assert (
+            getattr(x, name)(axis=0).tolist() == getattr(x, name)(dim=0).tolist() != getattr(x, name)(axis=1).tolist()
+        )
+    assert x.sort(axis=0)[0].tolist() == tgl.sort(x, axis=0)[0].tolist() == [[3.0, 1.0, 2.0]]
+    assert x.topk(1, axis=0)[0].tolist() == tgl.topk(x, 1, axis=0)[0].tolist() == [[3.0, 1.0, 2.0]]
+    assert x.squeeze(axis=0).shape == tgl.squeeze(x, axis=0).shape == (3,)
+    assert x.unsqueeze(axis=0).shape == tgl.unsqueeze(x, axis=0).shape == (1, 1, 3)
+    assert x.flip(axis=1).tolist() == tgl.flip(x, axis=1).tolist() == x.flip((1,)).tolist() == [[2.0, 1.0, 3.0]]
+    assert x.roll(1, axis=1).tolist() == tgl.roll(x, 1, axis=1).tolist() == [[2.0, 3.0, 1.0]]
+    assert len(x.split(2, axis=1)) == len(tgl.split(x, 2, axis=1)) == len(x.chunk(2, axis=1)) == 2
+    assert len(tgl.chunk(x, 3, axis=1)) == 3
+
+
+def test_numpys_scalars_are_numbers_and_do_not_widen():
+    x, half, wide = tgl.ones(2, 3).requires_grad_(), np.float64(0.5), np.int64(1)
+    for y in (
+        x * half, half * x, x / half, x**half, half**x, x.maximum(half), x.clamp(half, np.float64(2.0)), x.leaky_relu(half),
+        x.elu(half), x.masked_fill(x > 0, half), x.where(x > 2, half), x.var(correction=wide), x.pad(((0, 0), (0, 1)), half),
+    ):  # fmt: skip
+        assert y.dtype == tgl.float32
+        tgl.grad(y.sum(), x)
+    assert (x.half() * half).dtype == tgl.float16 and (x + np.float32(1)).dtype == tgl.float32
+    whole = tgl.arange(3)
+    assert whole.clamp(wide).dtype == tgl.int64 and whole.clamp(half).dtype == tgl.float32
+    assert (whole + wide).dtype == tgl.int64 and (whole * half).dtype == tgl.float32
+    assert tgl.full((2,), wide).dtype == tgl.int64 and tgl.full((2,), np.bool_(True)).dtype == tgl.bool_
+    assert tgl.full((2,), tgl.tensor(2.5)).tolist() == [2.5, 2.5]
+
+
+def test_comparing_with_none_or_text_asks_about_the_tensor():
+    x = tgl.ones(2)
+    assert (x == None) is False and (x != None) is True and (x == "x") is False and (x != "x") is True  # noqa: E711
+    assert x in (None, x) and +x is x
+
+
+def test_to_takes_a_device_and_a_type_by_name_or_place():
+    x = tgl.ones(2)
+    assert x.to("cpu") is x.to(device="cpu") is x.to(dtype="float32") is x.to("cpu", "float32") is x
+    assert x.to("cpu", "int8").dtype == x.to(device="cpu", dtype="int8").dtype == x.to(dtype=np.int8).dtype == tgl.int8
+
+
+def test_integers_beyond_64_bits_are_refused():
+    for number in (2**70, -(2**63) - 1):
+        with pytest.raises(OverflowError, match="^tensor: an integer beyond 64 bits"):
+            tgl.tensor([number])
+    assert tgl.tensor([2**63 - 1, -(2**63)]).tolist() == [2**63 - 1, -(2**63)]
+    assert tgl.tensor([1.9, -1.9], dtype="int8").tolist() == [1, -1]
+    assert tgl.tensor(np.array([300]), dtype="uint8").tolist() == [44]  # an array is converted as NumPy converts it
 
 
 def test_extreme_values_give_no_nan_and_no_warning():

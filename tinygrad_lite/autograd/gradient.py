@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..tensor import Tensor, functional, wrap
+from ..tensor import Tensor, as_tensor, functional, wrap
 from .mode import enable_grad, no_grad
 from .walk import Walk
 
@@ -23,12 +23,21 @@ def _seed(output, gradient, create_graph):
         xp = output.device.xp
         gradient = wrap(xp.full_like(output.data, 1), None, output.device)
     elif not isinstance(gradient, Tensor):
-        gradient = Tensor(gradient, dtype=output.dtype, device=output.device)
+        gradient = as_tensor(gradient, output.device, "backward")
     if gradient.shape != output.shape:
         raise ValueError(f"backward: gradient must be {output.shape}, as the output, got {gradient.shape}")
     if gradient.dtype != output.dtype:
         gradient = gradient.to(output.dtype)
     return gradient if create_graph else gradient.data
+
+
+def _tensors(op, inputs):
+    """One Tensor or a sequence of them, as a tuple."""
+    inputs = (inputs,) if isinstance(inputs, Tensor) or not hasattr(inputs, "__iter__") else tuple(inputs)
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{op}: expected a Tensor or a sequence of Tensors as inputs, got {type(x).__name__}")
+    return inputs
 
 
 def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False):
@@ -40,11 +49,17 @@ def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=Fa
 
 
 def _recorded(walk):
-    with enable_grad():
-        yield from walk
+    # The mode is set for each step alone: whoever pauses the walk finds his own.
+    steps = iter(walk)
+    while True:
+        with enable_grad():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
 
 
-Tensor._backward_steps = staticmethod(backward_steps)  # tensor.py, which stands below, calls it by this name
+Tensor._backward_steps = staticmethod(backward_steps)  # tensor/core.py, which stands below, calls it by this name
 
 
 def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph=None, allow_unused=False):
@@ -55,7 +70,7 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
     input that no output depends on, if allow_unused, else RuntimeError.
     """
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
-    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    inputs = _tensors("grad", inputs)
     gs = (None,) * len(outputs) if grad_outputs is None else grad_outputs
     gs = (gs,) if isinstance(gs, Tensor) else tuple(gs)
     if len(gs) != len(outputs):
@@ -109,7 +124,7 @@ def jvp(fn, inputs, v):
 
 
 def _tracked(fn, inputs):
-    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    inputs = _tensors("jvp, vjp", inputs)
     with enable_grad():
         tracked = tuple(x.detach().requires_grad_() for x in inputs)
         return inputs, tracked, fn(*tracked)
@@ -121,7 +136,7 @@ def jacobian(fn, inputs, create_graph=False):
     Row by row, one backward pass an output element.
     """
     single = isinstance(inputs, Tensor)
-    xs = (inputs,) if single else tuple(inputs)
+    xs = _tensors("jacobian", inputs)
     with enable_grad():
         tracked = tuple(x if create_graph and x.node is not None else x.detach().requires_grad_() for x in xs)
         out = fn(*tracked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 
 NO_GRAD, GRAD, TRACE = 0, 1, 2
@@ -18,9 +19,16 @@ mode = _Mode()
 
 
 class _SetState:
-    """A context manager and a decorator that sets the state and puts back what it found."""
+    """A context manager and a decorator, with or without (), that sets the state and puts back what it found."""
 
     state: int
+
+    def __new__(cls, fn=None):
+        made = super().__new__(cls)
+        if fn is None:
+            return made
+        made.__init__()
+        return made(fn)
 
     def __init__(self):
         self.found: list[int] = []
@@ -35,6 +43,11 @@ class _SetState:
         return False
 
     def __call__(self, fn):
+        if not callable(fn):
+            raise TypeError(f"{type(self).__name__}: decorates a function, got {type(fn).__name__}")
+        if inspect.isgeneratorfunction(fn):
+            return self._stepwise(fn)
+
         @functools.wraps(fn)
         def inner(*args, **kwargs):
             with type(self)():
@@ -42,9 +55,34 @@ class _SetState:
 
         return inner
 
+    def _stepwise(self, fn):
+        """A generator function whose body runs in this state, and whose consumer, between the steps, in his own."""
+
+        @functools.wraps(fn)
+        def inner(*args, **kwargs):
+            steps = fn(*args, **kwargs)
+            resume, value = steps.send, None
+            try:
+                while True:
+                    with type(self)():
+                        item = resume(value)
+                    try:
+                        resume, value = steps.send, (yield item)
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        resume, value = steps.throw, error
+            except StopIteration as end:
+                return end.value
+            finally:
+                with type(self)():
+                    steps.close()
+
+        return inner
+
 
 class no_grad(_SetState):
-    """Record nothing inside: `with no_grad():` or `@no_grad()`. Holds for this thread only."""
+    """Record nothing inside: `with no_grad():`, `@no_grad()` or `@no_grad`. Holds for this thread only."""
 
     state = NO_GRAD
 

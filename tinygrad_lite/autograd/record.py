@@ -24,12 +24,7 @@ class Binder:
 
     def __init__(self, tensor_class, functional, as_tensor):
         self.Tensor, self.functional, self.as_tensor = tensor_class, functional, as_tensor
-
-    def wrap(self, data, node, device):
-        """A Tensor around an array, without checks."""
-        out = self.Tensor.__new__(self.Tensor)
-        out.data, out.node, out.device, out.cell = data, node, device, None
-        return out
+        self.wrap = tensor_class._of
 
     def bind(self, op):
         """The callable of an op: chosen once, by its number of inputs."""
@@ -222,9 +217,11 @@ class Binder:
         if not op.variadic and len(xs) != len(op.inputs):
             raise TypeError(f"{op.name}: expected {len(op.inputs)} inputs ({', '.join(op.inputs)}), got {len(xs)}")
         xs = [
-            x if type(x) is Tensor or x is None or isinstance(x, _SCALARS) else as_tensor(x, device, op.name)
+            x if type(x) is Tensor or type(x) in _SCALARS or (x is None and op.is_fused)  # None: no bias
+            else float(x) if isinstance(x, float)  # numpy.float64, which NumPy would not let a float32 array outrank
+            else as_tensor(x, device, op.name)
             for x in xs
-        ]
+        ]  # fmt: skip
         if device is None:
             xs = [as_tensor(x, None, op.name) if isinstance(x, _SCALARS) else x for x in xs]
             device = next((x.device for x in xs if x is not None), None)

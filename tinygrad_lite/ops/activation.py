@@ -16,7 +16,7 @@ def relu(xp, x):
     return xp.maximum(x, 0)
 
 
-relu.vjp(x=lambda xp, g, out: xp.where(xp.greater(out, 0.0), g, xp.zeros_like(g)))
+relu.vjp(x=lambda xp, g, out: xp.where(xp.less_equal(out, 0.0), xp.zeros_like(g), g))  # NaN lets g pass
 
 
 @primitive(Case(M, distinct=True), Case(M, distinct=True, negative_slope=0.2), to_float=True)
@@ -35,6 +35,16 @@ def elu(xp, x, *, alpha=1.0):
 
 
 elu.vjp(x=lambda xp, g, x, alpha: xp.where(xp.greater(x, 0.0), g, g * xp.exp(xp.minimum(x, 0.0)) * alpha))
+
+
+@leaky_relu.validate
+def _(x, *, negative_slope):
+    return {"negative_slope": float(negative_slope)}
+
+
+@elu.validate
+def _(x, *, alpha):
+    return {"alpha": float(alpha)}
 
 
 @primitive(Case(M), to_float=True)

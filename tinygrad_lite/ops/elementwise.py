@@ -185,7 +185,7 @@ def rsqrt(xp, x):
     return xp.reciprocal(xp.sqrt(x))
 
 
-rsqrt.vjp(x=lambda xp, g, x, out: g * out / x * -0.5)
+rsqrt.vjp(x=lambda xp, g, out: g * out * out * out * -0.5)
 
 
 @primitive(Case(M))
@@ -270,9 +270,9 @@ def softplus(xp, x):
 softplus.vjp(x=lambda xp, g, x: g * xp.sigmoid(x))
 
 
-def _half_at_ties(xp, g, x, y, wins):
-    # Ties share the gradient, as in PyTorch.
-    return xp.where(wins(x, y), g, xp.where(xp.equal(x, y), g * 0.5, xp.zeros_like(g)))
+def _half_at_ties(xp, g, x, y, loses):
+    # Ties share the gradient; beside NaN neither loses: both are sent it, as in PyTorch.
+    return xp.where(loses(x, y), xp.zeros_like(g), xp.where(xp.equal(x, y), g * 0.5, g))
 
 
 @primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(M, 0.4))
@@ -282,8 +282,8 @@ def maximum(xp, x, y):
 
 
 maximum.vjp(
-    x=lambda xp, g, x, y: _half_at_ties(xp, g, x, y, xp.greater),
-    y=lambda xp, g, x, y: _half_at_ties(xp, g, y, x, xp.greater),
+    x=lambda xp, g, x, y: _half_at_ties(xp, g, x, y, xp.less),
+    y=lambda xp, g, x, y: _half_at_ties(xp, g, y, x, xp.less),
 )
 
 
@@ -294,8 +294,8 @@ def minimum(xp, x, y):
 
 
 minimum.vjp(
-    x=lambda xp, g, x, y: _half_at_ties(xp, g, x, y, xp.less),
-    y=lambda xp, g, x, y: _half_at_ties(xp, g, y, x, xp.less),
+    x=lambda xp, g, x, y: _half_at_ties(xp, g, x, y, xp.greater),
+    y=lambda xp, g, x, y: _half_at_ties(xp, g, y, x, xp.greater),
 )
 
 
@@ -309,6 +309,18 @@ def clamp(xp, x, *, min=None, max=None):
     if min is not None:
         x = xp.maximum(x, min)
     return x if max is None else xp.minimum(x, max)
+
+
+@clamp.validate
+def _(x, *, min, max):
+    if min is None and max is None:
+        raise ValueError("clamp: give min, max or both")
+    return {"min": _plain(min), "max": _plain(max)}
+
+
+def _plain(number):
+    # Python's number for NumPy's: a numpy.float64 would make a float32 array float64.
+    return number.item() if hasattr(number, "item") else number
 
 
 def _clamp_x(xp, g, x, min, max):
@@ -396,4 +408,4 @@ def remainder(xp, x, y):
     return xp.remainder(x, y)
 
 
-remainder.vjp(x=lambda xp, g: g, y=lambda xp, g, x, y: xp.negative(g * xp.floor(x / y)))
+remainder.vjp(x=lambda xp, g: g, y=lambda xp, g, x, y: xp.negative(g * xp.floor_divide(x, y)))

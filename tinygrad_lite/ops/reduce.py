@@ -1,5 +1,7 @@
 """Reductions and scans. `axis` is a sorted tuple of non-negative axes once recorded."""
 
+import math
+
 from ._axes import all_axes, kept_shape, ndim_of, one_axis
 from .registry import Case, Values, primitive
 
@@ -49,19 +51,32 @@ def prod(xp, x, *, axis=None, keepdims=False):
 
 
 def _prod_x(xp, g, x, out, x_shape, axis):
-    g, out = _spread(xp, g, x_shape, axis), _spread(xp, out, x_shape, axis)
-    if not bool(xp.any(xp.equal(x, 0.0))):
-        return g * out / x
-    # out / x is 0 / 0 at a zero: multiply the others instead, each factor left out in turn. n**2 products.
+    g = _spread(xp, g, x_shape, axis)
+    if _divisible(xp, x):
+        return g * _spread(xp, out, x_shape, axis) / x
+    # out / x is 0 / 0 at a zero: multiply the others instead, those before and those behind.
     rest = tuple(i for i in range(len(x_shape)) if i not in axis)
     order = rest + axis
     moved = xp.transpose(x, axes=order)
     lead = tuple(x_shape[i] for i in rest)
-    flat = xp.reshape(moved, shape=(*lead, -1))
-    n = flat.shape[-1]
-    others = xp.prod(_with_ones_on_diagonal(xp, flat, lead, n), axis=(len(lead) + 1,), keepdims=False)
-    back = xp.reshape(others, shape=tuple(x_shape[i] for i in order))
+    flat = xp.reshape(moved, shape=(*lead, math.prod(x_shape[i] for i in axis)))
+    last = len(lead)
+    before = _exclusive(xp, flat, last)
+    behind = xp.flip(_exclusive(xp, xp.flip(flat, axis=(last,)), last), axis=(last,))
+    back = xp.reshape(before * behind, shape=tuple(x_shape[i] for i in order))
     return g * xp.transpose(back, axes=tuple(order.index(i) for i in range(len(order))))
+
+
+def _divisible(xp, x):
+    """Whether a factor can be divided out of a product again: none is 0, infinite or NaN."""
+    return bool(xp.all(xp.logical_and(xp.not_equal(x, 0.0), xp.isfinite(x))))
+
+
+def _exclusive(xp, x, axis):
+    """At each place of an axis the product of the elements before it."""
+    products = xp.cumprod(x, axis=axis)
+    first = xp.full_like(xp.getitem(x, key=(slice(None),) * axis + (slice(0, 1),)), 1.0)
+    return xp.concatenate(first, xp.getitem(products, key=(slice(None),) * axis + (slice(0, -1),)), axis=axis)
 
 
 def _with_ones_on_diagonal(xp, flat, lead, n):
@@ -77,8 +92,8 @@ _normalised(prod, empty_ok=True)
 
 
 def _shared(xp, g, x, out, x_shape, axis):
-    # Ties share the gradient evenly.
-    wins = xp.equal(x, _spread(xp, out, x_shape, axis))
+    # Ties share the gradient evenly; so do NaNs, of which one decides.
+    wins = xp.logical_or(xp.equal(x, _spread(xp, out, x_shape, axis)), xp.isnan(x))
     wins = xp.where(wins, xp.full_like(x, 1.0), xp.zeros_like(x))
     return _spread(xp, g, x_shape, axis) * wins / xp.sum(wins, axis=axis, keepdims=True)
 
@@ -202,8 +217,10 @@ def cumprod(xp, x, *, axis):
     return xp.cumprod(x, axis=axis)
 
 
-def _cumprod_x(xp, g, x, x_shape, axis):
+def _cumprod_x(xp, g, x, out, x_shape, axis):
     # out_i is the product of x_k for k <= i, so gx_j = sum over i >= j of g_i times that product without x_j.
+    if _divisible(xp, x):
+        return xp.flip(xp.cumsum(xp.flip(g * out, axis=(axis,)), axis=axis), axis=(axis,)) / x
     d = len(x_shape)
     order = tuple(i for i in range(d) if i != axis) + (axis,)
     lead, n = tuple(x_shape[i] for i in order[:-1]), x_shape[axis]

@@ -19,7 +19,7 @@ def reshape(xp, x, *, shape):
 
 @reshape.validate
 def _(x, *, shape):
-    shape, total = tuple(int(n) for n in shape), _product(x.shape)
+    shape, total = tuple([int(n) for n in shape]), _product(x.shape)
     if shape.count(-1) == 1:
         rest = _product(n for n in shape if n != -1)
         if rest and total % rest == 0:
@@ -104,7 +104,10 @@ def pad(xp, x, *, widths, value=0.0):
 
 @pad.validate
 def _(x, *, widths, value):
-    widths = tuple((int(a), int(b)) for a, b in widths)
+    try:
+        widths = tuple([(int(a), int(b)) for a, b in widths])
+    except TypeError:
+        raise TypeError(f"pad: widths are pairs, ((before, after), ...), one an axis, got {widths!r}") from None
     if len(widths) != ndim_of(x) or any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad: expected {ndim_of(x)} pairs (before, after) of sizes from 0, got {widths}")
     return {"widths": widths, "value": value}
@@ -127,6 +130,8 @@ def concatenate(xp, *xs, axis):
 def _(*xs, axis):
     if not xs:
         raise ValueError("concatenate: expected at least one tensor, got none")
+    if not ndim_of(xs[0]):
+        raise ValueError("concatenate: 0-d tensors have no axis to join along: use stack")
     axis = one_axis("concatenate", axis, ndim_of(xs[0]))
     shape = xs[0].shape
     for x in xs[1:]:
@@ -167,6 +172,14 @@ stack.vjp(xs=lambda xp, g, index, axis: xp.getitem(g, key=(slice(None),) * axis 
 def tile(xp, x, *, reps):
     """x repeated whole, reps times along each axis."""
     return xp.tile(x, reps=reps)
+
+
+@tile.validate
+def _(x, *, reps):
+    reps = tuple([int(n) for n in reps])
+    if min(reps, default=0) < 0:
+        raise ValueError(f"tile: expected numbers from 0, got {reps}")
+    return {"reps": reps}
 
 
 def _tile_x(xp, g, x_shape, reps):
