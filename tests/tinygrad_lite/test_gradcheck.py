@@ -348,7 +348,7 @@ def test_errors_of_the_function_pass_through():
 def test_the_report_reads():
     text = str(gradcheck(lambda x: x.exp(), leaf([[0.5, 1.0]])))
     assert "gradcheck (full): ok" in text
-    assert "input 0 float64 (1, 2): order 1: largest error" in text
+    assert "input 0 float64 (1, 2), order 1: largest error" in text
     assert all(word in text for word in ("analytic", "numeric", "left", "right", "tolerance"))
 
 

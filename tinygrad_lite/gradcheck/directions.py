@@ -199,11 +199,25 @@ def _trace(line, u, was_sent):
     single = int(candidates[0]) if candidates.size == 1 else None
     finding = check.finding(k, single, None, slope, verdict)
     if finding.kind == kinds.WRONG:
-        _name_cause(line, finding, part, single, was_sent)
+        _name_cause(line, finding, part, was_sent)
+    if single is not None:
+        _per_unit(finding, float(part.ravel()[single]), line.v)
     return finding, part != 0.0
 
 
-def _name_cause(line, finding, part, single, was_sent):
+def _per_unit(finding, move: float, v):
+    """Figures of one element per unit of it and, where there is one output, of that."""
+    if move < 0.0:
+        finding.left, finding.right = finding.right, finding.left
+    unit = move * (float(v[0]) if v.size == 1 else 1.0)
+    for name in ("analytic", "numeric", "left", "right"):
+        setattr(finding, name, getattr(finding, name) / unit)
+    finding.step *= abs(move)
+    if v.size > 1:
+        finding.note = "; ".join(filter(None, (finding.note, "slopes of the outputs' sum under random weights")))
+
+
+def _name_cause(line, finding, part, was_sent):
     check, x = line.check, line.check.problem.inputs[line.check.problem.checked[line.k]]
     if not was_sent:
         finding.kind, finding.note = kinds.MISSING, ""
@@ -215,8 +229,6 @@ def _name_cause(line, finding, part, single, was_sent):
             finding.kind = kinds.OVERLAP if overlaps(x.data) else finding.kind
             finding.note = "only in this memory layout: a contiguous copy of the input gets the right gradient"
             return
-    if single is not None:
-        finding.note = finding.note or "slopes of all outputs, randomly weighted, per unit of a random direction"
 
 
 def _only(u, elements):
