@@ -16,7 +16,8 @@ from .tolerance import QUICK, SHARP, SLACK, default_rtol, eps_of, relative_step,
 WRONG_COLUMNS = 3  # after so many columns proven wrong, the rest of an input's are not looked at again
 NEGLIGIBLE = 1e-12  # of its row's largest: an entry below is held to the row's noise only
 EPS64 = float(np.finfo(np.float64).eps)
-REPEATS, FEW = 32, 3  # runs on the same values: before a disagreement is blamed on the rule; where all agrees
+REPEATS = 32  # runs on the same values before a disagreement is blamed on the rule
+FEW = {"full": 8, "fast": 4}  # where all agrees
 
 
 def gradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", order=1, raise_exception=True, seed=0):
@@ -146,7 +147,7 @@ class Check:
     def still_repeatable(self):
         """Before anything found is believed: do the values stand? A coin may fall alike for a while."""
         found = self.result.findings
-        repeats = REPEATS if any(not f.explained for f in found[self.before :]) else FEW
+        repeats = REPEATS if any(not f.explained for f in found[self.before :]) else FEW[self.mode]
         again = self._another(repeats)
         if again is not None:
             found[self.before :] = []

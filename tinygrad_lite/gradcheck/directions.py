@@ -96,10 +96,13 @@ def _one_input(check, k, given, turn):
     for n, outputs in enumerate(levels(np.where(v != 0.0, slopes, 0.0))):
         part = np.where(outputs, v, 0.0)
         if part.any():
-            _one_level(check, k, part, u, h, given, turn == 0 and n == 0)
+            _one_level(check, k, part, u, h, turn == 0 and n == 0)
+    if given is not None and v.any():
+        gradient = lambda run: _sent(run.product(v)[k], u.shape)
+        check_narrow(check, k, gradient(given), gradient(check.recorded), gradient, False)
 
 
-def _one_level(check, k, v, u, h, given, report):
+def _one_level(check, k, v, u, h, report):
     g = check.recorded.product(v)[k]
     analytic = np.zeros(u.shape) if g is None else g
     finite = np.isfinite(analytic)
@@ -111,9 +114,6 @@ def _one_level(check, k, v, u, h, given, report):
         if not u[elements].any():
             continue
         report = _one_direction(line, np.where(elements, u, 0.0), report, g is not None)
-    if given is not None and g is not None:
-        gradient = lambda run: _sent(run.product(v)[k], u.shape)
-        check_narrow(check, k, gradient(given), analytic, gradient, False)
 
 
 def _not_finite(check, k, analytic, u, h):
