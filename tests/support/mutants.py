@@ -2,7 +2,9 @@
 
 Every rule of the registry, and every input of every kernel, times every kind of fault. A mutant is
 
-    caught          a case of its op fails with a verdict that names a fault, or the walk raises
+    caught          a case of its op fails with a verdict that names a fault
+    raised          it never gets as far as a gradient: a rule's shape or axis arithmetic breaks. Seen by any run,
+                    so no credit to the checks
     equivalent      no case fails, and its gradients equal the original's, to first and second order, on many
                     draws of the cases, also on draws wider than the cases'
     not applicable  the fault cannot be made in this rule, for a reason given
@@ -12,6 +14,7 @@ Every rule of the registry, and every input of every kernel, times every kind of
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from inspect import Parameter, Signature
@@ -34,6 +37,9 @@ FAULTS = (WRONG, MISSING, DTYPE, RANDOM, OVERLAP)  # a kink or an inconclusive c
 SEEDS = 3  # draws of each case: an element whose gradient is 0 in one draw is not in another
 
 
+STATUSES = ("caught", "raised", "equivalent", "not applicable", "survived")
+
+
 class Mutant(NamedTuple):
     """One fault in one rule. install() is a context in which the fault is there; reason: why there is none."""
 
@@ -52,7 +58,7 @@ class Outcome(NamedTuple):
     """What became of a mutant."""
 
     mutant: Mutant
-    status: str  # caught, equivalent, not applicable, survived
+    status: str  # one of STATUSES
     detail: str = ""
 
 
@@ -162,10 +168,10 @@ def _wrapped(op: Op, index: int, change, extra: dict[str, str]):
 def _asking(asked: list[str], body):
     """A rule that asks for the names given and computes body(xp, g, {name: value})."""
 
-    def rule(xp, g, *args, **named):
+    def rule(xp, g, /, *args, **named):
         return body(xp, g, dict(zip(asked, args, strict=False)) | named)
 
-    rule.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in ("xp", "g", *asked)])
+    rule.__signature__ = Signature([Parameter(n, Parameter.POSITIONAL_OR_KEYWORD) for n in ("_xp", "_g", *asked)])
     return rule
 
 
@@ -256,7 +262,7 @@ def _given(f):
     def change(kernel, g, kept, arrays, needs, into, params, i):
         alone = tuple(need and k == i for k, need in enumerate(needs))
         other = tuple(need and k != i for k, need in enumerate(needs))
-        mine = kernel.backward(np.ascontiguousarray(f(g)), kept, alone, into, **params)
+        mine = kernel.backward(np.require(f(g), requirements="C"), kept, alone, into, **params)
         rest = kernel.backward(g, kept, other, into, **params)
         return tuple(mine[k] if k == i else rest[k] for k in range(len(needs)))
 
@@ -335,8 +341,8 @@ def judge(mutant: Mutant) -> Outcome:
         try:
             with mutant.install():
                 row = check_case(op, case, seed, path=mutant.path)
-        except Exception as error:  # a fault that makes backward raise is a fault that is seen
-            return Outcome(mutant, "caught", f"raises {type(error).__name__}")
+        except Exception as error:
+            return Outcome(mutant, "raised", f"{type(error).__name__}: {error}")
         if subtle and row.first.verdict != "ok":
             return Outcome(mutant, "survived", f"not right at first order: {row.first}")
         if row.verdict in FAULTS:
@@ -399,3 +405,22 @@ def summary(outcomes: list[Outcome]) -> dict[str, dict[str, int]]:
         row = counts.setdefault(mutant.kind.partition(":")[0], {})
         row[status] = row.get(status, 0) + 1
     return counts
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The counts as text; below it how many each verdict caught, and everything that was not caught, one a line."""
+    counts, lines = summary(outcomes), []
+    width = max(map(len, counts))
+    for name, row in {"kind of fault": dict(zip(STATUSES, STATUSES, strict=True)), **counts, "all": _total(counts)}.items():
+        lines.append(f"{name:{width}}" + "".join(f"{row.get(status, 0):>16}" for status in STATUSES))
+    verdicts = Counter(o.detail for o in outcomes if o.status == "caught")
+    lines += ["", "caught as: " + ", ".join(f"{verdict} {n}" for verdict, n in verdicts.most_common())]
+    for status in ("raised", "equivalent", "survived"):
+        lines += ["", f"{status}:", *[f"  {o.mutant} {o.detail}".rstrip() for o in outcomes if o.status == status]]
+    reasons = Counter((o.mutant.kind.partition(":")[0], o.detail) for o in outcomes if o.status == "not applicable")
+    lines += ["", "not applicable:", *[f"  {n:4} {kind}: {reason}" for (kind, reason), n in reasons.most_common()]]
+    return "\n".join(lines)
+
+
+def _total(counts):
+    return {status: sum(row.get(status, 0) for row in counts.values()) for status in STATUSES}

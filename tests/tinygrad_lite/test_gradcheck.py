@@ -174,7 +174,7 @@ def test_kink_at_the_point(mode):
     result = gradcheck(lambda x: x.relu(), leaf([-1.0, 0.0, 1.0]), mode=mode)
     assert result.ok and result.verdict == "kink"
     finding = next(f for f in result.findings if not f.explained)
-    assert finding.index == (1,) and finding.left == pytest.approx(0.0)
+    assert finding.index == (1,) and 0.0 in (finding.left, finding.right)
     assert abs(finding.right - finding.left) > 0.1
 
 
@@ -258,7 +258,7 @@ def test_a_fault_in_one_type_alone(faulty):
 def test_noise_that_drowns_the_slope_is_inconclusive():
     def noisy(x):
         # A deterministic function of x without a slope to be seen: its last digits, magnified.
-        return x * 1e-9 + Tensor(np.modf(x.detach().numpy() * 1e9)[0] * 1e-3)
+        return x * 1e-9 + Tensor(np.sin(x.detach().numpy() * 1e15) * 1e-3)
 
     result = check(noisy, leaf([0.3, 0.9]))
     assert not result.ok and result.verdict == "inconclusive"
@@ -348,7 +348,7 @@ def test_errors_of_the_function_pass_through():
 def test_the_report_reads():
     text = str(gradcheck(lambda x: x.exp(), leaf([[0.5, 1.0]])))
     assert "gradcheck (full): ok" in text
-    assert "input 0 float64 (1, 2): order 1: largest error" in text
+    assert "input 0 float64 (1, 2), order 1: largest error" in text
     assert all(word in text for word in ("analytic", "numeric", "left", "right", "tolerance"))
 
 

@@ -12,7 +12,7 @@ from tinygrad_lite.gradcheck.registry import (
     differentiable,
     function_of,
     paths_of,
-    table,
+    grouped,
     wants_gradient,
 )
 from tinygrad_lite.ops.registry import OPS, Case, Values
@@ -168,12 +168,12 @@ def test_no_false_alarm_in_a_thousand_seeds():
 def test_check_registry_makes_a_row_a_seed_and_a_table_a_line_a_case():
     rows = check_registry(["multiply", "gelu"], seeds=2)
     assert {row.verdict for row in rows} == {"ok"}
-    lines = table(rows)
+    lines = grouped(rows)
     assert len(lines) == len(OPS["multiply"].cases) + len(OPS["gelu"].cases) * len(paths_of(OPS["gelu"]))
     assert len(rows) == 2 * len(lines)
     assert list(lines[0]) == ["op", "case", "path", "first-order error", "second-order error", "verdict", "ms"]
     assert all(line["first-order error"] < 1e-7 and line["second-order error"] < 1e-6 for line in lines)
-    assert table(check_registry(["exp"], order=1))[0]["second-order error"] is None
+    assert grouped(check_registry(["exp"], order=1))[0]["second-order error"] is None
 
 
 def test_check_registry_refuses_what_it_does_not_know():

@@ -1,14 +1,14 @@
 """Why an analytic slope and a difference quotient disagree.
 
-The function is looked at again along one direction, at steps from 1024 times to 1/256 of the first, on both
-sides. What the slopes do as the step shrinks tells the cause:
+The function is looked at again along one direction, at steps from 1024 times to 1/256 of the first, and on down
+while the slopes still change, on both sides. What they do as the step shrinks tells the cause:
 
     a smooth function       left and right approach each other in proportion to h; extrapolating the central
                             quotient (its error goes as h**2) gives the slope, and an error bound
     a kink at the point     left and right stay apart however small the step
+    a jump at the point     they grow as 1/h
     a kink nearby           they are apart at large steps and meet at small ones
-    noise                   the quotient scatters by (noise of f) / h; the noise is measured, not assumed,
-                            from third differences of closely spaced values, which cancel a smooth function
+    noise                   the quotient scatters by (noise of f) / h; the noise is measured (noise.py), not assumed
 """
 
 from __future__ import annotations
@@ -17,10 +17,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .noise import Noise
 from .report import INCONCLUSIVE, KINK, ROUND_OFF, TRUNCATION, WRONG
 
-POWERS = tuple(range(5, -5, -1))  # steps h * 4**k
-SMALLEST, MIDDLE, BASE = len(POWERS) - 1, len(POWERS) - 3, POWERS.index(0)
+UP, DOWN, DEEPEST = 5, 4, 20  # steps h * 4**k for k from UP to -DOWN; unsettled slopes are followed to -DEEPEST
+BASE = UP
+SPACINGS = tuple(0.09 * 4.0**k for k in (-8, -6, -4, -2, 0, 2, 3))  # of the noise's samples, over h
+FLAT = 0.01  # of an output over its input, or of the slopes nearby: the scale of slope at a derivative of 0
+RESOLVED = 0.01  # a slope known to one part in a hundred is known well enough to agree with
+
+JUMP = "the value itself jumps here, and backward agrees with the slopes beside the jump"
+JUMPED = "the value itself jumps here, and backward is not between the slopes beside the jump"
+STEEP = "the slope grows without bound here, or the function's domain ends"
+STANDS = "the function does not move within {:.2g} of this point: a rounding step, a detached value, or figures lost to a large sum"
+STAIRS = (
+    "the values stand still within {:.2g} of this point and move as backward says beyond: a rounded value with a "
+    "straight-through gradient, or figures lost where a small number is added to a large one"
+)
+BELOW = "too small to resolve: differences show this slope only to within {:.2g}"
+NOISY = "the slope is {:.6g}, give or take {:.2g}"
 
 
 class Judgement(NamedTuple):
@@ -33,16 +48,7 @@ class Judgement(NamedTuple):
     step: float
     explained: bool
     error: float  # bound on the error of `numeric`
-
-
-class Ladder(NamedTuple):
-    """Slopes at each step (rows) of each output (columns)."""
-
-    steps: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    central: np.ndarray
-    noise: np.ndarray  # of f, one an output
+    note: str = ""
 
 
 def difference(plus, minus):
@@ -51,124 +57,222 @@ def difference(plus, minus):
         return np.where(plus == minus, 0.0, plus - minus)
 
 
-def measured_noise(phi, h: float, f0: np.ndarray, eps: float) -> np.ndarray:
-    """The scatter of each output's values near the point, at least what eps makes of their size."""
-    sides, size = [], np.where(np.isfinite(f0), np.abs(f0), 0.0)
-    for sign in (1.0, -1.0):
-        values = np.stack([f0] + [phi(sign * h * (j + 1) / 8.0) for j in range(7)])
-        with np.errstate(invalid="ignore"):
-            third = np.diff(values, 3, axis=0)
-        size = np.maximum(size, np.max(np.where(np.isfinite(values), np.abs(values), 0.0), axis=0))
-        sides.append(np.sqrt(np.max(np.where(np.isfinite(third), third**2, 0.0), axis=0) / 20.0))
-    # A corner beside the point shows on one side only; noise shows on both.
-    return np.maximum(np.minimum(*sides), eps * size)
+class Ladder(NamedTuple):
+    """Slopes of one output at each step, the largest step first; noise: of each slope."""
 
+    steps: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    noise: np.ndarray
 
-def climb(phi, h: float, f0: np.ndarray, eps: float) -> Ladder:
-    """Evaluate phi(t), the function along a direction, on both sides of 0 at every step."""
-    steps = np.array([h * 4.0**k for k in POWERS])
-    left, right, central = [], [], []
-    for step in steps:
-        plus, minus = phi(step), phi(-step)
-        left.append(difference(f0, minus) / step)
-        right.append(difference(plus, f0) / step)
-        central.append(difference(plus, minus) / (2.0 * step))
-    return Ladder(steps, np.array(left), np.array(right), np.array(central), measured_noise(phi, h, f0, eps))
+    @property
+    def central(self):
+        """The central quotients."""
+        return (self.left + self.right) / 2.0
+
+    @property
+    def gap(self):
+        """How far right and left are apart."""
+        return np.abs(self.right - self.left)
+
+    @property
+    def usable(self):
+        """Where both sides are numbers."""
+        return np.isfinite(self.left) & np.isfinite(self.right)
 
 
 class Look:
     """A closer look along one direction: phi(t) gives all outputs after a move t, f0 = phi(0).
 
-    own: the step that fits this element alone, where it is far smaller than its neighbours (log(x) near 0).
+    floor: the smallest step that the numbers of the point can follow.
     """
 
-    def __init__(self, phi, step: float, f0: np.ndarray, eps: float, own: float = 0.0):
-        self.phi, self.f0, self.eps = phi, f0, eps
-        self.own = own if 0.0 < own < step / 4.0 else 0.0
-        self.ladder, self.finer = climb(phi, step, f0, eps), None
+    def __init__(self, phi, step: float, f0: np.ndarray, eps: float, floor: float = 0.0):
+        self.phi, self.step, self.f0, self.eps, self.floor = phi, step, f0, eps, floor
+        self.steps, self.left, self.right, self.sizes = [], [], [], []
+        for k in range(UP, -DOWN - 1, -1):
+            self._add(step * 4.0**k)
+        self.noise = Noise(phi, [max(step * s, floor / 8.0) for s in SPACINGS], f0)
+
+    def _add(self, step: float):
+        plus, minus = self.phi(step), self.phi(-step)
+        self.steps.append(step)
+        self.left.append(difference(self.f0, minus) / step)
+        self.right.append(difference(plus, self.f0) / step)
+        self.sizes.append(np.fmax(np.abs(self.f0), np.fmin(np.abs(plus), np.abs(minus))))
+
+    def _ladder(self, o: int, noise: float) -> Ladder:
+        steps, sizes = np.array(self.steps), np.array([s[o] for s in self.sizes])
+        least = self.eps * np.where(np.isfinite(sizes), sizes, 0.0)
+        left, right = np.array([s[o] for s in self.left]), np.array([s[o] for s in self.right])
+        return Ladder(steps, left, right, np.maximum(noise, least) / steps)
 
     def judge(self, o: int, analytic: float, tolerance: float, scale: float) -> Judgement:
-        """The cause for output o. scale: the size of the Jacobian, against which noise is large or small."""
-        verdict = _judge(self.ladder, o, analytic, tolerance, scale)
-        if self.own and not verdict.error <= 1e-4 * abs(verdict.numeric):
-            self.finer = self.finer or climb(self.phi, self.own, self.f0, self.eps)
-            second = _judge(self.finer, o, analytic, tolerance, scale)
-            # Values that stand still at every such step are quantised rather than flat, if larger steps move them.
-            flat = not self.finer.central[:, o].any() and self.ladder.central[BASE, o] != 0.0
-            corner = verdict.kind == KINK or _numeric_fault(self.ladder, o, second.numeric) == KINK
-            verdict = second if second.error < verdict.error and (corner or not flat) else verdict
+        """The cause for output o. scale: the size of slope against which an error is large or small."""
+        moves = any(s[o] != 0.0 for s in self.left + self.right)
+        noise = self.noise[o] if moves else 0.0
+        ladder = self._ladder(o, noise)
+        while not _settled(ladder, tolerance) and self._descend(len(ladder.steps)):
+            ladder = self._ladder(o, noise)
+        # A derivative of 0 is small beside the slopes that the function has a few steps away.
+        around = np.maximum(np.abs(ladder.left[:3]), np.abs(ladder.right[:3]))
+        scale = max(scale, FLAT * float(np.max(around, where=np.isfinite(around), initial=0.0)))
+        verdict = _judge(ladder, analytic, tolerance, scale)
+        if not moves and analytic != 0.0:
+            return self._still(o, analytic, verdict)
         if verdict.explained:
-            verdict = verdict._replace(kind=_numeric_fault(self.ladder, o, verdict.numeric))
+            verdict = verdict._replace(kind=_numeric_fault(ladder, verdict.numeric))
         return verdict
 
+    def _still(self, o: int, analytic: float, verdict: Judgement) -> Judgement:
+        """Of values that stand still at every step so far: do they move as backward says at far larger ones?"""
+        for k in (7, 8, 9, 10, 11):
+            step = self.step * 4.0**k
+            slope = float(difference(self.phi(step)[o], self.phi(-step)[o])) / (2.0 * step)
+            if abs(slope - analytic) <= 0.3 * abs(analytic):
+                return verdict._replace(kind=INCONCLUSIVE, numeric=slope, step=step, note=STAIRS.format(self.steps[0]))
+        return verdict._replace(note=STANDS.format(self.steps[0]))
 
-def _judge(ladder, o, analytic, tolerance, scale) -> Judgement:
-    steps = ladder.steps
-    left, right, central = ladder.left[:, o], ladder.right[:, o], ladder.central[:, o]
-    noise = ladder.noise[o] / steps
-    finite = np.isfinite(left) & np.isfinite(right)
-    gap = np.where(finite, np.abs(right - left), np.nan)
-    if finite[SMALLEST] and finite[MIDDLE] and _stays_apart(gap, noise, tolerance):
-        low, high = sorted((left[SMALLEST], right[SMALLEST]))
-        margin = max(tolerance, 0.01 * (high - low))
-        kind = KINK if low - margin <= analytic <= high + margin else WRONG
-        found = central[SMALLEST], left[SMALLEST], right[SMALLEST], steps[SMALLEST]
-        return Judgement(kind, *found, False, gap[SMALLEST])
-    figures = _settle(steps, left, right, central, gap, noise, finite, analytic, tolerance, scale)
-    if figures.kind == WRONG:
-        moving = finite & ((central != 0.0) | (gap != 0.0))
-        if not moving[SMALLEST] and left[moving].any() and right[moving].any():
+    def _descend(self, count: int) -> bool:
+        """One rung more than count, if numbers can follow."""
+        if count < len(self.steps):
+            return True  # another output went there before
+        step = self.steps[-1] / 4.0
+        if len(self.steps) > UP + DEEPEST or step < self.floor:
+            return False
+        self._add(step)
+        return True
+
+
+def is_steep(look: Look) -> bool:
+    """Whether some output has an infinite slope, or the end of its domain, at the point."""
+    sizes = [np.fmax(np.abs(a), np.abs(b)) for a, b in zip(look.left, look.right, strict=True)][-4:]
+    ends = ~np.isfinite(look.left[-1]) | ~np.isfinite(look.right[-1])
+    grows = np.all([b > 1.2 * a for a, b in zip(sizes, sizes[1:], strict=False)], axis=0)
+    return bool((ends | (grows & (sizes[-1] > 0.0))).any())
+
+
+def _settled(ladder, tolerance) -> bool:
+    """Whether smaller steps would tell nothing new."""
+    if not ladder.usable[-2:].all():
+        return False
+    if _stays_apart(ladder, tolerance) or _jumps(ladder):
+        return True
+    value, bound = _extrapolated_at(ladder, len(ladder.steps) - 1)
+    return bool(8.0 * ladder.noise[-1] >= bound or bound <= 1e-4 * abs(value))
+
+
+def _judge(ladder, analytic, tolerance, scale) -> Judgement:
+    usable, gap = ladder.usable, ladder.gap
+    if usable[-3:].all():
+        figures = (ladder.central[-1], ladder.left[-1], ladder.right[-1], ladder.steps[-1])
+        if _jumps(ladder):
+            kind = KINK if _between(*_beside(ladder), analytic) else WRONG
+            return Judgement(kind, *figures, False, np.inf, JUMP if kind == KINK else JUMPED)
+        if _stays_apart(ladder, tolerance):
+            low, high = sorted(figures[1:3])
+            kind = KINK if _between(low, high, max(tolerance, 0.01 * (high - low)), analytic) else WRONG
+            return Judgement(kind, *figures, False, gap[-1])
+    verdict = _settle(ladder, usable, analytic, tolerance, scale)
+    if verdict.kind == WRONG:
+        moving = usable & ((ladder.left != 0.0) | (ladder.right != 0.0))
+        still = not moving[ladder.steps <= verdict.step].any()
+        if still and ladder.left[moving].any() and ladder.right[moving].any():
             # The values stand still at small steps and move on both sides at larger ones (beside a corner, on one
             # side): a step narrower than the type that the function uses inside.
-            coarse = _settle(steps, left, right, central, gap, noise, moving, analytic, tolerance, scale)
+            coarse = _settle(ladder, moving, analytic, tolerance, scale)
             return coarse if coarse.kind != WRONG else coarse._replace(kind=INCONCLUSIVE)
-    return figures
+    return verdict
 
 
-def _settle(steps, left, right, central, gap, noise, usable, analytic, tolerance, scale) -> Judgement:
-    best, error, at = _extrapolated(central, gap, noise, usable)
-    if at is None:
-        return Judgement(INCONCLUSIVE, central[BASE], left[BASE], right[BASE], steps[BASE], False, np.inf)
-    found = best, left[at], right[at], steps[at]
+def _between(low, high, margin, x) -> bool:
+    return bool(low - margin <= x <= high + margin)
+
+
+def _settle(ladder, usable, analytic, tolerance, scale) -> Judgement:
+    best, error, at = _extrapolated(ladder, usable)
+    if at is None or _grows(ladder):
+        at = BASE if at is None else at
+        return Judgement(INCONCLUSIVE, ladder.central[at], ladder.left[at], ladder.right[at], ladder.steps[at], False,
+                         np.inf, STEEP)  # fmt: skip
+    found = best, ladder.left[at], ladder.right[at], ladder.steps[at]
     if abs(best - analytic) <= tolerance + 3.0 * error:
-        if 3.0 * error > max(tolerance, 0.1 * max(abs(analytic), abs(best), scale)):
-            return Judgement(INCONCLUSIVE, *found, False, error)
-        return Judgement(TRUNCATION, *found, True, error)
-    if not np.isfinite(analytic) or abs(best - analytic) > 10.0 * error:
+        if 3.0 * error <= max(tolerance, RESOLVED * max(abs(analytic), abs(best))):
+            return Judgement(TRUNCATION, *found, True, error)
+        if 3.0 * error <= RESOLVED * scale:
+            return Judgement(TRUNCATION, *found, True, error, BELOW.format(3.0 * error))
+    elif not np.isfinite(analytic) or abs(best - analytic) > 10.0 * error:
         return Judgement(WRONG, *found, False, error)
-    return Judgement(INCONCLUSIVE, *found, False, error)
+    return Judgement(INCONCLUSIVE, *found, False, error, NOISY.format(best, 3.0 * error))
 
 
-def _stays_apart(gap, noise, tolerance) -> bool:
-    # A smooth gap shrinks 16-fold over these two rungs, a kink's stays.
-    small, middle = gap[SMALLEST], gap[MIDDLE]
-    return bool(small > 0.5 * middle and small > 50.0 * noise[SMALLEST] and small > tolerance)
+def _stays_apart(ladder, tolerance) -> bool:
+    # A smooth gap shrinks 16-fold over these two rungs, a kink's stays; and so does the slope on each side.
+    gap, left, right = ladder.gap[-3:], ladder.left[-3:], ladder.right[-3:]
+    if not np.isfinite(gap).all() or gap[-1] <= max(50.0 * ladder.noise[-1], tolerance):
+        return False
+    drift = max(abs(left[0] - left[2]), abs(right[0] - right[2]))
+    return bool(drift <= 0.25 * gap[-1] + 8.0 * ladder.noise[-1])
 
 
-def _extrapolated(central, gap, noise, usable):
+def _jumps(ladder) -> bool:
+    # What a value at the point alone adds to either side is divided by the step.
+    gap = np.maximum(np.abs(ladder.left), np.abs(ladder.right))[-4:]
+    if not np.isfinite(gap).all() or gap[-1] <= 50.0 * ladder.noise[-1]:
+        return False
+    return bool(np.all(np.abs(gap[1:] / np.maximum(gap[:-1], 1e-300) - 4.0) < 0.2))
+
+
+def _beside(ladder) -> tuple[float, float, float]:
+    """(low, high, margin) of the slopes beside a jump: taken between two steps on one side, not from the point."""
+    steps = ladder.steps
+    sides = [(s[:-1] * steps[:-1] - s[1:] * steps[1:]) / (steps[:-1] - steps[1:]) for s in (ladder.left, ladder.right)]
+    at = len(steps) - 4  # wide enough to stand above the noise
+    drift = max(abs(s[at] - s[at - 1]) for s in sides)
+    low, high = sorted(s[at] for s in sides)
+    return low, high, drift + 8.0 * ladder.noise[at] + 0.01 * (high - low)
+
+
+def _grows(ladder) -> bool:
+    """Whether the slope grows without bound as the step shrinks, as of a root at 0."""
+    size = np.maximum(np.abs(ladder.left), np.abs(ladder.right))[-4:]
+    if not np.isfinite(size).all() or size[-1] <= 50.0 * ladder.noise[-1]:
+        return False
+    return bool(np.all(size[1:] > 1.2 * size[:-1]))
+
+
+def _extrapolated_at(ladder, k) -> tuple[float, float]:
+    central, gap = ladder.central, ladder.gap
+    value = (16.0 * central[k] - central[k - 1]) / 15.0
+    # A smooth gap is a quarter of the one before; what it is off by tells of a corner within the step, where
+    # the central quotient may be steady and yet a mean of two slopes.
+    return value, abs(value - central[k]) + abs(gap[k] - gap[k - 1] / 4.0) + 2.0 * ladder.noise[k]
+
+
+def _extrapolated(ladder, usable):
     """The best extrapolated slope, a bound on its error, and the rung it was found at (None: nowhere).
 
     From the smallest step up: small steps are noisy but see nothing else, and a larger step may sharpen what they
-    say, not contradict it. (Of a fast sine a step of many periods sees a steady slope of 0.)
+    say, not contradict it. (Of a fast sine a step of many periods sees a steady slope of 0.) So the climb ends
+    where the bound grows again for another reason than noise.
     """
     best, error, at = np.nan, np.inf, None
-    for k in range(len(central) - 1, 0, -1):
+    for k in range(len(ladder.steps) - 1, 0, -1):
         if not (usable[k] and usable[k - 1]):
             continue
-        value = (16.0 * central[k] - central[k - 1]) / 15.0
-        # A smooth gap is a quarter of the one before; what it is off by tells of a corner within the step, where
-        # the central quotient may be steady and yet a mean of two slopes.
-        bound = abs(value - central[k]) + abs(gap[k] - gap[k - 1] / 4.0) + 2.0 * noise[k]
+        value, bound = _extrapolated_at(ladder, k)
+        if at is not None and bound > 8.0 * max(error, ladder.noise[k]):
+            break
         if bound < error and (at is None or abs(value - best) <= 3.0 * error):
             best, error, at = value, bound, k
     return best, error, at
 
 
-def _numeric_fault(ladder, o, best) -> str:
+def _numeric_fault(ladder, best) -> str:
     """Why the first quotient was off although backward is right."""
-    off, noise = abs(ladder.central[BASE, o] - best), ladder.noise[o] / ladder.steps[BASE]
+    off, noise = abs(ladder.central[BASE] - best), ladder.noise[BASE]
     if off <= 10.0 * noise:
         return ROUND_OFF
-    gap, wider = (abs(ladder.right[k, o] - ladder.left[k, o]) for k in (BASE, BASE - 1))
+    gap, wider = ladder.gap[BASE], ladder.gap[BASE - 1]
     corner = abs(gap - wider / 4.0) > 0.1 * max(gap, wider) and gap > 50.0 * noise
     return KINK if corner else TRUNCATION

@@ -2,8 +2,9 @@
 
 For random u (over one input) and v (over the outputs), v J u is one backward pass on the analytic side and
 two values on the numeric side, however large the input. A wrong entry changes it with probability 1; how
-visibly, depends on its share of the sum. Where the slopes disagree the direction is halved, and halved
-again, towards the disagreement, until one element is left: log2(n) more steps.
+visibly, depends on its share of the sum. So outputs whose slopes are of different size, and elements whose
+contributions are, go into directions of their own. Where the slopes disagree the direction is halved, and
+halved again, towards the disagreement, until one element is left: log2(n) more steps.
 """
 
 from __future__ import annotations
@@ -11,143 +12,227 @@ from __future__ import annotations
 import numpy as np
 
 from . import report as kinds
-from .classify import Look, difference
+from .classify import FLAT, STEEP, Look, difference, is_steep
+from .narrow import check_narrow
+from .problem import overlaps
 from .report import InputReport
-from .tolerance import SLACK, narrow_tolerance, relative_step, scales
+from .tolerance import QUICK, SHARP, SLACK, relative_step, scales
 
 DIRECTIONS = 2
 LOOKS = 16  # elements of one direction that are looked at closely
+LEVEL = 1e-4  # figures above this share of the largest go into one direction
+LEVELS = 3
 
 
 def check_directions(check):
     """Compare slopes of every checked input along DIRECTIONS random directions."""
-    problem = check.problem
-    given = problem.record("given") if problem.narrow else None
+    given = check.problem.record("given") if check.problem.narrow else None
     for turn in range(DIRECTIONS):
-        v = check.rng.uniform(0.5, 1.5, check.f0.size) * check.rng.choice([-1.0, 1.0], check.f0.size)
-        v[~np.isfinite(check.f0)] = 0.0  # an output that stands at infinity, a masked score say, has no slope
-        gs = check.recorded.product(v)
-        narrow = given.product(v) if given else [None] * len(gs)
-        for k, g in enumerate(gs):
-            _one_input(check, k, v, g, narrow[k], turn)
+        for k, point in enumerate(check.problem.points):
+            if point.size:
+                _one_input(check, k, given, turn)
 
 
-def _one_input(check, k, v, g, given, turn):
-    problem, point = check.problem, check.problem.points[k]
-    if not point.size:
-        return
-    analytic = np.zeros(point.shape) if g is None else g
+def levels(sizes: np.ndarray) -> list[np.ndarray]:
+    """Masks of the figures of like size, the largest first; those that are zero last."""
+    rest, found = np.nan_to_num(sizes, nan=0.0) > 0.0, []
+    zeros = ~rest
+    while rest.any() and len(found) < LEVELS:
+        last = len(found) == LEVELS - 1
+        mask = rest & ((sizes >= LEVEL * sizes[rest].max()) | last)
+        found.append(mask)
+        rest = rest & ~mask
+    return found + [zeros] if zeros.any() else found
+
+
+class Direction:
+    """One u and one v: what is compared."""
+
+    def __init__(self, check, k, v, analytic, h):
+        self.check, self.k, self.v, self.analytic, self.h = check, k, v, analytic, h
+        self.used = v != 0.0
+
+    def values(self, u, t) -> np.ndarray:
+        """The outputs that v uses, after a move t along u."""
+        return self.check.problem.moved(self.k, u, t)[self.used]
+
+    def phi(self, u):
+        """The projected outputs, as a function of a move along u."""
+        weights = self.v[self.used]
+        return lambda t: np.array([float(weights @ self.values(u, t))])
+
+    def compare(self, u):
+        """((analytic, numeric, left, right), close, tolerance, sharp) of the slope along u."""
+        check, h, w, f0 = self.check, self.h, self.v[self.used], self.check.f0[self.used]
+        plus, minus = self.values(u, h), self.values(u, -h)
+        right, left = float(w @ difference(plus, f0)) / h, float(w @ difference(f0, minus)) / h
+        numeric = float(w @ difference(plus, minus)) / (2.0 * h)
+        slope = float((self.analytic * u).sum())
+        point = np.where(u != 0, np.abs(check.problem.points[self.k]), 0.0)
+        sizes = float(np.sqrt(((w * f0) ** 2).sum())) + float(np.abs(point * self.analytic).max(initial=0.0))
+        close = check.rtol * max(self.length(u), abs(numeric)) + np.finfo(np.float64).tiny + (check.atol or 0.0)
+        noise = check.eps * sizes / h if check.atol is None else 0.0
+        return (slope, numeric, left, right), close, close + SLACK * noise, close + QUICK * noise
+
+    def length(self, u) -> float:
+        """The size of the analytic slope along u, whatever its signs."""
+        return float(np.sqrt(np.nansum((self.analytic * u) ** 2)))
+
+    def judge(self, u, slope, close):
+        """A closer look along u."""
+        phi, size = self.phi(u), float(np.sqrt(((self.v[self.used] * self.check.f0[self.used]) ** 2).sum()))
+        look = Look(phi, self.h, phi(0.0), self.check.eps, self.check.floor(self.k, u))
+        return look.judge(0, slope, close, max(abs(slope), self.length(u), FLAT * size))
+
+
+def _one_input(check, k, given, turn):
+    point, shape = check.problem.points[k], check.f0.shape
     scale = scales(point) if not check.fixed_step else np.ones(point.shape)
     u = scale * check.rng.uniform(0.5, 1.5, point.shape) * check.rng.choice([-1.0, 1.0], point.shape)
+    v = check.rng.uniform(0.5, 1.5, shape) * check.rng.choice([-1.0, 1.0], shape)
+    v[~np.isfinite(check.f0)] = 0.0  # an output that stands at infinity, a masked score say, has no slope
     h = check.fixed_step or relative_step(check.eps)
-    good, figures, tolerance = _compare(check, k, v, analytic, u, h)
-    slope, numeric, left, right = figures
-    if turn == 0 or not good:
-        x, error = problem.inputs[problem.checked[k]], abs(slope - numeric)
-        scale = max(abs(numeric), float(np.sqrt(np.nansum((analytic * u) ** 2))))
-        check.result.reports.append(InputReport(
-            problem.checked[k], check.order, x.shape, str(x.dtype), error, error / scale if scale else error, None,
-            None, slope, numeric, left, right, tolerance,
+    slopes = np.abs(difference(check.problem.moved(k, u, h), check.problem.moved(k, u, -h)))
+    for n, outputs in enumerate(levels(np.where(v != 0.0, slopes, 0.0))):
+        part = np.where(outputs, v, 0.0)
+        if part.any():
+            _one_level(check, k, part, u, h, turn == 0 and n == 0)
+    if given is not None and v.any():
+        gradient = lambda run: _sent(run.product(v)[k], u.shape)
+        check_narrow(check, k, gradient(given), gradient(check.recorded), gradient, False)
+
+
+def _one_level(check, k, v, u, h, report):
+    g = check.recorded.product(v)[k]
+    analytic = np.zeros(u.shape) if g is None else g
+    finite = np.isfinite(analytic)
+    if not finite.all():
+        _not_finite(check, k, analytic, u, h)
+    analytic, u = np.where(finite, analytic, 0.0), np.where(finite, u, 0.0)
+    line = Direction(check, k, v, analytic, h)
+    for elements in levels(np.abs(analytic * u)):
+        if not u[elements].any():
+            continue
+        report = _one_direction(line, np.where(elements, u, 0.0), report, g is not None)
+
+
+def _not_finite(check, k, analytic, u, h):
+    """Backward sends inf or nan: is the function to blame?"""
+    for j in np.flatnonzero(~np.isfinite(analytic))[:3]:
+        alone = _only(u, [j])
+        look = Look(lambda t, alone=alone: check.problem.moved(k, alone, t), h, check.f0, check.eps)
+        steep = is_steep(look)
+        check.result.findings.append(kinds.Finding(
+            kinds.INCONCLUSIVE if steep else kinds.WRONG, check.problem.checked[k], check.order, check.index(k, j),
+            note=f"the analytic gradient is {analytic.ravel()[j]}, " + (STEEP if steep else "the slopes are finite"),
         ))  # fmt: skip
+
+
+def _sent(g, shape):
+    return np.zeros(shape) if g is None else g
+
+
+def _one_direction(line, u, report, was_sent) -> bool:
+    """Compare along u; whether a report is still to be made."""
+    check = line.check
+    figures, close, tolerance, sharp = line.compare(u)
+    slope, numeric, left, right = figures
+    error, length = abs(slope - numeric), line.length(u)
+    good = error <= tolerance
+    if report or not good:
+        x, scale = check.problem.inputs[check.problem.checked[line.k]], max(abs(numeric), length)
+        check.result.reports.append(InputReport(
+            check.problem.checked[line.k], check.order, x.shape, str(x.dtype), error, error / scale if scale else error,
+            None, None, slope, numeric, left, right, tolerance,
+        ))  # fmt: skip
+    # What is coarse beside the slope itself proves nothing about it.
+    fine = error <= sharp and (sharp <= max(SHARP, check.rtol) * length or error == 0.0 or check.atol is not None)
     if not good:
-        _trace_all(check, k, v, analytic, u, h, g is not None)
-    elif abs(right - left) > 1e-3 * float(np.sqrt(((analytic * u) ** 2).sum())) + 100.0 * tolerance:
-        # At a tie the mean of the two slopes may look right.
-        phi = _along(check, k, v, u)
-        verdict = Look(phi, h, phi(0.0), check.eps).judge(0, slope, tolerance, abs(slope))
-        if verdict.kind == kinds.KINK and not verdict.explained:
-            check.result.findings.append(check.finding(k, None, None, slope, verdict))
-    if given is not None:
-        _narrow(check, k, analytic, given)
+        _trace_all(line, u, was_sent)
+    elif not fine or abs(right - left) > 1e-3 * length + 100.0 * tolerance:
+        # Hidden by round-off; or at a tie, where the mean of the two slopes may look right.
+        verdict = line.judge(u, slope, close)
+        if verdict.kind == kinds.WRONG:
+            _trace_all(line, u, was_sent)
+        elif not verdict.explained or verdict.note:
+            check.result.findings.append(check.finding(line.k, None, None, slope, verdict))
+    return False
 
 
-def _along(check, k, v, u):
-    """The projected outputs, as a function of a move along u."""
-    used = v != 0.0
-    return lambda t: np.array([float(v[used] @ check.problem.moved(k, u, t)[used])])
-
-
-def _compare(check, k, v, analytic, u, h):
-    """(agree, (analytic, numeric, left, right), tolerance) of the slope along u."""
-    used = v != 0.0
-    plus, minus = check.problem.moved(k, u, h)[used], check.problem.moved(k, u, -h)[used]
-    f0, w = check.f0[used], v[used]
-    right, left = float(w @ difference(plus, f0)) / h, float(w @ difference(f0, minus)) / h
-    numeric = float(w @ difference(plus, minus)) / (2.0 * h)
-    terms = analytic * u
-    slope = float(terms.sum())
-    length = float(np.sqrt((terms**2).sum()))
-    point = np.where(u != 0, np.abs(check.problem.points[k]), 0.0)
-    sizes = float(np.sqrt(((w * f0) ** 2).sum())) + check.size + float(np.abs(point * analytic).max(initial=0.0))
-    noise = SLACK * check.eps * sizes / h if check.atol is None else check.atol
-    tolerance = noise + check.rtol * max(length, abs(numeric)) + np.finfo(np.float64).tiny
-    return bool(abs(slope - numeric) <= tolerance), (slope, numeric, left, right), tolerance
-
-
-def _trace_all(check, k, v, analytic, u, h, was_sent):
+def _trace_all(line, u, was_sent):
     """Trace the disagreement to an element, take that out of the direction, and go on until the rest agrees."""
-    rest = u.copy()
+    check, rest = line.check, u.copy()
     for _ in range(LOOKS):
-        finding, moved = _trace(check, k, v, analytic, rest, h, was_sent)
+        finding, moved = _trace(line, rest, was_sent)
         check.result.findings.append(finding)
         if not (finding.explained or finding.kind == kinds.KINK):
             return
         rest[moved] = 0.0
-        if not rest.any() or _compare(check, k, v, analytic, rest, h)[0]:
+        if not rest.any() or _excess(line, rest) <= 1.0:
             return
     check.result.findings.append(kinds.Finding(
-        kinds.INCONCLUSIVE, check.problem.checked[k], check.order,
+        kinds.INCONCLUSIVE, check.problem.checked[line.k], check.order,
         note=f"more than {LOOKS} elements need a closer look: use mode='full', or move the input away from the kinks",
     ))  # fmt: skip
 
 
-def _trace(check, k, v, analytic, u, h, was_sent):
+def _excess(line, u) -> float:
+    """The disagreement along u over its tolerance."""
+    (slope, numeric, *_), _, tolerance, _ = line.compare(u)
+    off = abs(slope - numeric) / tolerance
+    return off if np.isfinite(off) else np.inf
+
+
+def _trace(line, u, was_sent):
     """Halve the direction towards the disagreement until one element is left, and judge that."""
+    check, k = line.check, line.k
     candidates = np.flatnonzero(u)
     while candidates.size > 1:
-        halves = np.array_split(candidates, 2)
-        excess = []
-        for half in halves:
-            part = np.zeros(u.size)
-            part[half] = u.ravel()[half]
-            _, (slope, numeric, *_), tolerance = _compare(check, k, v, analytic, part.reshape(u.shape), h)
-            off = abs(slope - numeric) / tolerance
-            excess.append(off if np.isfinite(off) else np.inf)
+        halves = [_only(u, half) for half in np.array_split(candidates, 2)]
+        excess = [_excess(line, half) for half in halves]
         if max(excess) <= 1.0:
             break  # only together do they exceed the tolerance: judge the direction as it is
-        candidates = halves[int(np.argmax(excess))]
-    part = np.zeros(u.size)
-    part[candidates] = u.ravel()[candidates]
-    part = part.reshape(u.shape)
-    _, (slope, *_), tolerance = _compare(check, k, v, analytic, part, h)
-    phi = _along(check, k, v, part)
-    scale = max(abs(slope), float(np.sqrt(np.nansum((analytic * u) ** 2))))
+        candidates = np.flatnonzero(halves[int(np.argmax(excess))])
+    part = _only(u, candidates)
+    (slope, *_), close, _, _ = line.compare(part)
+    verdict = line.judge(part, slope, close)
     single = int(candidates[0]) if candidates.size == 1 else None
-    own = 0.0
-    if single is not None and not check.fixed_step:
-        own = h * abs(float(check.problem.points[k].ravel()[single] / part.ravel()[single]))
-    verdict = Look(phi, h, phi(0.0), check.eps, own).judge(0, slope, tolerance, scale)
     finding = check.finding(k, single, None, slope, verdict)
     if finding.kind == kinds.WRONG:
-        again = check.recorded.product(v)[k]
-        if not was_sent:
-            finding.kind = kinds.MISSING
-        elif again is None or not np.array_equal(again, analytic, equal_nan=True):
-            finding.kind, finding.note = kinds.RANDOM, "two backward passes over one graph differ"
-        elif single is not None:
-            finding.note = "slopes of all outputs, randomly weighted, per unit of a random direction"
+        _name_cause(line, finding, part, was_sent)
+    if single is not None:
+        _per_unit(finding, float(part.ravel()[single]), line.v)
     return finding, part != 0.0
 
 
-def _narrow(check, k, wide, given):
-    x = check.problem.inputs[check.problem.checked[k]]
-    error = np.abs(given - wide)
-    near = 4.0 * narrow_tolerance(x.dtype) * float(np.max(np.abs(wide), where=np.isfinite(wide), initial=0.0))
-    if error.size and not np.nan_to_num(error, nan=np.inf).max() <= near:
-        j = int(np.argmax(np.nan_to_num(error, nan=np.inf)))
-        check.result.findings.append(kinds.Finding(
-            kinds.WRONG, check.problem.checked[k], check.order, check.index(k, j), analytic=float(given.ravel()[j]),
-            numeric=float(wide.ravel()[j]),
-            note=f"float64 runs the same formulas to another gradient: a fault in the code for {x.dtype} alone, or an "
-            "unstable formula; mode='full' measures which",
-        ))  # fmt: skip
+def _per_unit(finding, move: float, v):
+    """Figures of one element per unit of it and, where there is one output, of that."""
+    if move < 0.0:
+        finding.left, finding.right = finding.right, finding.left
+    unit = move * (float(v[0]) if v.size == 1 else 1.0)
+    for name in ("analytic", "numeric", "left", "right"):
+        setattr(finding, name, getattr(finding, name) / unit)
+    finding.step *= abs(move)
+    if v.size > 1:
+        finding.note = "; ".join(filter(None, (finding.note, "slopes of the outputs' sum under random weights")))
+
+
+def _name_cause(line, finding, part, was_sent):
+    check, x = line.check, line.check.problem.inputs[line.check.problem.checked[line.k]]
+    if not was_sent:
+        finding.kind, finding.note = kinds.MISSING, ""
+        return
+    if not x.data.flags.c_contiguous and not check.problem.narrow:
+        copied = check.problem.record("copy").product(line.v)[line.k]
+        slope = float((_sent(copied, part.shape) * part).sum())
+        if np.isclose(slope, finding.numeric, rtol=1e-4, atol=0.0):
+            finding.kind = kinds.OVERLAP if overlaps(x.data) else finding.kind
+            finding.note = "only in this memory layout: a contiguous copy of the input gets the right gradient"
+            return
+
+
+def _only(u, elements):
+    """u with only these elements, flat numbers."""
+    part = np.zeros(u.size)
+    part[elements] = u.ravel()[elements]
+    return part.reshape(u.shape)

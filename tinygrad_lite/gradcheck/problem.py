@@ -8,6 +8,7 @@ from ..autograd.gradient import grad
 from ..autograd.mode import enable_grad, no_grad
 from ..dtypes import float64, is_float
 from ..tensor import Tensor, wrap
+from .tolerance import eps_of
 
 # What the walk says of a rule whose gradient does not fit its input.
 _MISFIT = ("does not reduce to the input's shape", "must have its tensor's type")
@@ -19,11 +20,27 @@ class Misfit(Exception):
 
 def outputs_of(result) -> list[Tensor]:
     """The float Tensors among what a function returned."""
-    outs = list(result) if isinstance(result, (tuple, list)) else [result]
-    found = [out for out in outs if isinstance(out, Tensor) and is_float(out.dtype)]
+    found = [out for out in _leaves(result) if isinstance(out, Tensor) and is_float(out.dtype)]
     if not found:
-        raise TypeError(f"gradcheck: the function must return a float Tensor or several, got {type(result).__name__}")
+        raise TypeError(f"gradcheck: the function must return a float Tensor or several, got {_described(result)}")
     return found
+
+
+def _leaves(result):
+    """What stands in a result of nested tuples, lists and dicts."""
+    if isinstance(result, dict):
+        result = tuple(result.values())
+    if not isinstance(result, (tuple, list)):
+        return [result]
+    return [leaf for part in result for leaf in _leaves(part)]
+
+
+def _described(result) -> str:
+    if isinstance(result, Tensor):
+        return f"a Tensor of {result.dtype}: integers and booleans have no gradient"
+    if result is None:
+        return "None: is a return missing?"
+    return f"{type(result).__name__}: use Tensor operations throughout, and return a Tensor"
 
 
 def host64(x: Tensor) -> np.ndarray:
@@ -77,8 +94,7 @@ class Recorded:
             return [None] * len(self.xs)
         outs, seeds = zip(*tracked, strict=True)
         try:
-            with np.errstate(all="ignore"):
-                gs = grad(outs, self.xs, seeds, retain_graph=True, allow_unused=True)
+            gs = grad(outs, self.xs, seeds, retain_graph=True, allow_unused=True)
         except (TypeError, ValueError) as error:
             if any(text in str(error) for text in _MISFIT):
                 raise Misfit(str(error)) from error
@@ -92,18 +108,24 @@ class Recorded:
 class Problem:
     """A function, its inputs, and which of them (`checked`, positions) are differentiated.
 
-    fn records; plain, where given, computes the same without recording the result (the gradient function of
+    eps: what the values are known to at best, over what the types of the outputs tell. fn records; plain, where given, computes the same without recording the result (the gradient function of
     second order runs the rules on arrays there).
     """
 
-    def __init__(self, fn, inputs, checked, plain=None):
+    def __init__(self, fn, inputs, checked, plain=None, eps=0.0):
+        self.eps = eps
         self.fn, self.plain, self.inputs, self.checked = fn, plain or fn, list(inputs), tuple(checked)
         self.points = [host64(self.inputs[i]) for i in self.checked]
         # Constants among the inputs are taken to float64 too, so that the shadow computes in float64 throughout.
         self.frozen = [
             x.detach().to(float64) if isinstance(x, Tensor) and is_float(x.dtype) else x for x in self.inputs
         ]
-        self.narrow = any(self.inputs[i].dtype != float64 for i in self.checked)
+        self.records = False
+        self.narrow = any(self.is_narrow(k) for k in range(len(self.checked)))
+
+    def is_narrow(self, k: int) -> bool:
+        """Whether checked input k is of a type narrower than float64."""
+        return self.inputs[self.checked[k]].dtype != float64
 
     def value(self, points) -> np.ndarray:
         """All outputs at float64 points (one array a checked input), flat."""
@@ -111,9 +133,17 @@ class Problem:
         for i, point in zip(self.checked, points, strict=True):
             device = self.inputs[i].device
             args[i] = wrap(device.xp.asarray(point.copy()), None, device)
-        # Steps may leave the domain of a logarithm: that is judged from the values, not warned of.
-        with no_grad(), np.errstate(all="ignore"):
-            outs = outputs_of(self.plain(*args))
+            if self.records:
+                args[i].requires_grad_()
+        with enable_grad() if self.records else no_grad():
+            try:
+                outs = outputs_of(self.plain(*args))
+            except RuntimeError as error:
+                # A function that differentiates inside, for a gradient penalty say, needs inputs that record.
+                if self.records or "require" not in str(error):
+                    raise
+                self.records = True
+                return self.value(points)
         return np.concatenate([host64(out).ravel() for out in outs])
 
     def moved(self, k: int, direction: np.ndarray, t: float) -> np.ndarray:
@@ -136,8 +166,13 @@ class Problem:
                 x = wrap(x.device.xp.asarray(point.copy()), None, x.device)
             args[i] = x.requires_grad_()
             xs.append(x)
-        with enable_grad(), np.errstate(all="ignore"):
-            return Recorded(outputs_of(self.fn(*args)), xs)
+        with enable_grad():
+            recorded = Recorded(outputs_of(self.fn(*args)), xs)
+        for i, point, x in zip(self.checked, self.points, xs, strict=True):
+            if not np.array_equal(host64(x), point):
+                x.data[...] = x.device.xp.asarray(point.astype(x.dtype))
+                raise ValueError(f"gradcheck: the function writes to its input {i}: let it work on a copy, x.clone() say")
+        return recorded
 
 
 def gradient_function(fn, checked, count: int, create_graph: bool):
@@ -166,13 +201,13 @@ def gradient_function(fn, checked, count: int, create_graph: bool):
 
 def second_order(fn, inputs, checked, seed: int) -> Problem:
     """The problem whose function is the gradient of fn; the incoming gradients v are checked inputs too."""
-    with no_grad():
-        outs = outputs_of(fn(*[x.detach() if isinstance(x, Tensor) else x for x in inputs]))
+    first = Problem(fn, inputs, checked)
+    outs, shadows = first.record("given").outs, first.record("shadow").outs
     rng = np.random.default_rng(seed)
     signed = [rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape) for o in outs]
     vs = [Tensor(v, dtype=o.dtype, device=o.device) for v, o in zip(signed, outs, strict=True)]
     n = len(inputs)
     return Problem(
         gradient_function(fn, checked, n, True), [*inputs, *vs], (*checked, *range(n, n + len(vs))),
-        plain=gradient_function(fn, checked, n, False),
+        gradient_function(fn, checked, n, False), max(eps_of(o.dtype) for o in shadows),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
@@ -37,10 +38,19 @@ class Row(NamedTuple):
 
 def differentiable(names=None) -> list[Op]:
     """The ops that have a gradient, in the order of registration; those named, if names are given."""
-    unknown = [name for name in names or () if name not in OPS]
-    if unknown:
-        raise ValueError(f"gradcheck: there is no op {unknown[0]!r}: see tinygrad_lite.ops.registry.OPS")
+    for name in names or ():
+        if name not in OPS:
+            near = get_close_matches(name, OPS) or [n for n in OPS if name in n]
+            hint = f"did you mean {' or '.join(near[:3])}?" if near else "tinygrad_lite.ops.registry.OPS lists them all"
+            raise ValueError(f"gradcheck: there is no op {name!r}: {hint}")
+        if not (OPS[name].rules or OPS[name].is_fused):
+            raise ValueError(f"gradcheck: {name} has no gradient, so there is nothing to check")
     return [op for op in OPS.values() if (op.rules or op.is_fused) and (names is None or op.name in names)]
+
+
+def cases_of(names=None) -> list[tuple[Op, Case, str]]:
+    """(op, case, path) for every case of every op that has a gradient, on every path; of those named, if any are."""
+    return [(op, case, path) for op in differentiable(names) for case in op.cases for path in paths_of(op)]
 
 
 def function_of(op: Op, case: Case):
@@ -108,14 +118,12 @@ def check_registry(names=None, seeds: int = 1, order: int = 2, *, mode="full", d
         raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
     return [
         check_case(op, case, seed, path=path, order=order, mode=mode, dtype=dtype)
-        for op in differentiable(names)
-        for case in op.cases
-        for path in paths_of(op)
+        for op, case, path in cases_of(names)
         for seed in range(seeds)
     ]
 
 
-def table(rows: list[Row]) -> list[dict]:
+def grouped(rows: list[Row]) -> list[dict]:
     """The rows as plain data, the seeds of a case together: the largest relative errors, the first bad verdict."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:

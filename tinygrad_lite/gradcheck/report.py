@@ -14,16 +14,18 @@ KINK, ROUND_OFF, TRUNCATION = "kink", "round-off", "truncation"
 KINDS = (MISSING, DTYPE, RANDOM, OVERLAP, WRONG, INCONCLUSIVE, KINK, ROUND_OFF, TRUNCATION)
 
 MEANING = {
-    WRONG: "the backward formula and the function's slope differ, at every step size tried",
-    MISSING: "the function depends on this input, but backward sends it nothing",
-    DTYPE: "a gradient must have its input's shape and element type",
-    RANDOM: "two runs on the same values differ: fix the seed, or pass the mask in; nothing else was judged",
+    WRONG: "backward's figure is not the function's slope, at any step size: see the rule of this op",
+    MISSING: "the function depends on this input, but backward sends it nothing: a rule is missing, or a detach() or a "
+    "detour through NumPy cuts the graph",
+    DTYPE: "a gradient must have its input's shape and element type: let the rule cast or reduce its result",
+    RANDOM: "two runs on the same values differ: seed it inside the function, or pass the mask in; nothing else was judged",
     OVERLAP: "elements of this input share memory, and backward is right on a copy: pass x.clone()",
-    INCONCLUSIVE: "the function is too noisy, or not finite, around this point: nothing is proven either way",
+    INCONCLUSIVE: "too noisy, or not finite, around this point: nothing is proven either way; try other inputs",
     KINK: "the slopes on the two sides differ, so there is no derivative here; move the input away to prove the rule",
-    ROUND_OFF: "the figures differ by no more than rounding explains",
-    TRUNCATION: "the difference quotient was off, and smaller or extrapolated steps agree with backward",
+    ROUND_OFF: "the figures differ by no more than rounding explains: nothing to do",
+    TRUNCATION: "the difference quotient was off, and smaller or extrapolated steps agree with backward: nothing to do",
 }
+FAULTS = (WRONG, MISSING, DTYPE, RANDOM, OVERLAP)
 NEARBY = "a corner lies within the first step; smaller steps stay on one side of it, and agree with backward"
 
 
@@ -56,7 +58,8 @@ class Finding:
         if self.output_index is not None:
             where += f", output {self.output} at {self.output_index}"
         meaning = NEARBY if self.kind == KINK and self.explained else MEANING[self.kind]
-        lines = [f"{self.kind}: {where}: {meaning}"]
+        order = "" if self.order == 1 else ", order 2"
+        lines = [f"{self.kind}: {where}{order}: {meaning}"]
         if self.analytic is not None:
             figures = f"analytic {self.analytic:.10g}, numeric {self.numeric:.10g}"
             if self.left is not None:
@@ -89,11 +92,12 @@ class InputReport:
     tolerance: float
 
     def __str__(self):
-        where = f" at {self.index}" if self.index is not None else ""
+        where = f" at {self.index}" if self.index is not None else " along a random direction"
         return (
-            f"input {self.input} {self.dtype} {self.shape}: order {self.order}: largest error {self.max_abs_error:.2g} "
-            f"({self.max_rel_error:.2g} relative){where}: analytic {self.analytic:.10g}, numeric {self.numeric:.10g}, "
-            f"left {self.left:.10g}, right {self.right:.10g}; tolerance {self.tolerance:.2g}"
+            f"input {self.input} {self.dtype} {self.shape}, order {self.order}: largest error {self.max_abs_error:.2g} "
+            f"({self.max_rel_error:.2g} relative){where}\n"
+            f"    analytic {self.analytic:.10g}, numeric {self.numeric:.10g} (left {self.left:.10g}, "
+            f"right {self.right:.10g}), tolerance {self.tolerance:.2g}"
         )
 
 
@@ -133,9 +137,13 @@ class GradcheckResult:
         return self.ok
 
     def __str__(self):
+        return self.text()
+
+    def text(self, reports=True) -> str:
+        """The result in words; reports: with a line an input."""
         head = "ok" if self.verdict == "ok" else f"ok, except for a {KINK}" if self.ok else f"FAILED: {self.verdict}"
         lines = [f"gradcheck ({self.mode}): {head}"]
-        lines += ["  " + str(report) for report in self.reports]
+        lines += ["  " + str(report).replace("\n", "\n  ") for report in self.reports if reports]
         for title, chosen in (
             ("found", [f for f in self.findings if not f.explained]),
             ("looked at again, and fine", [f for f in self.findings if f.explained]),
@@ -147,8 +155,8 @@ class GradcheckResult:
                 if len(chosen) > len(shown):
                     lines.append(f"    and {len(chosen) - len(shown)} more")
         atol, rtol = self.suggested_tolerance.get("atol"), self.suggested_tolerance.get("rtol")
-        if self.findings and atol:
-            lines.append(f"  every figure would pass with atol={atol:.0e}, rtol={rtol:.0e}")
+        if self.findings and atol and not any(f.kind in FAULTS for f in self.findings):
+            lines.append(f"  a plain comparison of these figures needs atol={atol:.0e}, rtol={rtol:.0e}")
         return "\n".join(lines)
 
 

@@ -25,6 +25,8 @@ import numpy as np
 from ..dtypes import bfloat16
 
 SLACK = 1000.0
+QUICK = 30.0
+SHARP = 1e-4
 ROUNDINGS = 16.0
 
 
@@ -48,7 +50,7 @@ def scales(x: np.ndarray) -> np.ndarray:
 
 def default_rtol(eps: float) -> float:
     """Relative tolerance of a central difference at the step above."""
-    return SLACK * eps ** (2.0 / 3.0)
+    return min(SLACK * eps ** (2.0 / 3.0), SHARP)
 
 
 def narrow_tolerance(dtype) -> float:

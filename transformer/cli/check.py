@@ -2,64 +2,230 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import importlib.util
+import inspect
+import re
 import sys
+import time
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tinygrad_lite import Tensor
+from tinygrad_lite.gradcheck import gradcheck as check
+from tinygrad_lite.gradcheck import report as kinds
+from tinygrad_lite.gradcheck.registry import cases_of, check_case, grouped
+
 console = Console(highlight=False)
+WRONG_GRADIENT, MISUSE = 1, 2  # exit codes
+QUIET_S = 2.0  # what takes no longer shows no progress
+
+
+class Usage(Exception):
+    """A mistake in what was asked: one line, exit code 2."""
 
 
 def gradcheck(
-    target: Annotated[str | None, typer.Argument(help="An op's name, or module:function. Default: every op.")] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(help="Shapes of the function's inputs, 2x3 say; once for each.")
+    target: Annotated[
+        str | None, typer.Argument(help="An op's name, module:function or path/to/file.py:function. Default: every op.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Random draws of each case.")] = 1,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Shape of an input of your function, 2x3 or scalar say; once for each. Default: 2x3."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Random draws of each case.")] = 1,
+    mode: Annotated[str, typer.Option(help="full: every entry. fast: random directions, for large inputs.")] = "full",
+    dtype: Annotated[str, typer.Option(help="float64, float32, float16 or bfloat16.")] = "float64",
+    low: Annotated[float, typer.Option(help="Your function's inputs are drawn from here ...")] = -2.0,
+    high: Annotated[float, typer.Option(help="... to here: keep them in its domain.")] = 2.0,
 ):
-    """Compare gradients with finite differences, to second order, and explain each disagreement."""
-    if target and ":" in target:
-        _own(target, shape)
-        return
-    from tinygrad_lite.gradcheck.registry import check_registry, table
+    """Compare gradients with finite differences, to second order, and explain each disagreement.
 
-    rows = table(check_registry([target] if target else None, seeds=seeds))
-    if not rows:
-        raise ValueError(
-            f"gradcheck: there is no op {target!r} with a gradient: see `tgl gradcheck` for all, or name module:function"
-        )
-    _print(rows)
-    if any(row["verdict"] != "ok" for row in rows):
-        raise typer.Exit(1)
-
-
-def _print(rows):
-    view = Table(*rows[0])
-    for row in rows:
-        view.add_row(*[f"{v:.1e}" if isinstance(v, float) else str(v) for v in row.values()])
-    console.print(view)
-    wrong = sum(row["verdict"] != "ok" for row in rows)
-    console.print(f"{len(rows)} cases, {wrong} wrong.")
+    Exit code 0: all right. 1: a gradient is wrong, or could not be proven. 2: a mistake in what was asked.
+    """
+    try:
+        if mode not in ("full", "fast"):
+            raise Usage(f"--mode must be full or fast, got {mode!r}")
+        if dtype not in ("float64", "float32", "float16", "bfloat16"):
+            raise Usage(f"--dtype must be float64, float32, float16 or bfloat16, got {dtype!r}")
+        if target and (":" in target or target.endswith(".py")):
+            ok = _own(target, shape, seeds, mode, dtype, low, high)
+        elif shape:
+            raise Usage("--shape is for a function of yours, module:function; an op brings its own cases")
+        else:
+            ok = _ops([target] if target else None, seeds, mode, dtype)
+    except Usage as error:
+        print(f"tgl: gradcheck: {error}", file=sys.stderr)
+        raise typer.Exit(MISUSE) from None
+    if not ok:
+        raise typer.Exit(WRONG_GRADIENT)
 
 
-def _own(target: str, shapes):
-    from tinygrad_lite import float64, randn
-    from tinygrad_lite.gradcheck import gradcheck as check
-    from tinygrad_lite.gradcheck import gradgradcheck
+@contextmanager
+def _progress(text: str, total: int | None):
+    """Inside, a bar appears on a terminal once QUIET_S have gone by; yields advance()."""
+    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")]
+    columns = columns if total else [SpinnerColumn(), TextColumn("{task.description}")]
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+    task, start = bar.add_task(text, total=total), time.perf_counter()
 
-    module, _, name = target.partition(":")
+    def advance():
+        bar.advance(task)
+        if console.is_terminal and not bar.live.is_started and time.perf_counter() - start > QUIET_S:
+            bar.start()
+
+    try:
+        if console.is_terminal and not total:
+            bar.start()
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+# -- the registry -------------------------------------------------------------------------------------------
+def _ops(names, seeds: int, mode: str, dtype: str) -> bool:
+    try:
+        cases, rows = cases_of(names), []
+    except ValueError as error:
+        raise Usage(str(error).removeprefix("gradcheck: ")) from None
+    with _progress("checking", len(cases) * seeds) as advance:
+        for op, case, path in cases:
+            for seed in range(seeds):
+                rows.append(check_case(op, case, seed, path=path, mode=mode, dtype=dtype))
+                advance()
+    view = Table("op", "case", "path", "1st order", "2nd order", "verdict", title="largest relative errors")
+    for row in grouped(rows):
+        errors = ["" if e is None else f"{e:.0e}" for e in (row["first-order error"], row["second-order error"])]
+        view.add_row(row["op"], row["case"].removeprefix("Case(").removesuffix(")"), row["path"], *errors, row["verdict"])
+    console.print(view, markup=False)
+    wrong = [row for row in rows if row.verdict != "ok"]
+    for row in wrong[:5]:
+        result = row.second if row.first.verdict == "ok" else row.first
+        console.print(f"\n{row.op} {row.case}, {row.path}, seed {row.seed}: {result}", markup=False, soft_wrap=True)
+    ops = len({row.op for row in rows})
+    counts = f"{len(rows)} check{'s' * (len(rows) != 1)} of {ops} op{'s' * (ops != 1)}"
+    console.print(f"{counts}, first and second order: " + (f"{len(wrong)} not right." if wrong else "all right."))
+    return not wrong
+
+
+# -- a function of the user's ---------------------------------------------------------------------------------
+def _own(target: str, shapes, seeds: int, mode: str, dtype: str, low: float, high: float) -> bool:
+    fn = _find(target)
+    name = target.rpartition(":")[2]
+    shapes = _shapes(fn, name, shapes)
+    good = True
+    with _progress(f"checking {name}", None):
+        results = [_checked(fn, name, shapes, seed, mode, dtype, low, high) for seed in range(seeds)]
+    view = Table("input", "shape", "order", "error", "at", "analytic", "numeric", title=f"{name}: largest errors")
+    for result in results:
+        good &= result.ok
+        for r in result.reports:
+            at = "" if r.index is None else str(r.index)
+            view.add_row(_label(r.input, len(shapes)), str(r.shape), str(r.order), f"{r.max_abs_error:.0e}", at,
+                         f"{r.analytic:.6g}", f"{r.numeric:.6g}")  # fmt: skip
+    if view.row_count:
+        console.print(view, markup=False)
+    for result in results:
+        if result.findings:
+            console.print(result.text(reports=False), markup=False, soft_wrap=True)
+    verdicts = sorted({r.verdict for r in results if not r.ok}, key=kinds.KINDS.index)
+    console.print(f"{name}: " + ("all right, first and second order." if good else ", ".join(verdicts)), markup=False)
+    return good
+
+
+def _label(number: int, count: int) -> str:
+    return str(number) if number < count else f"v{number - count}"  # second order: the gradient handed to an output
+
+
+def _find(target: str):
+    """The function that module:function or path/to/file.py:function names; C: is a drive, not a module."""
+    where, _, name = target.rpartition(":")
+    if not where or not name or re.search(r"[\\/]", name) or name.endswith(".py"):
+        raise Usage(f"name the function too: {target.rstrip(':')}:function")
     sys.path.insert(0, "")
-    fn = getattr(importlib.import_module(module.removesuffix(".py").replace("/", ".")), name, None)
-    if fn is None:
-        raise ValueError(f"gradcheck: {module} has no function {name!r}")
-    inputs = [randn(*map(int, s.split("x")), dtype=float64, requires_grad=True) for s in shapes or ["2x3"]]
-    failed = False
-    for order, run in (("first", check), ("second", gradgradcheck)):
-        result = run(fn, inputs, raise_exception=False)
-        console.print(f"{order} order: {result}", markup=False)
-        failed |= not result.ok
-    if failed:
-        raise typer.Exit(1)
+    is_file = where.endswith(".py") or "/" in where or "\\" in where
+    if is_file and not Path(where).is_file():
+        raise Usage(f"there is no file {where}")
+    try:
+        module = _module_of(Path(where)) if is_file else importlib.import_module(where)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and not is_file and f"{where}.".startswith(f"{error.name}."):
+            raise Usage(f"there is no module {error.name!r}: for a file, write path/to/file.py:{name}") from None
+        raise Usage(f"importing {where} raised {_in_a_line(error)}") from None
+    fn = module
+    for part in name.split("."):
+        if not hasattr(fn, part):
+            names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+            near = difflib.get_close_matches(part, names) or names[:5]
+            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            raise Usage(f"{where} has no function {name!r}{hint}")
+        fn = getattr(fn, part)
+    if not callable(fn):
+        raise Usage(f"{target} is not a function, but of type {type(fn).__name__}")
+    return fn
+
+
+def _module_of(path: Path):
+    sys.path.insert(0, str(path.resolve().parent))  # its neighbours can be imported, as by `python file.py`
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Usage(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _in_a_line(error: BaseException) -> str:
+    """The error, and the innermost line that raised it."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error}"  # names its place itself
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}".replace("\n", " ") + place
+
+
+def _shapes(fn, name: str, texts) -> list[tuple[int, ...]]:
+    """One shape an input: those given, or 2x3 for each parameter without a default."""
+    shapes = [_shape(text) for text in texts or ()]
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):
+        return shapes or [(2, 3)]
+    placed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p.name for p in placed if p.default is p.empty]
+    most = len(shapes) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(placed)
+    if not shapes:
+        return [(2, 3)] * max(len(needed), 1)
+    if not len(needed) <= len(shapes) <= most:
+        takes = f"{len(needed)} inputs ({', '.join(needed)})" if needed else "no inputs"
+        raise Usage(f"{name} takes {takes}, got {len(shapes)} shapes: give --shape once for each")
+    return shapes
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    if text in ("scalar", "()"):
+        return ()
+    if not re.fullmatch(r"\d+([x,]\d+)*", text):
+        raise Usage(f"--shape must be numbers joined by x, 2x3 say, or scalar; got {text!r}")
+    return tuple(map(int, re.split("[x,]", text)))
+
+
+def _checked(fn, name, shapes, seed, mode, dtype, low, high):
+    rng = np.random.default_rng(seed)
+    inputs = [Tensor(rng.uniform(low, high, s), dtype=dtype, requires_grad=True) for s in shapes]
+    try:
+        return check(fn, inputs, mode=mode, order=2, raise_exception=False, seed=seed)
+    except Exception as error:
+        given = ", ".join(f"{dtype} {s}" for s in shapes)
+        raise Usage(f"{name} on {given} raised {_in_a_line(error)}") from None
