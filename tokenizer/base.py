@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import codecs
-import operator
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from . import serialize
-from .errors import FormatError, TokenIdError
-from .special import Segment, TextOrSpans, split_segments
+from .errors import FormatError, TokenIdError, UnknownCharacterError
+from .offsets import joined_text, token_offsets
+from .special import Segment, SpecialRules, TextOrSpans, Trusted, Untrusted, as_integer, split_segments
+from .streaming import stream_segments
 
 _DECODE_BATCH = 1 << 16  # keeps the pieces that are being joined in the processor's cache
 
@@ -43,6 +45,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
         """Ids of plain texts and of special tokens already resolved, as an array of ``self._dtype``."""
+
+    @abstractmethod
+    def _safe_cut(self, text: str) -> int:
+        """The last place where text can be cut without a change of ids, whatever follows it (streaming.SafeCut)."""
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
@@ -75,11 +81,8 @@ class Tokenizer(ABC):
         Raises:
             TokenIdError: no token has this id.
         """
-        try:
-            index = operator.index(token_id)
-        except TypeError:
-            index = -1
-        token = self._token_table[index] if 0 <= index < self.vocab_size else None
+        index = as_integer(token_id)
+        token = self._token_table[index] if index is not None and 0 <= index < self.vocab_size else None
         if token is None:
             self._checked([token_id])  # names what is wrong with it
             raise TokenIdError(f"expected a token id as an integer, got {token_id!r}")
@@ -121,6 +124,75 @@ class Tokenizer(ABC):
         segments = split_segments(text, self._special_tokens, allowed_special, disallowed_special)
         return self._encode_segments(segments)
 
+    def encode_batch(
+        self,
+        texts: Iterable[TextOrSpans],
+        *,
+        allowed_special: str | Collection[str] = frozenset(),
+        disallowed_special: str | Collection[str] = (),
+    ) -> list[list[int]]:
+        """Encode several texts, each by itself; the other arguments and the errors are those of encode."""
+        if isinstance(texts, str | bytes | bytearray | Trusted | Untrusted):
+            raise TypeError(
+                f"expected an iterable of texts, got one {type(texts).__name__}; encode takes a single text"
+            )
+        return [
+            self.encode(text, allowed_special=allowed_special, disallowed_special=disallowed_special) for text in texts
+        ]
+
+    def encode_iterable(
+        self,
+        chunks: Iterable[str | bytes],
+        *,
+        allowed_special: str | Collection[str] = frozenset(),
+        disallowed_special: str | Collection[str] = (),
+    ) -> Iterator[int]:
+        """Encode one text that arrives in chunks, such as an open file, and give its ids one by one.
+
+        The ids are those of the joined chunks, wherever these are cut. The memory does not grow with the text, but
+        for a BPETokenizer with another pattern than "gpt2": a place that is safe to cut is not known there, so the
+        text is joined first.
+
+        Raises:
+            SpecialTokenError, UnknownCharacterError: as encode does, when the iteration gets there.
+            TypeError: a chunk is neither str nor bytes, or not of the type of the first one.
+        """
+        if isinstance(chunks, str | bytes | bytearray):
+            raise TypeError(
+                f"expected an iterable of chunks, got one {type(chunks).__name__}; encode takes a whole text"
+            )
+        rules = SpecialRules(self._special_tokens, allowed_special, disallowed_special)
+        return self._iterate(chunks, rules)
+
+    def _iterate(self, chunks: Iterable[str | bytes], rules: SpecialRules) -> Iterator[int]:
+        for position, segments in stream_segments(chunks, rules, self._safe_cut):
+            try:
+                ids = self._encode_segments(segments).tolist()
+            except UnknownCharacterError as error:
+                raise UnknownCharacterError(error.character, position + error.position) from None
+            yield from ids
+
+    def encode_with_offsets(
+        self,
+        text: TextOrSpans,
+        *,
+        allowed_special: str | Collection[str] = frozenset(),
+        disallowed_special: str | Collection[str] = (),
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Like encode, and beside the ids the (start, stop) of each token in the text.
+
+        Offsets count characters of a str, bytes of a bytes object, and for spans characters of their texts joined.
+        A token that is only a part of a character's bytes gets the whole character.
+        """
+        if not isinstance(text, str | bytes) and isinstance(text, Iterable):
+            text = list(text)  # read twice
+        ids = self.encode_to_array(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+        return ids.tolist(), token_offsets(joined_text(text), self._byte_lengths[ids])
+
+    @cached_property
+    def _byte_lengths(self) -> np.ndarray:
+        return np.array([len(token or b"") for token in self._token_table], dtype=np.int64)
+
     # Ids to text
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
@@ -134,7 +206,9 @@ class Tokenizer(ABC):
         Raises:
             TokenIdError: an id is out of range.
             UnicodeDecodeError: the bytes are not UTF-8 and errors is "strict".
+            LookupError: errors is no known policy.
         """
+        codecs.lookup_error(errors)  # bytes.decode looks at the name only where it meets bytes that are not UTF-8
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -150,6 +224,8 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> np.ndarray:
         """The ids as an array, each one the id of a token."""
+        if not isinstance(ids, Iterable):
+            raise TokenIdError(f"expected token ids as a sequence of integers, got {ids!r}; write [{ids!r}] for one id")
         sequence = ids if isinstance(ids, Sequence | np.ndarray) else list(ids)
         try:
             array = np.asarray(sequence)
@@ -237,11 +313,17 @@ class StreamDecoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, errors: str = "replace") -> None:
+        codecs.lookup_error(errors)
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
 
     def feed(self, token_id: int) -> str:
-        """The text that this id completes; "" while a character is unfinished. Raises TokenIdError."""
+        """The text that this id completes; "" while a character is unfinished.
+
+        Raises:
+            TokenIdError: no token has this id.
+            UnicodeDecodeError: errors is "strict" and the bytes are not UTF-8; start anew with another decoder.
+        """
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
     def flush(self) -> str:

@@ -6,7 +6,7 @@ Sennrich, Haddow and Birch 2016, arXiv:1508.07909; on bytes and with pre-tokenis
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -15,26 +15,31 @@ from .base import Tokenizer
 from .bpe_merge import MergeTable
 from .bpe_readable import Pair
 from .bpe_train import Progress, count_words, train
+from .byte_order import BYTE_ORDER
+from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .gather import RowTable
-from .pretokenize import make_splitter
-from .special import Segment, check_special_tokens
+from .pretokenize import make_splitter, safe_cut_gpt2
+from .special import MAX_IDS, Segment, as_integer, check_special_tokens
 
 TIE_BREAKS = ("lowest-id", "greatest-bytes")
 _CACHED_PIECES = 1 << 18  # at most this many pieces, none longer than the next: some 50 MB
 _CACHED_PIECE_LENGTH = 64
+_MAX_TABLE_BYTES = 1 << 28  # each merge can double a token's length, so a small file could ask for all the memory
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-pair encoding over bytes. Ids 0 to 255 are the bytes in order; merge n makes id 256 + n.
+    """Byte-pair encoding over bytes. Ids 0 to 255 are the bytes, in GPT-2's order; merge n makes id 256 + n.
 
     Every text and every byte string has a spelling, and decoding gives it back exactly (lone surrogates in a str, which
     are not text in UTF-8, become U+FFFD first).
 
     Args:
         merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
+            The order is the rank: of the merges that can be applied to a piece of text, the first one is.
         pattern: the pre-tokenisation: "gpt2", None (merges may go anywhere), or a regular expression in the syntax of
-            the ``regex`` package. Text that the expression does not match forms pieces of its own.
+            the ``regex`` package. Text that the expression does not match forms pieces of its own. A bare word is
+            taken as a name, and only "gpt2" is known.
         special_tokens: names, which get the ids after the merges; or a mapping of name to id.
 
     Raises:
@@ -51,7 +56,7 @@ class BPETokenizer(Tokenizer):
         pattern: str | None = "gpt2",
         special_tokens: Iterable[str] | Mapping[str, int] = (),
     ) -> None:
-        self._merges = [(left, right) for left, right in merges]
+        self._merges = _checked_merges(merges)
         self._pattern = pattern
         self._split = make_splitter(pattern)
         specials = check_special_tokens(special_tokens, 256 + len(self._merges))
@@ -62,47 +67,54 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def train(
         cls,
-        texts: str | bytes | Iterable[str | bytes],
+        texts: Corpus,
         vocab_size: int,
         *,
         pattern: str | None = "gpt2",
-        special_tokens: Sequence[str] = (),
+        special_tokens: Iterable[str] | Mapping[str, int] = (),
         tie_break: str = "lowest-id",
         progress: Progress | None = None,
     ) -> Self:
         """Learn the merges from text. The same texts and arguments give the same tokenizer, everywhere.
 
         Args:
-            texts: one text, or an iterable of texts, read once; no merge goes across the border of two texts.
-                Bytes are read as UTF-8, and bytes that are not valid UTF-8 are kept as they are.
+            texts: one text, or an iterable of texts, read once; no merge goes across the border of two texts. A str
+                or bytes is text itself; a pathlib.Path is a file, or a folder with all the files below it. Bytes are
+                read as UTF-8, and bytes that are not valid UTF-8 are kept as they are.
             vocab_size: number of ids wanted: 256 bytes + merges + special tokens. A text too small to give that many
                 merges gives a smaller vocabulary.
             pattern: as in the constructor.
-            special_tokens: names for the ids after the merges. The training text is plain text: cut it at special
-                tokens beforehand if it holds any.
-            tie_break: which of several most frequent pairs is merged: "lowest-id", the smallest pair of ids, as in
-                Hugging Face's tokenizers; or "greatest-bytes", the pair of byte strings that sorts last.
+            special_tokens: names for the ids after the merges, or a mapping of name to id. Where one of them stands in
+                the training text, the text is cut, so no merge learns from it.
+            tie_break: which of several most frequent pairs is merged: "lowest-id", the pair with the smaller left id,
+                then the smaller right id, which learns the merges of Hugging Face's tokenizers; or "greatest-bytes",
+                the pair of byte strings that sorts last.
             progress: called after each merge with the number of merges done and the number wanted.
 
         Raises:
-            TrainingError: the texts are empty, vocab_size is below 256 + special tokens, or tie_break is unknown.
+            TrainingError: the texts are empty, vocab_size is below 256 + special tokens or absurd, or tie_break is unknown.
             SpecialTokenError: the special tokens are not valid.
-            TypeError: a text is neither str nor bytes.
+            TypeError: a text is neither str nor bytes nor a path.
+            OSError: a path cannot be read.
         """
         if tie_break not in TIE_BREAKS:
             raise TrainingError(f"expected tie_break as one of {TIE_BREAKS}, got {tie_break!r}")
+        if isinstance(special_tokens, Iterator):
+            special_tokens = list(special_tokens)  # read twice
         names = list(check_special_tokens(special_tokens, 256))
         smallest = 256 + len(names)
-        if not isinstance(vocab_size, int) or vocab_size < smallest:
+        wanted = as_integer(vocab_size)
+        if wanted is None or not smallest <= wanted <= MAX_IDS:
             raise TrainingError(
-                f"expected vocab_size of at least {smallest} (256 bytes + {len(names)} special tokens), "
-                f"got {vocab_size!r}; ask for a larger vocabulary or fewer special tokens"
+                f"expected vocab_size of at least {smallest} (256 bytes + {len(names)} special tokens) and at most "
+                f"{MAX_IDS}, got {vocab_size!r}"
             )
-        words = count_words(texts, make_splitter(pattern))
+        check_special_tokens(special_tokens, wanted - len(names))  # before the work, not after it
+        words = count_words(texts, make_splitter(pattern), names)
         if not words:
             raise TrainingError("expected some training text, got none; check that the corpus was read")
-        merges = train(words, vocab_size - smallest, tie_break, progress)
-        return cls(merges, pattern=pattern, special_tokens=names)
+        merges = train(words, wanted - smallest, tie_break, progress)
+        return cls(merges, pattern=pattern, special_tokens=special_tokens)
 
     @property
     def merges(self) -> list[Pair]:
@@ -146,6 +158,9 @@ class BPETokenizer(Tokenizer):
                 room -= 1
         return rows
 
+    def _safe_cut(self, text: str) -> int:
+        return safe_cut_gpt2(text) if self._pattern == "gpt2" else 0
+
     def _state(self) -> dict[str, Any]:
         return {
             "pattern": self._pattern,
@@ -158,15 +173,29 @@ class BPETokenizer(Tokenizer):
         return cls(state["merges"], pattern=state["pattern"], special_tokens=state["special_tokens"])
 
 
-def _token_bytes(merges: list[Pair]) -> list[bytes | None]:
-    table: list[bytes | None] = [bytes([value]) for value in range(256)]
-    for number, (left, right) in enumerate(merges):
-        for part in (left, right):
-            if not isinstance(part, int) or not 0 <= part < len(table):
-                raise TokenizerError(
-                    f"merge {number} is ({left!r}, {right!r}); expected ids from 0 to {len(table) - 1}, made before it"
-                )
-        table.append(table[left] + table[right])
-    if len(set(merges)) < len(merges):
+def _checked_merges(merges: Iterable[Sequence[int]]) -> list[Pair]:
+    """The merges as pairs of int, each valid at its place."""
+    result: list[Pair] = []
+    for number, merge in enumerate(merges):
+        pair = tuple(map(as_integer, merge)) if isinstance(merge, Sequence | np.ndarray) else ()
+        if len(pair) != 2 or not all(part is not None and 0 <= part < 256 + number for part in pair):
+            raise TokenizerError(
+                f"merge {number} is {merge!r}; expected a pair of ids from 0 to {255 + number}, made before it"
+            )
+        result.append(pair)
+    if len(set(result)) < len(result):
         raise TokenizerError("a pair occurs twice among the merges; expected each pair once")
-    return table
+    return result
+
+
+def _token_bytes(merges: list[Pair]) -> list[bytes | None]:
+    table: list[bytes] = [bytes([value]) for value in BYTE_ORDER]
+    total = len(table)
+    for number, (left, right) in enumerate(merges):
+        total += len(table[left]) + len(table[right])
+        if total > _MAX_TABLE_BYTES:
+            raise TokenizerError(
+                f"the tokens up to merge {number} hold more than {_MAX_TABLE_BYTES} bytes; expected a vocabulary of words"
+            )
+        table.append(table[left] + table[right])
+    return [*table]

@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 from .bpe_readable import Pair
+from .byte_order import ID_OF_BYTE
 
 _GONE = -1
 
@@ -37,7 +38,7 @@ class MergeTable:
         border, stride, find = self._border, self._stride, self._made.get
         symbols = [border]
         for word in words:
-            symbols += word
+            symbols += word.translate(ID_OF_BYTE)
             symbols.append(border)
         following = list(range(1, len(symbols) + 1))
         preceding = list(range(-1, len(symbols) - 1))

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from .byte_order import BYTE_ORDER, ID_OF_BYTE
+
 Pair = tuple[int, int]
 
 
@@ -21,8 +23,8 @@ def train_readable(words: Mapping[bytes, int], merge_count: int, tie_break: str 
     Of several most frequent pairs, "lowest-id" takes the smallest pair of ids, and "greatest-bytes" the pair whose two
     byte strings come last in the order of bytes. Stops early when no pair is left.
     """
-    spellings = [(list(word), count) for word, count in words.items()]
-    token_bytes = [bytes([value]) for value in range(256)]
+    spellings = [(list(word.translate(ID_OF_BYTE)), count) for word, count in words.items()]
+    token_bytes = [bytes([value]) for value in BYTE_ORDER]
     merges: list[Pair] = []
     while len(merges) < merge_count:
         counts: Counter[Pair] = Counter()
@@ -45,7 +47,7 @@ def train_readable(words: Mapping[bytes, int], merge_count: int, tie_break: str 
 
 def encode_readable(word: bytes, merges: Sequence[Pair]) -> list[int]:
     """Spell a word by applying the merges in the order in which they were learnt."""
-    ids = list(word)
+    ids = list(word.translate(ID_OF_BYTE))
     for number, pair in enumerate(merges):
         ids = replace_pair(ids, pair, 256 + number)
     return ids

@@ -17,8 +17,10 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 
 from .bpe_readable import Pair
+from .byte_order import BYTE_ORDER, ID_OF_BYTE
+from .corpus import Corpus, read_texts
 from .pretokenize import Splitter
-from .special import as_text
+from .special import name_expression
 
 Progress = Callable[[int, int], None]
 
@@ -27,14 +29,14 @@ _BORDER = _STRIDE - 1  # stands between words; ids stay below it
 _GONE = -1  # a symbol that a merge absorbed into its left neighbour
 
 
-def count_words(texts: str | bytes | Iterable[str | bytes], split: Splitter) -> dict[bytes, int]:
-    """How often each distinct piece occurs, in the order of first occurrence."""
+def count_words(texts: Corpus, split: Splitter, cut_out: Iterable[str] = ()) -> dict[bytes, int]:
+    """How often each distinct piece occurs, in the order of first occurrence; the strings in cut_out part the texts."""
     counts: Counter[str] = Counter()
-    for text in [texts] if isinstance(texts, str | bytes) else texts:
-        if not isinstance(text, str | bytes):
-            raise TypeError(f"expected the training texts as str or bytes, got {type(text).__name__}")
-        for pieces in split(as_text(text)):
-            counts.update(pieces)
+    names = name_expression(cut_out)
+    for text in read_texts(texts):
+        for part in [text] if names is None else names.split(text)[::2]:  # [1::2] are the names
+            for pieces in split(part):
+                counts.update(pieces)
     return {piece.encode("utf-8", "surrogateescape"): count for piece, count in counts.items()}
 
 
@@ -56,7 +58,7 @@ def train(
     following = list(range(1, len(symbols) + 1))
     preceding = list(range(-1, len(symbols) - 1))
 
-    token_bytes = [bytes([value]) for value in range(256)]
+    token_bytes = [bytes([value]) for value in BYTE_ORDER]
     rank = _rank_by_id if tie_break == "lowest-id" else lambda pair: _rank_by_bytes(pair, token_bytes)
     heap = [(-count, rank(pair), pair) for pair, count in counts.items()]
     heapify(heap)
@@ -133,7 +135,7 @@ def _lay_out(words: Mapping[bytes, int]) -> tuple[np.ndarray, np.ndarray]:
     inside = np.ones(len(symbols), dtype=bool)
     inside[0] = False
     inside[ends] = False
-    symbols[inside] = np.frombuffer(b"".join(words), dtype=np.uint8)
+    symbols[inside] = np.frombuffer(b"".join(words).translate(ID_OF_BYTE), dtype=np.uint8)
     weights = np.zeros(len(symbols), dtype=np.int64)
     weights[inside] = np.repeat(np.fromiter(words.values(), dtype=np.int64, count=len(words)), lengths)
     return symbols, weights

@@ -8,9 +8,10 @@ from typing import Any, Self
 import numpy as np
 
 from .base import Tokenizer
+from .corpus import Corpus, read_texts
 from .errors import TokenizerError, TrainingError, UnknownCharacterError
 from .gather import RowTable
-from .special import Segment, as_text, check_special_tokens
+from .special import Segment, check_special_tokens
 
 
 class CharTokenizer(Tokenizer):
@@ -36,8 +37,10 @@ class CharTokenizer(Tokenizer):
         byte_fallback: bool = False,
         special_tokens: Iterable[str] | Mapping[str, int] = (),
     ) -> None:
+        if not isinstance(byte_fallback, bool):
+            raise TypeError(f"expected byte_fallback as true or false, got {byte_fallback!r}")
         self._characters = _check_characters(characters)
-        self._byte_fallback = bool(byte_fallback)
+        self._byte_fallback = byte_fallback
         if not self._characters and not byte_fallback:
             raise TokenizerError("expected at least one character in the vocabulary, or byte_fallback=True")
         table: list[bytes | None] = [character.encode("utf-8") for character in self._characters]
@@ -52,22 +55,29 @@ class CharTokenizer(Tokenizer):
     @classmethod
     def train(
         cls,
-        text: str | bytes | Iterable[str | bytes],
+        texts: Corpus,
         *,
         byte_fallback: bool = False,
-        special_tokens: Iterable[str] = (),
+        special_tokens: Iterable[str] | Mapping[str, int] = (),
     ) -> Self:
         """The vocabulary of the characters of a text, or of several, sorted by code point.
 
+        The characters of special tokens in the texts count too: the names can then also be encoded as plain text.
+
+        Args:
+            texts: one text, or an iterable of texts. A str or bytes (UTF-8) is text itself; a pathlib.Path is a file,
+                or a folder with all the files below it.
+            byte_fallback, special_tokens: as in the constructor.
+
         Raises:
-            TrainingError: the text is empty, or is bytes that are not UTF-8.
+            TrainingError: there is no text, or bytes are not UTF-8.
             SpecialTokenError: the special tokens are not valid.
+            TypeError: a text is neither str nor bytes nor a path.
+            OSError: a path cannot be read.
         """
         characters: set[str] = set()
-        for part in [text] if isinstance(text, str | bytes) else text:
-            if not isinstance(part, str | bytes):
-                raise TypeError(f"expected the training texts as str or bytes, got {type(part).__name__}")
-            characters.update(as_text(part))
+        for text in read_texts(texts):
+            characters.update(text)
         if not characters:
             raise TrainingError("expected some training text, got none; check that the corpus was read")
         if any("\udc80" <= character <= "\udcff" for character in characters):
@@ -113,6 +123,9 @@ class CharTokenizer(Tokenizer):
             rows.append([self._first_byte_id + value for value in spelling])
         return RowTable(rows, self._dtype).gather(ids)
 
+    def _safe_cut(self, text: str) -> int:
+        return len(text)
+
     def _state(self) -> dict[str, Any]:
         return {
             "characters": self._characters,
@@ -122,12 +135,12 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        if not isinstance(state["byte_fallback"], bool):
-            raise TypeError(f"expected byte_fallback as true or false, found {state['byte_fallback']!r}")
         return cls(state["characters"], byte_fallback=state["byte_fallback"], special_tokens=state["special_tokens"])
 
 
 def _check_characters(characters: str | Sequence[str]) -> str:
+    if not isinstance(characters, Sequence):
+        raise TokenizerError(f"expected the vocabulary as a str or a list of characters, got {characters!r}")
     for character in characters:
         if not isinstance(character, str) or len(character) != 1:
             raise TokenizerError(f"expected single characters as the vocabulary, got {character!r}")

@@ -8,6 +8,7 @@ runs through the ``regex`` package. The GPT-2 pattern itself, in GPT2_PATTERN, i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
@@ -40,11 +41,13 @@ def make_splitter(pattern: str | None) -> Splitter:
         raise TokenizerError(f'expected pattern as "gpt2", None or a regular expression, got {pattern!r}')
     if pattern == "gpt2":
         return split_gpt2
+    if re.fullmatch(r"[\w-]*", pattern):  # as an expression it would match nothing but itself
+        raise TokenizerError(f'unknown pattern name {pattern!r}; expected "gpt2", None or a regular expression')
     import regex  # here, because the two common cases above do without it
 
     try:
         compiled = regex.compile(pattern)
-    except regex.error as error:
+    except (regex.error, RecursionError, OverflowError) as error:
         raise TokenizerError(f"the pre-tokenisation pattern {pattern!r} is not a valid expression: {error}") from error
     return lambda text: _split_by_expression(compiled, text)
 
@@ -65,6 +68,11 @@ def split_gpt2(text: str) -> Iterator[list[str]]:
         yield _split_batch(part, codes[:stop], classes[:stop])
         start += stop
         size = _BATCH_CHARACTERS
+
+
+def safe_cut_gpt2(text: str) -> int:
+    """The last place where text can be cut so that the pieces stay the same, whatever follows it; 0 if there is none."""
+    return _last_safe_cut(_classify(text)[1])
 
 
 def _classify(text: str) -> tuple[np.ndarray, np.ndarray]:

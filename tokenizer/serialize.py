@@ -15,7 +15,7 @@ from typing import Any
 from .errors import FormatError
 
 FORMAT = "transformer-stack/tokenizer"
-VERSION = 1
+VERSION = 2  # 1 had the single bytes in another order
 
 
 def check_header(data: Any) -> str:
@@ -45,7 +45,7 @@ def write_json(path: str | PathLike[str], data: dict[str, Any]) -> None:
     The text goes to a new file in the same folder (a move between disks is not atomic), reaches the disk, and is then
     moved over path. On any failure the new file is removed.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link keeps pointing to the file, which is replaced
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n"
     aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:

@@ -7,6 +7,7 @@ argument names and the meaning of ``"all"`` follow tiktoken), or by building the
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Trusted:
 class Untrusted:
     """Ordinary text. Whatever it contains, no special token comes out of it."""
 
-    text: str
+    text: str | bytes
 
 
 TextOrSpans = str | bytes | Sequence[Trusted | Untrusted]
@@ -41,7 +42,8 @@ def check_special_tokens(special_tokens: Iterable[str] | Mapping[str, int], firs
     """Return the special tokens as a dict of name to id.
 
     Args:
-        special_tokens: names in order, which get the ids first_id, first_id + 1, ...; or a mapping of name to id.
+        special_tokens: names in order, which get the ids first_id, first_id + 1, ...; or a mapping of name to id. No
+            set: its order, and with it the ids, would change from one process to the next.
         first_id: the first id that is not taken by an ordinary token.
 
     Raises:
@@ -51,17 +53,24 @@ def check_special_tokens(special_tokens: Iterable[str] | Mapping[str, int], firs
         raise SpecialTokenError(
             f"expected special_tokens as a list of names, got the string {special_tokens!r}; write [{special_tokens!r}]"
         )
-    is_mapping = isinstance(special_tokens, Mapping)
+    if isinstance(special_tokens, set | frozenset):
+        raise SpecialTokenError(
+            f"expected special_tokens in an order, got the set {special_tokens!r}; write a list, or a mapping of name to id"
+        )
     names = list(special_tokens)
-    ids = [special_tokens[name] for name in names] if is_mapping else list(range(first_id, first_id + len(names)))
+    if isinstance(special_tokens, Mapping):
+        ids = [as_integer(special_tokens[name]) for name in names]
+    else:
+        ids = list(range(first_id, first_id + len(names)))
     for name, token_id in zip(names, ids, strict=True):
         if not isinstance(name, str) or not name:
             raise SpecialTokenError(f"expected a special token's name as a non-empty string, got {name!r}")
         if any("\ud800" <= character <= "\udfff" for character in name):
             raise SpecialTokenError(f"special token {name!r} holds a lone surrogate; use text that UTF-8 can express")
-        if not isinstance(token_id, int) or isinstance(token_id, bool) or not first_id <= token_id < MAX_IDS:
+        if token_id is None or not first_id <= token_id < MAX_IDS:
+            given = special_tokens[name] if isinstance(special_tokens, Mapping) else token_id
             raise SpecialTokenError(
-                f"special token {name!r} has id {token_id!r}; expected an integer from {first_id} to {MAX_IDS - 1}, "
+                f"special token {name!r} has id {given!r}; expected an integer from {first_id} to {MAX_IDS - 1}, "
                 "because the ids below belong to ordinary tokens"
             )
     if len(set(names)) < len(names) or len(set(ids)) < len(ids):
@@ -83,14 +92,14 @@ def split_segments(
         SpecialTokenError: unknown name, or disallowed text found.
         TypeError: the input is neither text nor a sequence of spans.
     """
+    rules = SpecialRules(special_tokens, allowed_special, disallowed_special)
     if isinstance(text, str | bytes):
         plain = as_text(text)
-        allowed = _allowed_names(allowed_special, special_tokens)
-        _reject_disallowed(plain, special_tokens, allowed, disallowed_special)
-        return _split_at_names(plain, {name: special_tokens[name] for name in allowed})
+        rules.reject_disallowed(plain)
+        return rules.split(plain)
     if isinstance(text, bytearray | memoryview) or not isinstance(text, Iterable):
         raise TypeError(f"expected str, bytes or a list of Trusted/Untrusted spans, got {type(text).__name__}")
-    if allowed_special:
+    if rules.allowed:
         raise SpecialTokenError(
             "allowed_special is for plain text; in a list of spans, mark each special token as Trusted(name) instead"
         )
@@ -98,10 +107,79 @@ def split_segments(
     for span in _join_untrusted(text):
         if isinstance(span, Trusted):
             segments.append(_known_id(span.text, special_tokens))
-        else:
-            _reject_disallowed(span, special_tokens, frozenset(), disallowed_special)
+        elif span:
+            rules.reject_disallowed(span)
             segments.append(span)
     return segments
+
+
+class SpecialRules:
+    """What the caller allows and forbids in plain text, checked once and applied to any number of texts.
+
+    Attributes:
+        allowed: name to id of the special tokens to recognise.
+        disallowed: the strings that must not occur.
+    """
+
+    def __init__(
+        self,
+        special_tokens: Mapping[str, int],
+        allowed_special: str | Collection[str],
+        disallowed_special: str | Collection[str],
+    ) -> None:
+        names = special_tokens.keys() if allowed_special == "all" else _names("allowed_special", allowed_special)
+        self.allowed = {name: _known_id(name, special_tokens) for name in names}
+        if disallowed_special == "all":
+            self.disallowed = special_tokens.keys() - self.allowed.keys()
+        else:
+            self.disallowed = _names("disallowed_special", disallowed_special) - {""}
+        self._any_allowed = name_expression(self.allowed)
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest string that the rules look for; 0 if they look for none."""
+        return max(map(len, [*self.allowed, *self.disallowed]), default=0)
+
+    def reject_disallowed(self, text: str, position: int = 0) -> None:
+        """Raise SpecialTokenError for the first disallowed string; position is that of the text in the whole input."""
+        found = [(place, name) for name in self.disallowed if (place := text.find(name)) >= 0]
+        if found:
+            place, name = min(found)
+            raise SpecialTokenError(
+                f"the text holds {name!r} at position {position + place}, which disallowed_special forbids; pass it in "
+                "allowed_special to encode it as a control token, or leave it out of disallowed_special for plain text"
+            )
+
+    def split(self, text: str) -> list[Segment]:
+        """Plain texts, none of them empty, and the ids of the allowed names between them."""
+        if self._any_allowed is None:
+            return [text] if text else []
+        # re.split alternates: text, name, text, name, ..., text.
+        parts = self._any_allowed.split(text)
+        return [self.allowed[part] if n % 2 else part for n, part in enumerate(parts) if part]
+
+    def end_of_last_name(self, text: str, limit: int) -> int:
+        """Where the last allowed name ends of those that split finds and that start before limit; 0 if none does."""
+        end = 0
+        for match in self._any_allowed.finditer(text) if self._any_allowed is not None else ():
+            if match.start() >= limit:
+                break
+            end = match.end()
+        return end
+
+
+def name_expression(names: Iterable[str]) -> re.Pattern[str] | None:
+    """An expression with one group that matches each name, the longest at each place; None if there is no name."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+
+
+def as_integer(value: object) -> int | None:
+    """A Python or NumPy integer as an int; None for anything else, truth values included."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def as_text(text: str | bytes) -> str:
@@ -124,65 +202,41 @@ def as_text(text: str | bytes) -> str:
 
 def _join_untrusted(spans: Iterable[Trusted | Untrusted]) -> Iterable[Trusted | str]:
     """Neighbouring plain spans are joined: how the caller cut the text must not change its tokens."""
-    run: list[str] = []
+    run: list[str | bytes] = []
     for span in spans:
         if isinstance(span, Untrusted):
+            if not isinstance(span.text, str | bytes):
+                raise TypeError(f"expected str or bytes in Untrusted, got {type(span.text).__name__}")
             run.append(span.text)
         elif isinstance(span, Trusted):
-            if run:
-                yield as_text("".join(run))
-                run = []
+            yield _joined(run)
+            run = []
             yield span
         else:
             raise TypeError(f"expected Trusted or Untrusted spans in the list, got {span!r}; wrap text in Untrusted()")
-    if run:
-        yield as_text("".join(run))
+    yield _joined(run)
 
 
-def _allowed_names(allowed_special: str | Collection[str], special_tokens: Mapping[str, int]) -> frozenset[str]:
-    if isinstance(allowed_special, str):
-        if allowed_special != "all":
-            raise SpecialTokenError(_not_a_set("allowed_special", allowed_special))
-        return frozenset(special_tokens)
-    for name in allowed_special:
-        _known_id(name, special_tokens)
-    return frozenset(allowed_special)
+def _joined(run: list[str | bytes]) -> str:
+    if all(isinstance(part, str) for part in run):
+        return as_text("".join(run))  # joined first: a surrogate pair may have been cut
+    return as_text(b"".join(part if isinstance(part, bytes) else as_text(part).encode("utf-8") for part in run))
 
 
-def _reject_disallowed(
-    text: str, special_tokens: Mapping[str, int], allowed: frozenset[str], disallowed_special: str | Collection[str]
-) -> None:
-    if isinstance(disallowed_special, str):
-        if disallowed_special != "all":
-            raise SpecialTokenError(_not_a_set("disallowed_special", disallowed_special))
-        disallowed: Collection[str] = special_tokens.keys() - allowed
-    else:
-        disallowed = disallowed_special
-    for name in disallowed:
-        position = text.find(name) if name else -1
-        if position >= 0:
-            raise SpecialTokenError(
-                f"the text holds {name!r} at position {position}, which disallowed_special forbids; pass it in "
-                "allowed_special to encode it as a control token, or leave it out of disallowed_special for plain text"
-            )
-
-
-def _split_at_names(text: str, ids: Mapping[str, int]) -> list[Segment]:
-    if not ids:
-        return [text] if text else []
-    longest_first = sorted(ids, key=len, reverse=True)
-    parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
-    # re.split alternates: text, name, text, name, ..., text.
-    return [ids[part] if odd else part for odd, part in ((n % 2, part) for n, part in enumerate(parts)) if part]
+def _names(argument: str, value: Collection[str]) -> frozenset[str]:
+    if isinstance(value, str):
+        raise SpecialTokenError(
+            f'expected {argument} as "all" or a set of names, got the string {value!r}; write {{{value!r}}}'
+        )
+    names = list(value) if isinstance(value, Iterable) else [value]
+    for name in names:
+        if not isinstance(name, str):
+            raise SpecialTokenError(f'expected {argument} as "all" or a set of names, got {name!r}')
+    return frozenset(names)
 
 
 def _known_id(name: str, special_tokens: Mapping[str, int]) -> int:
-    try:
-        return special_tokens[name]
-    except KeyError:
+    if not isinstance(name, str) or name not in special_tokens:
         known = ", ".join(map(repr, special_tokens)) or "none"
-        raise SpecialTokenError(f"{name!r} is not a special token of this tokenizer; it has: {known}") from None
-
-
-def _not_a_set(argument: str, value: str) -> str:
-    return f'expected {argument} as "all" or a set of names, got the string {value!r}; write {{{value!r}}}'
+        raise SpecialTokenError(f"{name!r} is not a special token of this tokenizer; it has: {known}")
+    return special_tokens[name]

@@ -56,7 +56,7 @@ def test_long_text_without_any_space_is_one_piece():
     assert split(split_gpt2, "a" * 2_000_000) == ["a" * 2_000_000]
 
 
-@pytest.mark.parametrize("pattern", ["(", 7])
+@pytest.mark.parametrize("pattern", ["(", 7, "", "cl100k", "GPT2"])
 def test_invalid_pattern_is_named(pattern):
     with pytest.raises(TokenizerError, match="pattern"):
         make_splitter(pattern)

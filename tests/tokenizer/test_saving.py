@@ -52,6 +52,18 @@ def test_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monkey
         assert os.listdir(tmp_path) == ["tokenizer.json"]
 
 
+def test_saving_through_a_link_replaces_the_file_and_keeps_the_link(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    link = tmp_path / "link.json"
+    try:
+        link.symlink_to(tmp_path / "real.json")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    TOKENIZERS[0].save(link)
+    assert link.is_symlink()
+    assert load(tmp_path / "real.json").to_dict() == TOKENIZERS[0].to_dict()
+
+
 def test_missing_folder_and_missing_file_are_os_errors(tmp_path):
     with pytest.raises(FileNotFoundError):
         TOKENIZERS[0].save(tmp_path / "no" / "tokenizer.json")
@@ -77,16 +89,19 @@ def damaged(number, **changes):
     [
         ([], "expected a JSON object"),
         ({"model": {"type": "BPE"}}, "expected format"),
-        (damaged(0, version=2), "expected version 1, found 2"),
+        (damaged(0, version=1), "expected version 2, found 1"),
         (damaged(0, version="drop"), "found None"),
         (damaged(0, kind="drop"), "kind"),
         (damaged(0, kind="wordpiece"), r"among \['bpe', 'char'\], found 'wordpiece'"),
         (damaged(0, merges="drop"), "lacks the field 'merges'"),
         (damaged(0, merges=[[97, 5000]]), "merge 0"),
-        (damaged(0, merges=[[97, 98, 99]]), "damaged"),
+        (damaged(0, merges=[[97, 98, 99]]), "merge 0"),
         (damaged(0, merges=7), "damaged"),
         (damaged(0, merges=[["a", "b"]]), "merge 0"),
+        (damaged(0, merges=[[64, 64], *([256 + n] * 2 for n in range(60))], special_tokens={}), "bytes"),
         (damaged(0, pattern="("), "pattern"),
+        (damaged(0, pattern="(" * 50_000), "pattern"),
+        (damaged(0, pattern="cl100k"), "unknown pattern name 'cl100k'"),
         (damaged(0, special_tokens={"<s>": 10}), "id 10"),
         (damaged(0, special_tokens=None), "damaged"),
         (damaged(3, characters="aa"), "once"),

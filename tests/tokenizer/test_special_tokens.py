@@ -9,6 +9,12 @@ from tokenizer import BPETokenizer, CharTokenizer, SpecialTokenError, Trusted, U
 NAMES = ["<|end|>", "<|end|><|end|>", "<s>"]
 
 
+FORGED = {
+    "bpe": BPETokenizer.train("<s> some text <s> <|end|", 300, special_tokens=NAMES),
+    "char": CharTokenizer("<s>|", special_tokens=NAMES, byte_fallback=True),
+}
+
+
 @pytest.fixture(params=["bpe", "char"])
 def tokenizer(request):
     if request.param == "bpe":
@@ -81,6 +87,51 @@ def test_spans_take_disallowed_but_not_allowed_names(tokenizer):
         tokenizer.encode([Untrusted("a")], allowed_special="all")
     with pytest.raises(SpecialTokenError, match="forbids"):
         tokenizer.encode([Untrusted("<s>")], disallowed_special="all")
+
+
+def test_names_can_come_from_any_iterable(tokenizer):
+    expected = tokenizer.encode("a<s>", allowed_special={"<s>"})
+    assert expected != tokenizer.encode("a<s>")
+    assert tokenizer.encode("a<s>", allowed_special=iter(["<s>"])) == expected
+    with pytest.raises(SpecialTokenError, match="forbids"):
+        tokenizer.encode("a<s>", disallowed_special=iter(["<s>"]))
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [5], [["<s>"]], {"<s>": 1, 5: 2}])
+@pytest.mark.parametrize("argument", ["allowed_special", "disallowed_special"])
+def test_names_that_are_no_strings_are_refused(tokenizer, argument, wrong):
+    with pytest.raises(SpecialTokenError, match=argument):
+        tokenizer.encode("a", **{argument: wrong})
+
+
+def test_the_first_of_several_disallowed_names_is_reported(tokenizer):
+    with pytest.raises(SpecialTokenError, match="'<s>' at position 1,"):
+        tokenizer.encode("a<s><|end|>", disallowed_special="all")
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(
+    parts=st.lists(
+        st.sampled_from(["<s>", "<|end|>", "<", "s>", "|end|>", " ", "x", "\u00e9", b"<s", b">", b"\xc3", b"\xa9"])
+    ),
+    kind=st.sampled_from(["bpe", "char"]),
+)
+def test_no_untrusted_text_makes_a_special_token(parts, kind):
+    tokenizer = FORGED[kind]
+    spans = [Trusted("<s>"), *map(Untrusted, parts), Trusted("<|end|>")]
+    ids = tokenizer.encode(spans)
+    assert [n for n in ids if n in tokenizer.special_tokens.values()] == [ids[0], ids[-1]]
+    written = b"".join(part if isinstance(part, bytes) else part.encode() for part in parts)
+    assert tokenizer.decode_bytes(ids) == b"<s>" + written + b"<|end|>"
+
+
+def test_untrusted_bytes_and_surrogate_halves_are_joined_across_spans(tokenizer):
+    for halves in (["\ud83d", "\ude00"], [b"\xf0\x9f", b"\x98\x80"], ["\U0001f600", b""]):
+        assert tokenizer.encode([Untrusted(half) for half in halves]) == tokenizer.encode("\U0001f600")
+    with pytest.raises(TypeError, match="str or bytes in Untrusted"):
+        tokenizer.encode([Untrusted(5)])
+    with pytest.raises(SpecialTokenError, match="not a special token"):
+        tokenizer.encode([Trusted(["<s>"])])
 
 
 @pytest.mark.parametrize("wrong", [5, None, ["text"], bytearray(b"a")])
