@@ -17,7 +17,7 @@ from tinygrad_lite import Generator, Tensor, default_generator, optim
 
 from . import checkpoint
 from .data import Loader
-from .evaluate import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate
 from .log import JsonLines, layer_report
 from .model import GPT
 from .presets import FREE_ON_RESUME, TrainConfig

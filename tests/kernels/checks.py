@@ -7,7 +7,7 @@ import textwrap
 
 import numpy as np
 
-from tinygrad_lite.kernels.cpu import threads
+from tinygrad_lite import threads
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from kernels.checks import kernel_threads, python
 
+from tinygrad_lite import threads
 from tinygrad_lite.kernels import lookup
-from tinygrad_lite.kernels.cpu import threads
 
 
 def test_a_forked_child_runs_kernels():
@@ -17,7 +17,7 @@ def test_a_forked_child_runs_kernels():
         import os, sys
         import numpy as np
         from tinygrad_lite.kernels import lookup
-        from tinygrad_lite.kernels.cpu import threads
+        from tinygrad_lite import threads
         threads.set_num_threads(3)
         x = np.ones((4000, 64), np.float32)
         gelu = lambda: lookup("cpu", "gelu").forward(x, approximate="none")[0]
@@ -76,7 +76,7 @@ def test_parallel_for_covers_the_range_once_and_raises_what_a_chunk_raised():
 
 
 def test_the_number_of_threads_comes_from_the_environment():
-    text = "from tinygrad_lite.kernels.cpu import threads; print(threads.get_num_threads())"
+    text = "from tinygrad_lite import threads; print(threads.get_num_threads())"
     assert python(text, TGL_NUM_THREADS="3") == "3"
     with pytest.raises(AssertionError, match="TGL_NUM_THREADS: expected a whole number"):
         python(text, TGL_NUM_THREADS="many")

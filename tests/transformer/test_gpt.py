@@ -9,8 +9,8 @@ import pytest
 from tinygrad_lite import Generator, Tensor, no_grad
 from tinygrad_lite.config import settings
 from transformer.config import CHOICES, GPTConfig
-from transformer.generate import generate
 from transformer.model import GPT, as_tokens
+from transformer.sampling import generate
 
 SMALL = dict(vocab_size=17, block_size=12, layers=2, heads=4, channels=16)
 VARIANTS = [

@@ -10,7 +10,7 @@ import pytest
 from tinygrad_lite import default_generator
 from tokenizer import CharTokenizer
 from transformer import checkpoint
-from transformer.evaluate import evaluate
+from transformer.evaluation import evaluate
 from transformer.log import read_log
 from transformer.presets import PRESETS, TrainConfig, preset
 from transformer.trainer import NonFiniteLoss, Trainer

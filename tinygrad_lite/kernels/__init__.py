@@ -15,7 +15,7 @@ import warnings
 from ..config import settings
 
 if settings.num_threads is not None:  # now and not at the first kernel: matrix products may come before it
-    from .cpu.threads import set_blas_threads
+    from ..threads import set_blas_threads
 
     set_blas_threads(settings.num_threads)
 

@@ -13,12 +13,13 @@ import math
 import numpy
 
 from .. import philox
+from . import product
 
 # Taken over as they are: universal functions and their like, with arrays as the only arguments.
 _PLAIN = (
     "add subtract multiply divide power negative absolute sign exp log log1p expm1 sqrt square reciprocal sin cos tan "
     "tanh maximum minimum where floor ceil rint isnan isinf isfinite equal not_equal less less_equal greater "
-    "greater_equal logical_and logical_or logical_not logical_xor matmul floor_divide remainder arctan"
+    "greater_equal logical_and logical_or logical_not logical_xor floor_divide remainder arctan"
 ).split()
 
 
@@ -36,6 +37,7 @@ class Namespace:
         self.ndarray = lib.ndarray
         for function in _PLAIN:
             setattr(self, function, getattr(lib, function))
+        self.matmul = product.matmul if lib is numpy else lib.matmul
         self.erf = getattr(lib, "erf", None) or self._erf_by_math
         self.inf, self.pi = math.inf, math.pi
         self.wraps_indices = lib is not numpy  # CuPy takes an index out of range modulo the size, silently

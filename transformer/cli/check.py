@@ -106,7 +106,9 @@ def _ops(names, seeds: int, mode: str, dtype: str) -> bool:
     view = Table("op", "case", "path", "1st order", "2nd order", "verdict", title="largest relative errors")
     for row in grouped(rows):
         errors = ["" if e is None else f"{e:.0e}" for e in (row["first-order error"], row["second-order error"])]
-        view.add_row(row["op"], row["case"].removeprefix("Case(").removesuffix(")"), row["path"], *errors, row["verdict"])
+        view.add_row(
+            row["op"], row["case"].removeprefix("Case(").removesuffix(")"), row["path"], *errors, row["verdict"]
+        )
     console.print(view, markup=False)
     wrong = [row for row in rows if row.verdict != "ok"]
     for row in wrong[:5]:

@@ -17,10 +17,10 @@ from tinygrad_lite import Generator
 from .. import checkpoint
 from ..config import GPTConfig
 from ..data import read_text
-from ..evaluate import evaluate
-from ..generate import generate, start_of_text
+from ..evaluation import evaluate
 from ..hf import export
 from ..model import GPT
+from ..sampling import generate, start_of_text
 
 console = Console(highlight=False)
 From = Annotated[Path, typer.Option("--from", help="The run's directory.")]

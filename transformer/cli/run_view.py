@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tinygrad_lite import Generator
 
 from ..baseline import baselines
-from ..generate import generate, start_of_text
 from ..memory import MIB, expected_bytes, peak_bytes, process_bytes
+from ..sampling import generate, start_of_text
 from ..trainer import Trainer
 from .plot import loss_curve
 

@@ -5,9 +5,9 @@ Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arX
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import buffer, grain
 from .attention_core import backward_heads, forward_heads
-from .threads import parallel_for
 
 
 def _layout(q, k):

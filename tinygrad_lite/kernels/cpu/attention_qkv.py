@@ -6,9 +6,9 @@ of (B, T, C) a step; here the kernels read and write the packed columns where th
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import buffer, grain
 from .attention_core import backward_heads, forward_heads
-from .threads import parallel_for
 
 
 def _layout(qkv, heads):

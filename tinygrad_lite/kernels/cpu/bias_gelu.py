@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .compile import jit, vectorise
 from .gelu_formulas import gelu_erf, gelu_tanh, write_biased_slopes, write_biased_values
-from .threads import parallel_for
 
 
 def forward(x, bias, *, approximate):

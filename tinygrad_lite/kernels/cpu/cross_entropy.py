@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import buffer, grain, rows
 from .compile import jit, vectorise
 from .elementary import exp
 from .row_formulas import log_sum_exp, row_sum
-from .threads import parallel_for
 
 
 def forward(logits, targets, *, ignore_index, label_smoothing):

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS, buffer
 from .compile import jit, vectorise
 from .philox import philox_block
-from .threads import parallel_for
 
 
 def forward(x, *, p, key, offset):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS, buffer
 from .compile import jit, vectorise
 from .gelu_formulas import gelu_erf, gelu_tanh, write_slopes, write_values
-from .threads import parallel_for
 
 
 def forward(x, *, approximate):

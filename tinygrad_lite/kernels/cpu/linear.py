@@ -2,16 +2,17 @@
 
 import numpy as np
 
+from ...threads import parallel_for
+from ...xp.product import matmul
 from .arrays import buffer, column_sums, grain, rows
 from .compile import jit, vectorise
-from .threads import parallel_for
 
 
 def forward(x, weight, bias):
     """x (..., I), weight (O, I), bias (O,) or None. Returns y (..., O) and saves x, weight."""
     x2 = rows(x)
     out = np.empty((x2.shape[0], weight.shape[0]), x.dtype)
-    np.matmul(x2, weight.T, out=out)
+    matmul(x2, weight.T, out=out)
     if bias is not None:
         parallel_for(_add_bias[x.dtype], out.shape[0], grain(out.shape[1]), bias, out)
     return out.reshape(*x.shape[:-1], weight.shape[0]), (x, weight)
@@ -24,10 +25,10 @@ def backward(g, saved, needs, into):
     gx = gw = gb = None
     if needs[0]:
         gx = buffer(into[0], x)
-        np.matmul(g2, weight, out=rows(gx))
+        matmul(g2, weight, out=rows(gx))
     if needs[1]:
         gw = buffer(into[1], weight)
-        np.matmul(g2.T, rows(x), out=gw)
+        matmul(g2.T, rows(x), out=gw)
     if needs[2]:
         gb = column_sums(g2, np.empty(g2.shape[1], g.dtype) if into[2] is None else into[2])
     return gx, gw, gb

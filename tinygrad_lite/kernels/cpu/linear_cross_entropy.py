@@ -7,10 +7,11 @@ whose own gradient is 1, and backward scales them. Wijmans et al. 2024 ("Cut you
 
 import numpy as np
 
+from ...threads import parallel_for
+from ...xp.product import matmul
 from .arrays import GRAIN_ELEMENTS, buffer, grain
 from .compile import jit, vectorise
 from .row_formulas import log_sum_exp, softmax_row
-from .threads import parallel_for
 
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
 
@@ -45,7 +46,7 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     for start in range(0, n, size):
         rows = h2[start : start + size]
         chunk = logits[: len(rows)]
-        np.matmul(rows, weight.T, out=chunk)
+        matmul(rows, weight.T, out=chunk)
         parallel_for(
             _loss_rows[h.dtype], len(rows), grain(2 * vocabulary),
             chunk, flat_targets[start : start + size], ignore_index, scale, needs[0] or needs[1],
@@ -53,7 +54,7 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
         )  # fmt: skip
         # forward: logits = h @ weight.T, so gh = glogits @ weight and gw = glogits.T @ h
         if needs[0]:
-            np.matmul(chunk, weight, out=gh[start : start + size])
+            matmul(chunk, weight, out=gh[start : start + size])
         if needs[1]:
             gw = _add_product(chunk, rows, gw)
     if needs[1] and gw is None:
@@ -77,11 +78,11 @@ def backward(g, saved, needs, into, *, ignore_index=-100):
 def _add_product(chunk, rows, gw):
     """gw + chunk.T @ rows, in place; None stands for zeros."""
     if gw is None:
-        return np.matmul(chunk.T, rows)
+        return matmul(chunk.T, rows)
     addend = np.empty((min(VOCABULARY_BLOCK, len(gw)), gw.shape[1]), gw.dtype)
     for v in range(0, len(gw), VOCABULARY_BLOCK):
         part = gw[v : v + VOCABULARY_BLOCK]
-        np.matmul(chunk[:, v : v + VOCABULARY_BLOCK].T, rows, out=addend[: len(part)])
+        matmul(chunk[:, v : v + VOCABULARY_BLOCK].T, rows, out=addend[: len(part)])
         part += addend[: len(part)]
     return gw
 

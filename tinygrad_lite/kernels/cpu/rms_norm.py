@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .compile import jit, vectorise
 from .row_formulas import inverse_deviation
-from .threads import parallel_for
 
 
 def forward(x, weight, *, eps):

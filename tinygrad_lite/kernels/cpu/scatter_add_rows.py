@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import grain
 from .compile import jit, vectorise
-from .threads import parallel_for
 
 
 def scatter_add_rows(out, indices, g):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from ...threads import parallel_for
 from .arrays import buffer, grain, rows
 from .compile import inline, jit, vectorise
 from .elementary import exp
-from .threads import parallel_for
 
 
 def forward(x):

@@ -1,4 +1,4 @@
-"""The pool that runs CPU kernels: Python threads over kernels that release the GIL, never Numba's own pool.
+"""The pool that runs CPU kernels and matrix products: Python threads over code that releases the GIL, never Numba's pool.
 
 Why not prange. Numba's OpenMP pool spins after each parallel region and so does OpenBLAS's after each product, and on
 the same cores each waits for the other to give way. Two matrix products (768 x 128 x 512) with an elementwise kernel
@@ -24,6 +24,7 @@ out of the kernel.
 """
 
 import _thread
+import contextlib
 import ctypes
 import operator
 import os
@@ -31,7 +32,7 @@ import threading
 
 import numpy as np
 
-from ...config import settings
+from .config import settings
 
 _threads = 0  # 0: not settled yet
 _workers = []
@@ -85,22 +86,24 @@ def _drain(starts, step, n, kernel, args, errors):
         errors.append(error)
 
 
-def parallel_for(kernel, n, grain, *args):
+def parallel_for(kernel, n, grain, *args, blas=False):
     """Run kernel(start, stop, *args) over chunks that together cover range(n), on all threads.
 
     grain: the least number of items worth a chunk, 10 to 20 microseconds of work. At or below one chunk the kernel runs
     in the caller: waking a thread costs some 3 microseconds, and before it helps, up to 50 if its core sleeps. So does
     a call that finds the pool busy with another Python thread's kernel, or that comes from a kernel, or in a forked
     child. What a chunk raises is raised here, when no thread is in the kernel any more; so is Ctrl-C.
+    blas: the kernel calls BLAS, which is held to one thread meanwhile.
     """
     threads = _threads or _settle()
     if n <= grain or threads == 1 or _pool_busy.locked():
         if n > 0:
-            kernel(0, n, *args)
+            with _one_blas_thread if blas else _AS_IT_IS:
+                kernel(0, n, *args)
         return
     errors = []
     # `with`, and not acquire(False) in a try: between that call and the try, Ctrl-C would leave the lock taken for good
-    with _pool_busy:
+    with _pool_busy, _one_blas_thread if blas else _AS_IT_IS:
         step = max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
         job = iter(range(0, n, step)), step, n, kernel, args, errors
         helpers = _workers[: min(threads, -(-n // step)) - 1]
@@ -160,20 +163,59 @@ def _start(n):
         _threads = n
 
 
-def set_blas_threads(n):
-    """Let n threads share each matrix product, where NumPy brings its own OpenBLAS (all wheels but macOS's).
+class _OpenBLAS:
+    """The OpenBLAS that NumPy brings (all wheels but macOS's), as a context in which it runs on one thread.
 
-    OpenBLAS reads its environment when NumPy loads it, so afterwards only its own function reaches it.
+    OpenBLAS reads its environment when NumPy loads it, so afterwards only its own functions reach it. Without one, a
+    context that does nothing: Accelerate, say, has no threads that wait for each other.
     """
-    root = os.path.dirname(np.__file__)
-    for folder in (root + ".libs", os.path.join(root, ".dylibs")):
-        for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            if "openblas" in name:
-                library = ctypes.CDLL(os.path.join(folder, name))
-                for symbol in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads"):
-                    if hasattr(library, symbol):
-                        getattr(library, symbol)(n)
-                        return
+
+    def __init__(self):
+        self.set = self.get = None
+        self.lock, self.inside, self.before = _thread.allocate_lock(), 0, 1
+        root = os.path.dirname(np.__file__)
+        for folder in (root + ".libs", os.path.join(root, ".dylibs")):
+            for name in os.listdir(folder) if os.path.isdir(folder) else ():
+                if "openblas" in name:
+                    library = ctypes.CDLL(os.path.join(folder, name))
+                    for symbol in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+                        if hasattr(library, symbol.format("set")):
+                            self.set = getattr(library, symbol.format("set"))
+                            self.get = getattr(library, symbol.format("get"))
+                            self.set.argtypes = [ctypes.c_int]
+                            return
+
+    def __enter__(self):
+        if self.set is not None:
+            with self.lock:  # products of several threads may overlap: the first one in and the last one out
+                if self.inside == 0:
+                    self.before = self.get()
+                    self.set(1)
+                self.inside += 1
+
+    def __exit__(self, *error):
+        if self.set is not None:
+            with self.lock:
+                self.inside -= 1
+                if self.inside == 0:
+                    self.set(self.before)
+
+    def set_threads(self, n):
+        """From now on, or from when no product is inside."""
+        if self.set is not None:
+            with self.lock:
+                self.before = n
+                if self.inside == 0:
+                    self.set(n)
+
+
+_one_blas_thread = _OpenBLAS()
+_AS_IT_IS = contextlib.nullcontext()
+
+
+def set_blas_threads(n):
+    """Let n threads share a product that BLAS is given whole, where NumPy brings its own OpenBLAS."""
+    _one_blas_thread.set_threads(n)
 
 
 def _after_fork_in_child():
@@ -181,6 +223,7 @@ def _after_fork_in_child():
     global _threads, _workers, _pool_busy
     _workers = []
     _pool_busy = _thread.allocate_lock()
+    _one_blas_thread.lock, _one_blas_thread.inside = _thread.allocate_lock(), 0
     if _threads:
         _threads = 1
 

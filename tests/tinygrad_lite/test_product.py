@@ -1,0 +1,96 @@
+"""Shared matrix products: np.matmul's values for every shape and layout, the same bits whatever the number of threads."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tinygrad_lite import threads
+from tinygrad_lite.xp.product import matmul
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def close(found, x, y):
+    exact = x.astype(np.float64) @ y.astype(np.float64)
+    inner = np.abs(x.astype(np.float64)) @ np.abs(y.astype(np.float64))  # what rounding errors are relative to
+    return (np.abs(found - exact) <= 8 * np.finfo(x.dtype).eps * inner + 1e-30).all()
+
+
+SHAPES = [
+    (1, 1, 1),
+    (31, 7, 5),
+    (65, 64, 63),
+    (200, 130, 97),
+    (97, 130, 200),
+    (1, 700, 900),
+    (900, 700, 1),
+    (0, 3, 4),
+    (300, 0, 300),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m, k, n", SHAPES)
+def test_two_matrices_in_every_layout(m, k, n, dtype):
+    for left in (False, True):
+        for right in (False, True):
+            x = rng().standard_normal((k, m) if left else (m, k)).astype(dtype)
+            y = rng(1).standard_normal((n, k) if right else (k, n)).astype(dtype)
+            x, y = x.T if left else x, y.T if right else y
+            out = np.full((m, n), np.nan, dtype)
+            assert matmul(x, y, out=out) is out and close(out, x, y) and np.array_equal(matmul(x, y), out)
+
+
+@pytest.mark.parametrize("shapes", [((5, 64, 80), (5, 80, 70)), ((2, 3, 64, 80), (2, 3, 80, 70)), ((5, 64, 80), (1, 80, 70)),
+                                    ((5, 64, 80), (80, 70)), ((80,), (80, 70)), ((64, 80), (80,)), ((80,), (80,))])  # fmt: skip
+def test_stacks_and_vectors_are_as_numpys(shapes):
+    x, y = (rng(i).standard_normal(shape).astype(np.float32) for i, shape in enumerate(shapes))
+    assert matmul(x, y).shape == np.matmul(x, y).shape and close(matmul(x, y), x, y)
+
+
+def test_what_is_not_two_floats_of_a_kind_goes_to_numpy():
+    x = rng().integers(0, 9, (80, 90))
+    np.testing.assert_array_equal(matmul(x, x.T), x @ x.T)
+    assert matmul(x.astype(np.float32), x.T.astype(np.float64)).dtype == np.float64
+    with pytest.raises(ValueError):
+        matmul(np.ones((200, 200), np.float32), np.ones((199, 200), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(768, 128, 384), (400, 65, 700), (333, 401, 129)])
+def test_the_bits_are_the_same_whatever_the_number_of_threads_and_beside_other_products(shape):
+    m, k, n = shape
+    x, y = rng().standard_normal((m, k)).astype(np.float32), rng(1).standard_normal((k, n)).astype(np.float32)
+    before, found = threads.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 5):
+            threads.set_num_threads(count)
+            found.append(matmul(x, y))
+        workers = [threading.Thread(target=lambda: found.extend(matmul(x, y) for _ in range(5))) for _ in range(3)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        threads.set_num_threads(before)
+    assert len(found) == 19 and all(np.array_equal(found[0], other) for other in found)
+
+
+def test_blas_has_its_threads_back_afterwards_also_after_an_error():
+    blas = threads._one_blas_thread
+    if blas.get is None:
+        pytest.skip("NumPy brings no OpenBLAS here")
+    before = blas.get()
+    blas.set_threads(3)
+    try:
+        matmul(np.ones((300, 300)), np.ones((300, 300)))
+        assert blas.get() == 3
+        with pytest.raises(ValueError):
+            matmul(np.ones((300, 300)), np.ones((300, 300)), out=np.ones((2, 2)))
+        assert blas.get() == 3
+        with blas:
+            assert blas.get() == 1
+    finally:
+        blas.set_threads(before)
