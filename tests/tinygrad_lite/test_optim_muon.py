@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tgl
-from tinygrad_lite import nn, optim
+from tinygrad_lite import Tensor, nn, optim, threads
 
 A, B, C = 3.4445, -4.7750, 2.0315
 
@@ -160,3 +160,25 @@ def test_learning_rates_of_groups_keep_their_ratio():
     optimizer = optim.MuonAdamW(groups)
     optimizer.set_lr(0.5)
     assert [g["lr"] for g in optimizer.param_groups] == [5.0, 0.5, 0.5]
+
+
+def test_many_matrices_are_shared_among_threads_with_the_same_bits_as_one_after_another(monkeypatch):
+    shapes, found = [(40, 24), (24, 40), (33, 33), (8, 70), (70, 8), (16, 16), (1, 5)], []
+    for count, least in ((1, 4), (2, 4), (3, 4), (1, 100)):
+        monkeypatch.setattr("tinygrad_lite.optim.muon.MATRICES_TO_SHARE", least)
+        before = threads.get_num_threads()
+        threads.set_num_threads(count)
+        try:
+            rng = np.random.default_rng(0)
+            params = [nn.Parameter(Tensor(rng.standard_normal(s).astype(np.float32))) for s in shapes]
+            optimizer = optim.Muon(params, lr=0.1, weight_decay=0.01)
+            for _ in range(3):
+                optimizer.zero_grad()
+                for p in params:
+                    (p * Tensor(rng.standard_normal(p.shape).astype(np.float32))).sum().backward()
+                optimizer.step()
+            found.append([p.numpy().copy() for p in params])
+        finally:
+            threads.set_num_threads(before)
+    for other in found[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(found[0], other))

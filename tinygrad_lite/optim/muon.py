@@ -7,6 +7,8 @@ from numbers import Integral
 
 import numpy as np
 
+from .. import threads
+from ..device import CPU
 from .adam import MOMENTS, adam_update
 from .blocks import computing_dtype, scratch
 from .optimizer import Optimizer
@@ -15,12 +17,19 @@ from .optimizer import Optimizer
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
+# From so many matrices on, threads share out whole ones: Newton-Schulz is a chain of small products, between which they
+# would wait for each other.
+MATRICES_TO_SHARE = 4
+
+
+def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7, matmul=None):
     """Newton-Schulz iteration: a matrix with g's singular vectors and singular values between about 0.7 and 1.2.
 
     g (R, C) contiguous with R <= C; buffers: two arrays (R, C), of which g may be the second, and two (R, R).
-    Returns one of the buffers. Cost: steps * (4 R R C + 2 R R R) operations.
+    matmul: the product to use, by default the namespace's. Returns one of the buffers. Cost: steps * (4 R R C + 2 R R R)
+    operations.
     """
+    matmul = matmul or xp.matmul
     a, b, c = COEFFICIENTS
     x, y, square, mixed = buffers
     line = g.reshape(-1)
@@ -31,12 +40,12 @@ def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
             norm = math.sqrt(float(xp.matmul(line, line)))
     xp.divide(g, norm, out=x)
     for _ in range(steps):
-        xp.matmul(x, x.T, out=square)  # (R, R)
-        xp.matmul(square, square, out=mixed)  # (R, R)
+        matmul(x, x.T, out=square)  # (R, R)
+        matmul(square, square, out=mixed)  # (R, R)
         mixed *= c
         square *= b
         mixed += square
-        xp.matmul(mixed, x, out=y)  # (R, C)
+        matmul(mixed, x, out=y)  # (R, C)
         x *= a
         y += x
         x, y = y, x
@@ -45,34 +54,48 @@ def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
 
 def muon_update(group, flat, first, last, grad_scale):
     """One Muon step of matrices first to last."""
+    count, xp = last + 1 - first, flat.device.xp
+    if flat.device is CPU and count >= MATRICES_TO_SHARE:
+        whole = xp.lib.matmul  # on one thread each
+
+        def update(start, stop):
+            for i in range(first + start, first + stop):
+                _update_matrix(group, flat, i, grad_scale, whole)
+
+        threads.parallel_for(update, count, 1, blas=True)
+        return
+    for i in range(first, last + 1):
+        _update_matrix(group, flat, i, grad_scale, xp.matmul)
+
+
+def _update_matrix(group, flat, i, grad_scale, matmul):
     xp, dtype = flat.device.xp, computing_dtype(flat)
     momentum, lr, decay = group["momentum"], group["lr"], group["weight_decay"]
-    for i in range(first, last + 1):
-        (rows, columns), a, b = flat.views[i].shape, flat.starts[i], flat.stops[i]
-        if a == b:
-            continue
-        low, high = min(rows, columns), max(rows, columns)
-        x, y, *squares = scratch("muon", [(low, high)] * 2 + [(low, low)] * 2, dtype, flat.device)
-        held, direction, spare = flat.state["momentum_buffer"][a:b], y.reshape(-1), x.reshape(-1)
-        xp.multiply(flat.grad[a:b], grad_scale, out=direction)
-        held *= momentum
-        held += direction
-        if group["nesterov"]:
-            xp.multiply(held, momentum, out=spare)
-            direction += spare
-        else:
-            direction[...] = held
-        tall = rows > columns
-        if tall:  # the transposed problem has the smaller squares
-            x[...] = direction.reshape(rows, columns).T
-            x, y = y, x
-        u = orthogonalise(xp, y, [x, y, *squares], group["ns_steps"])
-        u *= lr * math.sqrt(max(1.0, rows / columns))
-        p = flat.open_master(a, b).reshape(rows, columns)
-        if decay:
-            p *= 1.0 - lr * decay
-        p -= u.T if tall else u
-        flat.close_master(a, b)
+    (rows, columns), a, b = flat.views[i].shape, flat.starts[i], flat.stops[i]
+    if a == b:
+        return
+    low, high = min(rows, columns), max(rows, columns)
+    x, y, *squares = scratch("muon", [(low, high)] * 2 + [(low, low)] * 2, dtype, flat.device)
+    held, direction, spare = flat.state["momentum_buffer"][a:b], y.reshape(-1), x.reshape(-1)
+    xp.multiply(flat.grad[a:b], grad_scale, out=direction)
+    held *= momentum
+    held += direction
+    if group["nesterov"]:
+        xp.multiply(held, momentum, out=spare)
+        direction += spare
+    else:
+        direction[...] = held
+    tall = rows > columns
+    if tall:  # the transposed problem has the smaller squares
+        x[...] = direction.reshape(rows, columns).T
+        x, y = y, x
+    u = orthogonalise(xp, y, [x, y, *squares], group["ns_steps"], matmul=matmul)
+    u *= lr * math.sqrt(max(1.0, rows / columns))
+    p = flat.open_master(a, b).reshape(rows, columns)
+    if decay:
+        p *= 1.0 - lr * decay
+    p -= u.T if tall else u
+    flat.close_master(a, b)
 
 
 def _check_muon(name, group):
