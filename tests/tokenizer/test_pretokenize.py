@@ -73,6 +73,13 @@ def test_pieces_joined_are_the_text_for_any_pattern(pattern, text):
     assert "" not in pieces
 
 
+def test_pieces_of_a_long_text_come_in_batches_for_any_pattern(monkeypatch):
+    monkeypatch.setattr(pretokenize, "_BATCH_CHARACTERS", 8)
+    batches = list(make_splitter(r"\w+")("a b c d e"))
+    assert [len(batch) for batch in batches] == [3, 2, 2, 2]
+    assert "".join(piece for batch in batches for piece in batch) == "a b c d e"
+
+
 def test_long_text_without_any_space_is_one_piece():
     assert split(split_gpt2, "a" * 2_000_000) == ["a" * 2_000_000]
 
