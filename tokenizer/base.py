@@ -82,10 +82,11 @@ class Tokenizer(ABC):
             TokenIdError: no token has this id.
         """
         index = as_integer(token_id)
-        token = self._token_table[index] if index is not None and 0 <= index < self.vocab_size else None
-        if token is None:
-            self._checked([token_id])  # names what is wrong with it
+        if index is None:
             raise TokenIdError(f"expected a token id as an integer, got {token_id!r}")
+        token = self._token_table[index] if 0 <= index < self.vocab_size else None
+        if token is None:
+            raise self._no_such_id(index)
         return token
 
     # Text to ids
@@ -240,14 +241,19 @@ class Tokenizer(ABC):
             )
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= self.vocab_size:
-            raise TokenIdError(
-                f"token id {low if low < 0 else high} is out of range: this tokenizer has ids 0 to "
-                f"{self.vocab_size - 1}; decode with the tokenizer that made the ids"
-            )
+            raise self._no_such_id(low if low < 0 else high)
         unassigned = self._holes[np.isin(self._holes, array)]
         if unassigned.size:
-            raise TokenIdError(f"token id {unassigned[0]} is not assigned to any token of this tokenizer")
+            raise self._no_such_id(int(unassigned[0]))
         return array
+
+    def _no_such_id(self, token_id: int) -> TokenIdError:
+        if 0 <= token_id < self.vocab_size:
+            return TokenIdError(f"token id {token_id} is not assigned to any token of this tokenizer")
+        return TokenIdError(
+            f"token id {token_id} is out of range: this tokenizer has ids 0 to {self.vocab_size - 1}; "
+            "decode with the tokenizer that made the ids"
+        )
 
     # Saving
 

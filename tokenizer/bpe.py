@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +26,7 @@ from .special import MAX_IDS, Segment, as_integer, check_special_tokens
 TIE_BREAKS = ("lowest-id", "greatest-bytes")
 _CACHED_PIECES = 1 << 18  # at most this many pieces, none longer than the next: some 50 MB
 _CACHED_PIECE_LENGTH = 64
+_FEW_CHARACTERS = 4000  # segments shorter than this on average are encoded piece by piece
 _MAX_TABLE_BYTES = 1 << 28  # each merge can double a token's length, so a small file could ask for all the memory
 
 
@@ -127,6 +129,8 @@ class BPETokenizer(Tokenizer):
         return self._pattern
 
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
+        if sum(len(segment) for segment in segments if isinstance(segment, str)) < _FEW_CHARACTERS * len(segments):
+            return np.array(self._encode_piecewise(segments), dtype=self._dtype)
         # Each distinct piece gets a number, and the text becomes the array of these numbers; the merges then run once
         # per distinct piece. A special token takes part as its own id: an int among the pieces, which are str.
         numbers: defaultdict[Segment, int] = defaultdict()
@@ -140,8 +144,16 @@ class BPETokenizer(Tokenizer):
         rows = RowTable(self._rows(list(numbers)), self._dtype)
         return np.concatenate([rows.gather(batch) for batch in batches] or [np.empty(0, self._dtype)])
 
+    def _encode_piecewise(self, segments: list[Segment]) -> list[int]:
+        """For short segments, where setting up the arrays would take longer than the rest."""
+        ids: list[int] = []
+        for segment in segments:
+            for pieces in [[segment]] if isinstance(segment, int) else self._split(segment):
+                ids.extend(chain.from_iterable(self._rows(pieces)))
+        return ids
+
     def _rows(self, pieces: list[Segment]) -> list[list[int]]:
-        """The ids of each distinct piece, from the cache where it has them."""
+        """The ids of each piece, from the cache where it has them."""
         cache = self._cache
         rows = [[piece] if isinstance(piece, int) else cache.get(piece) for piece in pieces]
         missing = [number for number, row in enumerate(rows) if row is None]

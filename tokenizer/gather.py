@@ -21,10 +21,6 @@ class RowTable:
         self._starts = np.cumsum(self._lengths) - self._lengths
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=dtype, count=int(self._lengths.sum()))
 
-    def length(self, indices: np.ndarray) -> int:
-        """Number of ids that gather will give."""
-        return int(self._lengths[indices].sum())
-
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """The rows of these indices, one after the other."""
         lengths = self._lengths[indices]

@@ -34,6 +34,14 @@ def test_first_ids_are_the_bytes_and_special_tokens_come_last(trained):
     assert trained.token_bytes(269) == b"<|end|>"
 
 
+def test_what_it_was_made_from_can_be_read_back(trained):
+    assert trained.pattern == "gpt2"
+    assert repr(trained) == "BPETokenizer(vocab_size=270, special_tokens={'<|end|>': 269})"
+    trained.merges.clear()
+    trained.special_tokens.clear()
+    assert len(trained.merges) == 13 and trained.special_tokens
+
+
 def test_most_frequent_pair_is_merged_first_and_ties_go_to_the_lowest_ids():
     tokenizer = BPETokenizer.train("ab cd ab cd ab", 258, pattern=None)
     assert tokenizer.merges == [(A, B), (C, D)]

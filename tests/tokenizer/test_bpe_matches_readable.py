@@ -60,11 +60,15 @@ def test_whole_tokenizer_agrees_with_the_readable_twin(texts, probe):
         return
     tokenizer = BPETokenizer.train(texts, 300)
     assert tokenizer.merges == train_readable(words, 44)
+    long = BPETokenizer(tokenizer.merges)
     expected = []
     for pieces in split(probe):
         for piece in pieces:
             expected += encode_readable(piece.encode(), tokenizer.merges)
     assert tokenizer.encode(probe) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tokenizer.bpe._FEW_CHARACTERS", 0)  # as a long text is encoded
+        assert long.encode(probe) == expected
 
 
 def test_counting_sees_each_piece_of_each_text():

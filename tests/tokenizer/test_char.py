@@ -88,10 +88,23 @@ def test_invalid_bytes_without_fallback_are_named_as_bytes():
         CharTokenizer.train(b"a\xff")
 
 
-@pytest.mark.parametrize("characters", ["aa", ["ab"], [1], "\ud800", ""])
+@pytest.mark.parametrize("characters", ["aa", ["ab"], [1], "\ud800", "", 5, {"a", "b"}])
 def test_invalid_vocabularies_are_refused(characters):
     with pytest.raises(TokenizerError):
         CharTokenizer(characters)
+
+
+def test_byte_fallback_is_a_truth_value():
+    assert CharTokenizer("a", byte_fallback=True).byte_fallback
+    with pytest.raises(TypeError, match="byte_fallback"):
+        CharTokenizer("a", byte_fallback="no")
+
+
+def test_files_and_folders_are_texts(tmp_path):
+    (tmp_path / "a.txt").write_text("ba", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("\u00e9", encoding="utf-8")
+    assert CharTokenizer.train(tmp_path).characters == "ab\u00e9"
+    assert CharTokenizer.train([tmp_path / "a.txt", "c"]).characters == "abc"
 
 
 @pytest.mark.parametrize("text", ["", [], b""])

@@ -81,6 +81,7 @@ class TestGpt2IdsAreThoseOfThePeer:
         assert ids == request.getfixturevalue(peer)(text)
         assert gpt2.tokenizer.decode(ids) == text
 
+    @pytest.mark.slow
     def test_on_every_code_point_in_every_place(self, gpt2, peer, request):
         encode = request.getfixturevalue(peer)
         characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
