@@ -102,6 +102,35 @@ def test_dlpack_with_torch():
     assert back.tolist() == [5.0]
 
 
+def test_dlpack_refuses_by_name_and_keeps_recorded_memory_read_only():
+    x = leaf(1.0, 2.0)
+    assert not np.from_dlpack(x * 2.0).flags.writeable and not np.from_dlpack(x).flags.writeable
+    assert np.from_dlpack(tgl.ones(2)).flags.writeable
+    with pytest.raises(BufferError, match="^dlpack: .*bfloat16"):
+        np.from_dlpack(tgl.ones(2, dtype="bfloat16"))
+    with pytest.raises(TypeError, match="^from_dlpack: expected an array that speaks DLPack, got int"):
+        tgl.from_dlpack(3)
+    with pytest.raises(TypeError, match="^dtype: .*complex"):
+        tgl.from_dlpack(np.ones(2, np.complex64))
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="^from_dlpack: .*float32"):
+        tgl.from_dlpack(torch.ones(2, dtype=torch.bfloat16))
+
+
+def test_asarray_without_a_copy_is_refused_where_the_type_changes():
+    x = tgl.ones(2)
+    assert np.asarray(x, copy=False) is not None and not np.shares_memory(np.array(x, copy=True), x.data)
+    with pytest.raises(ValueError, match="^array: float32 becomes float64 by a copy only"):
+        np.asarray(x, dtype="float64", copy=False)
+
+
+def test_a_single_element_formats_as_its_number():
+    assert (
+        f"{tgl.tensor(1.5):.3f} {tgl.tensor(7):03d} {tgl.tensor(True)}"
+        == "1.500 007 Tensor(True, shape=(), dtype=bool)"
+    )
+
+
 # -- promotion ----------------------------------------------------------------------------------------------------------
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
