@@ -38,7 +38,8 @@ class Binder:
             call = self._bind_any(op)
         else:
             call = self._bind_binary(op)
-        call.__name__, call.__doc__ = op.name, op.__doc__
+        call.__name__ = call.__qualname__ = op.name  # Python's own complaints about arguments name the op
+        call.__doc__ = op.__doc__
         setattr(self.functional, op.name, call)
         return call
 
@@ -215,7 +216,7 @@ class Binder:
                         f"{op.name}: inputs are on {device.name} and on {x.device.name}: move one with .to({device.name!r})"
                     )
         if not op.variadic and len(xs) != len(op.inputs):
-            raise TypeError(f"{op.name}: expected {len(op.inputs)} inputs ({', '.join(op.inputs)}), got {len(xs)}")
+            raise TypeError(f"{op.name}: expected {len(op.inputs)} input(s) ({', '.join(op.inputs)}), got {len(xs)}")
         xs = [
             x if type(x) is Tensor or type(x) in _SCALARS or (x is None and op.is_fused)  # None: no bias
             else float(x) if isinstance(x, float)  # numpy.float64, which NumPy would not let a float32 array outrank
@@ -301,7 +302,7 @@ def _completer(op):
         if len(params) != count:
             params = {**defaults, **params}
         if len(params) != count or params.keys() != names:
-            missing, unknown = sorted(names - params.keys()), sorted(params.keys() - names)
+            missing, unknown = sorted(names - params.keys() - defaults.keys()), sorted(params.keys() - names)
             raise TypeError(f"{op.name}: parameters are {op.params}; missing {missing}, unknown {unknown}")
         return params
 
