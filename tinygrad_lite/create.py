@@ -239,7 +239,9 @@ def where(condition, x, y) -> Tensor:
 
 def einsum(subscripts: str, *tensors) -> Tensor:
     """Sum of products over named axes, as numpy.einsum."""
-    return functional.einsum(*tensors, subscripts=subscripts)
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: expected subscripts such as 'ij,jk->ik' first, got {type(subscripts).__name__}")
+    return functional.einsum(*[as_tensor(x, None, "einsum") for x in tensors], subscripts=subscripts)
 
 
 def pad(x, widths, value: float = 0.0) -> Tensor:

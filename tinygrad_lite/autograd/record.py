@@ -7,10 +7,8 @@ precision, devices, many inputs, takes `apply`, which says the same thing at len
 
 from __future__ import annotations
 
-from inspect import signature
-
 from ..config import settings
-from ..dtypes import HALF, default_float, float32, float64, is_float, result_type
+from ..dtypes import HALF, default_float, float32, float64, int64, is_float, result_type
 from ..errors import explain
 from ..kernels import lookup
 from .mode import TRACE, mode
@@ -185,6 +183,11 @@ class Binder:
     def _run_kernel(self, op, kernel, xs, arrays, params, device, half, state):
         Tensor = self.Tensor
         arrays = [device.xp.contiguous(a) if type(a) is device.xp.ndarray else a for a in arrays]
+        if op.integer_inputs:  # kernels take one integer type
+            arrays = [
+                device.xp.astype(a, dtype=int64) if name in op.integer_inputs and a.dtype != int64 else a
+                for a, name in zip(arrays, op.inputs, strict=True)
+            ]
         parents = tuple([
             x.node if state and type(x) is Tensor and name not in op.integer_inputs else None
             for x, name in zip(xs, op.inputs, strict=True)
@@ -294,8 +297,7 @@ def _completer(op):
             return params
 
         return complete
-    found = signature(op.forward).parameters
-    defaults = {n: found[n].default for n in op.params if found[n].default is not found[n].empty}
+    defaults = op.defaults
     count, names = len(op.params), set(op.params)
 
     def complete(params):
