@@ -20,8 +20,13 @@ def from_dlpack(source) -> Tensor:
     """A Tensor on the memory of another library's array (PyTorch, NumPy, CuPy, JAX ...), without a copy on the CPU."""
     if isinstance(source, Tensor):
         source = source.detach().data
-    on_host = getattr(source, "__dlpack_device__", lambda: (1, 0))()[0] == 1
-    array = np.from_dlpack(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
+    if not hasattr(source, "__dlpack_device__"):
+        raise TypeError(f"from_dlpack: expected an array that speaks DLPack, got {type(source).__name__}: use tensor()")
+    on_host = source.__dlpack_device__()[0] == 1
+    try:
+        array = np.from_dlpack(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
+    except (RuntimeError, BufferError) as error:
+        raise TypeError(f"from_dlpack: {error} (bfloat16: convert to float32 there first)") from None
     dtypes.as_dtype(array.dtype)  # refuses what the engine does not compute with
     return as_tensor(array, None if on_host else "cuda", "from_dlpack")
 
@@ -234,7 +239,9 @@ def where(condition, x, y) -> Tensor:
 
 def einsum(subscripts: str, *tensors) -> Tensor:
     """Sum of products over named axes, as numpy.einsum."""
-    return functional.einsum(*tensors, subscripts=subscripts)
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: expected subscripts such as 'ij,jk->ik' first, got {type(subscripts).__name__}")
+    return functional.einsum(*[as_tensor(x, None, "einsum") for x in tensors], subscripts=subscripts)
 
 
 def pad(x, widths, value: float = 0.0) -> Tensor:

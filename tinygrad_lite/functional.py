@@ -106,6 +106,8 @@ def one_hot(indices, num_classes: int = -1) -> Tensor:
     indices = as_tensor(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: indices must be integers, got {indices.dtype}: convert with .long()")
+    if num_classes < -1:
+        raise ValueError(f"one_hot: num_classes must be from 0, or -1 to count them, got {num_classes}")
     if num_classes == -1:
         if not indices.size:
             raise ValueError("one_hot: no index to take the number of classes from: pass num_classes")
@@ -161,7 +163,8 @@ def scaled_dot_product_attention(q, k, v, is_causal: bool = False, scale: float 
     scale: 1 / sqrt(D) by default. is_causal: query i sees keys up to i + (S - T), so that one new query sees all
     cached keys; PyTorch aligns to the first key instead, the same for T == S. Vaswani et al. 2017, arXiv:1706.03762.
     """
-    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if scale is None:
+        scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
     return loss.attention.call(q, k, v, causal=is_causal, scale=scale)
 
 
@@ -170,7 +173,9 @@ def attention_qkv(qkv, heads: int, is_causal: bool = True, scale: float | None =
 
     The head size is C / heads; scale is 1 / sqrt(C / heads) by default.
     """
-    scale = 1.0 / math.sqrt(qkv.shape[-1] / 3 / heads) if scale is None else scale
+    if heads < 1:
+        raise ValueError(f"attention_qkv: heads must be at least 1, got {heads}")
+    scale = 1.0 / math.sqrt(max(qkv.shape[-1] / 3 / heads, 1e-30)) if scale is None else scale
     return loss.attention_qkv.call(qkv, heads=heads, causal=is_causal, scale=scale)
 
 
@@ -238,9 +243,9 @@ def linear_cross_entropy(h, weight, targets, ignore_index: int = -100) -> Tensor
     """
     h = as_tensor(h)
     targets = as_tensor(targets, h.device)
-    rows = h if h.ndim == 2 else h.reshape(-1, h.shape[-1])  # (N, C)
-    if targets.shape != h.shape[:-1]:
+    if not h.ndim or targets.shape != h.shape[:-1]:
         raise ValueError(f"linear_cross_entropy: h {h.shape} needs targets {h.shape[:-1]}, got {targets.shape}")
+    rows = h if h.ndim == 2 else h.reshape(-1, h.shape[-1])  # (N, C)
     classes = targets if targets.ndim == 1 else targets.reshape(-1)  # (N,)
     return loss.linear_cross_entropy.call(rows, weight, classes, ignore_index=ignore_index)
 

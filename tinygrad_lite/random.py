@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
+
 import numpy as np
 
 from . import philox
+
+
+class _Watch(threading.local):
+    used = None  # while someone watches: each generator that this thread draws from, and where it stood before
+
+
+_watch = _Watch()
+
+
+@contextmanager
+def generators_used():
+    """Inside, a dict fills with each generator drawn from and its state before: for drawing the same again."""
+    outer, _watch.used = _watch.used, {}
+    try:
+        yield _watch.used
+    finally:
+        inner, _watch.used = _watch.used, outer
+        if outer is not None:
+            for generator, state in inner.items():
+                outer.setdefault(generator, state)
 
 
 class Generator:
@@ -33,6 +56,8 @@ class Generator:
     def reserve(self, n: int) -> tuple[int, int]:
         """(key, offset) of a draw of n elements, and move on past it."""
         at = self.key, self.offset
+        if _watch.used is not None:
+            _watch.used.setdefault(self, at)
         self.offset += philox.blocks_used(n)
         return at
 

@@ -7,6 +7,7 @@ import pytest
 
 import tinygrad_lite as tgl
 from tinygrad_lite import checkpoint
+from tinygrad_lite import functional as F
 from tinygrad_lite.random import default_generator
 from tinygrad_lite.tensor import functional
 
@@ -141,3 +142,44 @@ def test_misuse_raises_clearly():
         w += 1.0
     with pytest.raises(RuntimeError, match="^checkpoint: .*changed in place"):
         out.backward()
+
+
+def test_dropout_from_the_users_own_generators_is_reproduced_and_they_move_on_as_without():
+    results = []
+    for kept in (True, False):
+        tgl.manual_seed(1)
+        own, x = tgl.Generator(5), tgl.ones(64).requires_grad_()
+
+        def inner(x, own=own):
+            return F.dropout(x, 0.5, generator=own)
+
+        def block(x, *, scale, inner=inner, kept=kept):
+            y = tgl.checkpoint(inner, F.dropout(x, 0.5)) if kept else inner(F.dropout(x, 0.5))
+            return F.dropout(y, 0.5) * scale
+
+        y = tgl.checkpoint(block, x, scale=3.0) if kept else block(x, scale=3.0)
+        before = own.get_state(), default_generator.get_state()
+        y.sum().backward()
+        assert (own.get_state(), default_generator.get_state()) == before
+        assert x.grad.tolist() == y.tolist() and 0.0 < (y != 0).float().mean().item() < 0.5
+        results.append((y.tolist(), x.grad.tolist(), before))
+    assert results[0] == results[1]
+
+
+def test_function_that_fails_or_changes_in_backward_says_so_and_restores_the_generators():
+    calls = []
+
+    def block(x):
+        calls.append(None)
+        y = F.dropout(x, 0.5)
+        if len(calls) == 2:
+            raise KeyError("second call")
+        return 1.0 if len(calls) == 3 else y
+
+    y = tgl.checkpoint(block, tgl.ones(8).requires_grad_()).sum()
+    state = default_generator.get_state()
+    with pytest.raises(KeyError, match="second call"):
+        y.backward(retain_graph=True)
+    with pytest.raises(TypeError, match="^checkpoint: fn, called again in backward, returned float"):
+        y.backward(retain_graph=True)
+    assert default_generator.get_state() == state and tgl.is_grad_enabled()

@@ -241,3 +241,23 @@ def test_binary_cross_entropy_is_finite_at_large_logits():
     np.testing.assert_allclose(rows, [0, 0, -(0.25 * math.log(p) + 0.75 * math.log(1 - p))], rtol=1e-12)
     wrong = F.binary_cross_entropy_with_logits(tgl.tensor(x[:1]), [0.0], reduction="sum")
     assert wrong.item() == 1000.0
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int32", "uint32"])
+def test_classes_may_be_of_any_integer_type(dtype):
+    h, w, classes = tgl.tensor(floats(4, 5)), tgl.tensor(floats(7, 5)), tgl.tensor([0, 6, 3, 100])
+    logits, narrow = F.linear(h, w), classes.to(dtype)
+    for fn in (
+        lambda t: F.cross_entropy(logits, t, ignore_index=100),
+        lambda t: F.linear_cross_entropy(h, w, t, ignore_index=100),
+        lambda t: F.nll_loss(logits.log_softmax(-1), t, ignore_index=100),
+        lambda t: F.embedding(t[:3], w).sum(),
+    ):
+        assert fn(narrow).item() == fn(classes).item()
+
+
+def test_norms_without_vectors_are_those_with_ones_and_zeros():
+    x, ones, zeros = tgl.tensor(floats(2, 4)), tgl.ones(4, dtype="float64"), tgl.zeros(4, dtype="float64")
+    assert F.layer_norm(x).tolist() == F.layer_norm(x, ones, zeros).tolist()
+    assert F.rms_norm(x).tolist() == F.rms_norm(x, ones).tolist()
+    assert F.layer_norm(tgl.zeros(0, 3)).shape == (0, 3)

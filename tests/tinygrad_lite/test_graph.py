@@ -132,6 +132,7 @@ def test_views_share_the_version(view):
 
 @pytest.mark.parametrize("write", [
     lambda y: y.__iadd__(1.0), lambda y: y.__imul__(2.0), lambda y: y.__setitem__(0, 1.0), lambda y: y.zero_(),
+    lambda y: y.__ifloordiv__(2.0), lambda y: y.__imod__(2.0), lambda y: y.__ipow__(2.0),
     lambda y: y.copy_([0.0, 0.0]), lambda y: y.__isub__(1.0), lambda y: y.__itruediv__(2.0), lambda y: y.fill_(3.0),
 ])  # fmt: skip
 def test_in_place_on_a_recorded_result_raises_naming_the_other_form(write):
@@ -203,6 +204,33 @@ def test_hook_cannot_write_into_a_gradient_that_others_share():
         (x + y).sum().backward()
 
 
+def test_hook_returns_none_or_a_tensor_of_the_same_kind_or_is_refused():
+    for returned, message in (
+        (np.ones(2), "must return None or a Tensor, got ndarray"),
+        (3.0, "must return None or a Tensor, got float"),
+        (
+            tgl.ones(2, dtype="float64"),
+            r"must return a gradient as its tensor, float32 \(2,\) on cpu, got float64 \(2,\)",
+        ),
+    ):
+        x = leaf(1.0, 2.0)
+        x.register_hook(lambda g, returned=returned: returned)
+        with pytest.raises((TypeError, ValueError), match=f"^hook: {message}"):
+            (x * 2.0).sum().backward()
+    with pytest.raises(TypeError, match="^hook: expected a callable, got int"):
+        leaf(1.0).register_hook(3)
+
+
+def test_hook_ends_with_its_block_and_may_remove_itself():
+    x, seen = leaf(1.0), []
+    with x.register_hook(lambda g: seen.append("block")):
+        (x * 2.0).backward()
+    handle = x.register_hook(lambda g: (seen.append("once"), handle.remove())[0])
+    for _ in range(2):
+        (x * 2.0).backward()
+    assert seen == ["block", "once"]
+
+
 def test_hook_must_keep_the_shape():
     x = leaf(1.0, 2.0)
     x.register_hook(lambda g: g.sum())
@@ -214,8 +242,12 @@ def test_retain_grad_keeps_the_gradient_of_a_result():
     x = leaf(1.0, 2.0)
     y = x * 2.0
     y.retain_grad()
-    (y * y).sum().backward()
+    (y * y).sum().backward(retain_graph=True)
     assert y.grad.tolist() == [4.0, 8.0] and not y.is_leaf and x.is_leaf
+    (y * 1.0).sum().backward(retain_graph=True)
+    assert y.grad.tolist() == [5.0, 9.0]  # added up, as a leaf's is
+    with pytest.raises(RuntimeError, match="^retain_grad: "):
+        tgl.ones(1).retain_grad()
     assert (x * 2.0).grad is None
 
 
@@ -333,3 +365,121 @@ def test_grad_leaves_dot_grad_alone_and_reaches_inner_results():
     with pytest.raises(RuntimeError, match="^grad: no output depends on input 0"):
         tgl.grad((x * 2.0).sum(), leaf(1.0))
     assert tgl.grad((x * 2.0).sum(), leaf(1.0), allow_unused=True) == (None,)
+
+
+def test_in_place_operators_write_where_the_tensor_stands():
+    x, mask = tgl.tensor([5.0, 7.0]), tgl.tensor([True, False])
+    y, other = x, mask
+    x += 1.0
+    x -= 2.0
+    x *= 3.0
+    x /= 2.0
+    assert y is x and x.tolist() == [6.0, 9.0]
+    x //= 2.0
+    assert x.tolist() == [3.0, 4.0]
+    x %= 3.0
+    x **= 2.0
+    assert y is x and x.tolist() == [0.0, 1.0]
+    mask &= True
+    mask |= tgl.tensor([False, True])
+    mask ^= tgl.tensor([True, False])
+    assert other is mask and mask.tolist() == [False, True]
+    with pytest.raises(TypeError, match=r"^\|=: expected bool tensors"):
+        x |= mask
+
+
+def test_memory_that_is_read_only_is_refused_with_the_way_out():
+    for x in (tgl.ones(1).expand(3), tgl.as_tensor(np.broadcast_to(np.float32(1), (3,)))):
+        for write in (lambda x=x: x.__iadd__(1.0), lambda x=x: x.__setitem__(0, 1.0), lambda x=x: x.zero_()):
+            with pytest.raises(ValueError, match="read-only.*clone"):
+                write()
+
+
+def test_grad_takes_arrays_and_names_itself_in_errors():
+    x = leaf(1.0, 2.0)
+    for v in (np.array([1.0, 10.0]), [np.array([1.0, 10.0])], [tgl.tensor([1, 10])]):
+        assert tgl.grad(x * 2.0, x, v)[0].tolist() == [2.0, 20.0]
+    assert [g.tolist() for g in tgl.grad([x.sum(), (x * 3.0).sum()], [x, x])] == [[4.0, 4.0]] * 2
+    for call, kind, message in (
+        (lambda: tgl.grad(x * 2.0, x), RuntimeError, "^grad: the output has shape .* pass grad_outputs="),
+        (
+            lambda: tgl.grad(x.sum(), 3),
+            TypeError,
+            "^grad: expected a Tensor or a sequence of Tensors as inputs, got int",
+        ),
+        (lambda: tgl.grad(x.sum(), [np.ones(2)]), TypeError, "^grad: expected .* got ndarray"),
+        (lambda: tgl.grad(3, x), TypeError, "^grad: |not iterable"),
+        (lambda: tgl.grad([x.sum()], x, [None, None]), ValueError, "^grad: expected 1 grad_outputs"),
+        (lambda: tgl.grad(x.sum(), tgl.ones(1)), RuntimeError, "^grad: input 0 does not require"),
+        (lambda: (x * 2.0).backward("a"), TypeError, "^backward: expected a Tensor, an array or a number, got str"),
+        (lambda: setattr(x, "grad", np.ones(2)), TypeError, "^grad: expected None or a Tensor, got ndarray"),
+        (
+            lambda: setattr(x, "grad", tgl.ones(2, dtype="float64")),
+            ValueError,
+            "^grad: expected float32 .* got float64",
+        ),
+        (lambda: setattr(tgl.ones(2), "grad", tgl.ones(2)), RuntimeError, "^grad: only a leaf"),
+    ):
+        with pytest.raises(kind, match=message):
+            call()
+
+
+# -- products with Jacobians ----------------------------------------------------------------------------------------
+def test_products_of_functions_that_do_not_depend_on_their_input():
+    x, constant = leaf(1.0, 2.0), tgl.ones(3)
+    assert tgl.jvp(lambda x: constant, x, tgl.ones(2))[1].tolist() == [0.0] * 3
+    assert tgl.vjp(lambda x: constant, x, tgl.ones(3))[1] == (None,)
+    assert tgl.jacobian(lambda x: constant, x).tolist() == [[0.0, 0.0]] * 3
+    assert tgl.jacobian(lambda x: x[:0], x).shape == (0, 2)
+    assert (
+        tgl.hessian(lambda x: constant[0], x).tolist() == tgl.hessian(lambda x: x.sum(), x).tolist() == [[0.0] * 2] * 2
+    )
+
+
+def test_products_take_arrays_and_name_what_does_not_fit():
+    x = leaf(1.0, 2.0)
+    assert tgl.jvp(lambda x: x * x, x, np.array([1.0, 10.0]))[1].tolist() == [2.0, 40.0]
+    assert tgl.vjp(lambda x: x * x, x, np.array([1.0, 10.0]))[1][0].tolist() == [2.0, 40.0]
+    two = [tgl.ones(2), tgl.ones(2)]
+    for call, kind, message in (
+        (
+            lambda: tgl.jvp(lambda x: x, x, tgl.ones(3)),
+            ValueError,
+            r"^jvp: v must have input's shape, \(2,\), got \(3,\)",
+        ),
+        (lambda: tgl.jvp(lambda x: x, x, two), ValueError, r"^jvp: v must have input's shape"),
+        (lambda: tgl.vjp(lambda x: x, x, tgl.ones(3)), ValueError, r"^vjp: v must have the output's shape"),
+        (
+            lambda: tgl.jvp(lambda x: (x, x), x, tgl.ones(2)),
+            TypeError,
+            "^jvp: the function must return one Tensor, got tuple",
+        ),
+        (lambda: tgl.vjp(lambda x: 1.0, x), TypeError, "^vjp: the function must return one Tensor, got float"),
+        (lambda: tgl.jacobian(lambda x: [x], x), TypeError, "^jacobian: the function must return one Tensor, got list"),
+        (lambda: tgl.hessian(lambda x: x, x), ValueError, "^hessian: the function must return one element"),
+        (lambda: tgl.hessian(lambda x, y: x, (x, x)), TypeError, "^hessian: expected one Tensor, got tuple"),
+        (lambda: tgl.jacobian(lambda x: x, np.ones(2)), TypeError, "^jacobian: expected a Tensor"),
+    ):
+        with pytest.raises(kind, match=message):
+            call()
+
+
+@pytest.mark.parametrize("fn", [lambda x: x.exp() * x.flip(0), lambda x: (x @ x).reshape(1), lambda x: x.cumprod(0)])
+def test_jvp_vjp_and_jacobian_agree(fn):
+    x, v = tgl.tensor([0.5, -1.0, 2.0], dtype="float64"), tgl.tensor([1.0, 0.3, -2.0], dtype="float64")
+    jacobian = tgl.jacobian(fn, x).numpy()
+    np.testing.assert_allclose(tgl.jvp(fn, x, v)[1].numpy(), jacobian @ v.numpy(), rtol=1e-13)
+    u = tgl.tensor(np.linspace(-1.0, 2.0, len(jacobian)))
+    np.testing.assert_allclose(tgl.vjp(fn, x, u)[1][0].numpy(), u.numpy() @ jacobian, rtol=1e-13)
+
+
+def test_hessian_is_symmetric_and_the_jacobian_of_the_gradient_also_under_no_grad():
+    x = tgl.tensor([0.5, -1.0, 2.0], dtype="float64")
+    with tgl.no_grad():
+        found = tgl.hessian(lambda x: (x.exp() * x.roll(1)).sum(), x).numpy()
+    e = np.exp(x.numpy())
+    expected = np.diag(e * np.roll(x.numpy(), 1))
+    for i in range(3):
+        expected[i, i - 1] += e[i]
+        expected[i - 1, i] += e[i]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)

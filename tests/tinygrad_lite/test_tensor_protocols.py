@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tgl
+from tinygrad_lite import functional as F
 from tinygrad_lite.tensor import functional
 
 
@@ -102,6 +103,35 @@ def test_dlpack_with_torch():
     assert back.tolist() == [5.0]
 
 
+def test_dlpack_refuses_by_name_and_keeps_recorded_memory_read_only():
+    x = leaf(1.0, 2.0)
+    assert not np.from_dlpack(x * 2.0).flags.writeable and not np.from_dlpack(x).flags.writeable
+    assert np.from_dlpack(tgl.ones(2)).flags.writeable
+    with pytest.raises(BufferError, match="^dlpack: .*bfloat16"):
+        np.from_dlpack(tgl.ones(2, dtype="bfloat16"))
+    with pytest.raises(TypeError, match="^from_dlpack: expected an array that speaks DLPack, got int"):
+        tgl.from_dlpack(3)
+    with pytest.raises(TypeError, match="^dtype: .*complex"):
+        tgl.from_dlpack(np.ones(2, np.complex64))
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="^from_dlpack: .*float32"):
+        tgl.from_dlpack(torch.ones(2, dtype=torch.bfloat16))
+
+
+def test_asarray_without_a_copy_is_refused_where_the_type_changes():
+    x = tgl.ones(2)
+    assert np.asarray(x, copy=False) is not None and not np.shares_memory(np.array(x, copy=True), x.data)
+    with pytest.raises(ValueError, match="^array: float32 becomes float64 by a copy only"):
+        np.asarray(x, dtype="float64", copy=False)
+
+
+def test_a_single_element_formats_as_its_number():
+    assert (
+        f"{tgl.tensor(1.5):.3f} {tgl.tensor(7):03d} {tgl.tensor(True)}"
+        == "1.500 007 Tensor(True, shape=(), dtype=bool)"
+    )
+
+
 # -- promotion ----------------------------------------------------------------------------------------------------------
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 
@@ -157,6 +187,19 @@ def test_halves_accumulate_in_float32(dtype):
     assert table.grad.tolist() == [[1000.0], [0.0]]
 
 
+def test_means_of_halves_do_not_overflow_on_the_way():
+    torch = pytest.importorskip("torch")
+    values = np.linspace(900.0, 1100.0, 200)
+    for dtype in ("float16", "bfloat16"):
+        x, t = tgl.tensor(values).to(dtype).requires_grad_(), torch.tensor(values).to(getattr(torch, dtype))
+        assert float(t.sum()) > 65504.0
+        for name in ("mean", "var", "std"):
+            mine, theirs = getattr(x, name)(), getattr(t, name)()
+            assert str(mine.dtype) == dtype and mine.item() == pytest.approx(theirs.item(), rel=8e-3)
+        x.mean().backward()
+        assert x.grad.dtype == x.dtype and x.grad[0].item() == pytest.approx(1 / 200, rel=8e-3)
+
+
 def test_dtype_names_and_refusals():
     assert tgl.tensor([1.0]).dtype == tgl.float32 and tgl.tensor([1]).dtype == tgl.int64
     assert tgl.tensor(np.ones(1)).dtype == tgl.float64 and tgl.tensor([True]).dtype == tgl.bool_
@@ -209,6 +252,14 @@ def test_errors_name_the_op_what_came_and_the_way_out():
         (lambda: tgl.tensor(["1"], dtype="float32"), r"^dtype: expected a float, an integer or bool, got <U1"),
         (lambda: tgl.tensor([1j], dtype="float32"), r"^dtype: expected a float, an integer or bool, got complex"),
         (lambda: tgl.full((2,), float("inf"), dtype="int32"), r"^full: inf is not in int32's range"),
+        (lambda: tgl.einsum(x, x), r"^einsum: expected subscripts"),
+        (lambda: tgl.einsum("i,i", 1.0, None), r"^einsum: expected a Tensor, an array or a number, got NoneType"),
+        (lambda: F.one_hot([0], -5), r"^one_hot: num_classes"),
+        (lambda: F.attention_qkv(tgl.ones(1, 2, 6), 0), r"^attention_qkv: heads must be at least 1"),
+        (lambda: F.scaled_dot_product_attention(x.sum(), x, x), r"^attention: expected q"),
+        (lambda: F.linear_cross_entropy(tgl.tensor(1.0), x, 1), r"^linear_cross_entropy: h \(\) needs targets"),
+        (lambda: F.layer_norm(tgl.tensor(1.0)), r"^layer_norm: x must have a last axis"),
+        (lambda: F.rms_norm(tgl.tensor(1.0)), r"^rms_norm: x must have a last axis"),
         (lambda: tgl.zeros(-1), r"^zeros: sizes must be from 0"),
         (lambda: tgl.ones(2.5), r"^ones: expected integers"),
         (lambda: tgl.linspace(0, 1, -1), r"^linspace: steps"),
@@ -278,6 +329,23 @@ def test_reductions_speak_torchs_and_numpys_language_as_methods_and_functions(na
         values(dim=0, axis=0)
 
 
+def test_every_function_of_the_package_takes_lists_and_is_a_method_under_the_same_name():
+    x, y = [[1.0, -2.0]], [[2.0, -2.0]]
+    for name in ("eq", "ne", "lt", "le", "gt", "ge", "remainder", "maximum", "sub", "pow", "add", "mul", "div"):
+        assert getattr(tgl, name)(x, y).tolist() == getattr(tgl.tensor(x), name)(tgl.tensor(y)).tolist()
+    for name in ("neg", "isfinite", "abs", "square", "relu", "exp"):
+        assert getattr(tgl, name)(x).tolist() == getattr(tgl.tensor(x), name)().tolist()
+    assert tgl.expand(x, (3, -1)).shape == tgl.repeat(x, (3, 1)).shape == (3, 2)
+    like = tgl.uniform_like(tgl.zeros(3, dtype="float64"), 2.0, 3.0), tgl.normal_like(tgl.zeros(3), 5.0, 0.0)
+    assert like[0].dtype == tgl.float64 and (like[0] >= 2.0).all() and like[1].tolist() == [5.0] * 3
+    assert tgl.randint(5, (4,)).shape == tgl.randint_like(tgl.zeros(4), 5, 9).shape == (4,)
+    assert tgl.zeros_like(np.ones((2, 1))).dtype == tgl.empty_like(tgl.ones(2, dtype="float64")).dtype == tgl.float64
+    assert (
+        tgl.rand_like(tgl.ones(2), generator=tgl.Generator(1)).tolist()
+        == tgl.rand(2, generator=tgl.Generator(1)).tolist()
+    )
+
+
 def test_other_axes_take_both_spellings():
     x = tgl.tensor([[3.0, 1.0, 2.0]])
     for name in ("softmax", "log_softmax", "argsort", "cumsum", "cumprod"):
@@ -306,6 +374,7 @@ def test_numpys_scalars_are_numbers_and_do_not_widen():
         tgl.grad(y.sum(), x)
     assert (x.half() * half).dtype == tgl.float16 and (x + np.float32(1)).dtype == tgl.float32
     whole = tgl.arange(3)
+    assert whole.clamp([1, 1, 3], np.array([2, 2, 2])).tolist() == [1, 1, 2]
     assert whole.clamp(wide).dtype == tgl.int64 and whole.clamp(half).dtype == tgl.float32
     assert (whole + wide).dtype == tgl.int64 and (whole * half).dtype == tgl.float32
     assert tgl.full((2,), wide).dtype == tgl.int64 and tgl.full((2,), np.bool_(True)).dtype == tgl.bool_

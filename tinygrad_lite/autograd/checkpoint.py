@@ -9,24 +9,25 @@ since backward holds one block's inside anyway.
 from __future__ import annotations
 
 from ..ops.registry import Op
-from ..random import default_generator
+from ..random import generators_used
 from ..tensor import Tensor, functional, wrap
 from .mode import enable_grad, mode
 from .node import Node, next_seq
 from .walk import Walk
 
 
-def checkpoint(fn, *args):
-    """fn(*args), keeping for backward the arguments alone instead of all that fn computes on the way.
+def checkpoint(fn, *args, **kwargs):
+    """fn(*args, **kwargs), keeping for backward the arguments alone instead of all that fn computes on the way.
 
-    fn takes anything and returns one Tensor; it is called again in backward, with the default generator as it
-    was, so that dropout drops the same elements. Gradients reach Tensors among args and those that fn closes
+    fn takes anything and returns one Tensor; it is called again in backward, with the generators that it draws
+    from as they were, so that dropout drops the same elements. Gradients reach Tensors among args and those that fn closes
     over. May be nested, and differentiated again. Raises TypeError if fn returns something else.
     """
     if not mode.state:
-        return fn(*args)
-    generator_state, start = default_generator.get_state(), next_seq()
-    out = fn(*args)
+        return fn(*args, **kwargs)
+    start = next_seq()
+    with generators_used() as generators:
+        out = fn(*args, **kwargs)
     if not isinstance(out, Tensor):
         raise TypeError(
             f"checkpoint: fn must return one Tensor, got {type(out).__name__}: checkpoint each result, or stack them"
@@ -34,7 +35,7 @@ def checkpoint(fn, *args):
     if out.node is None or out.node.seq < start:
         return out
     parents, watch = _outside(out.node, start)
-    saved = (fn, args, generator_state)
+    saved = (fn, args, kwargs, generators)
     return wrap(out.data, Node(_REPLAY, parents, saved, {}, out.data, out.device, watch), out.device)
 
 
@@ -54,19 +55,23 @@ def _outside(node, start):
 
 def _replay(walk, node, g):
     """Record the block again and walk it, down to the nodes that it depends on from outside."""
-    fn, args, generator_state = node.saved
-    found_state, start = default_generator.get_state(), next_seq()
-    default_generator.set_state(generator_state)
+    fn, args, kwargs, generators = node.saved
+    start, found_states = next_seq(), {generator: generator.get_state() for generator in generators}
     try:
+        for generator, state in generators.items():
+            generator.set_state(state)
         with enable_grad():
-            out = fn(*args)
+            out = fn(*args, **kwargs)
     finally:
-        default_generator.set_state(found_state)
+        for generator, state in found_states.items():
+            generator.set_state(state)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"checkpoint: fn, called again in backward, returned {type(out).__name__} and no Tensor")
     outside = _outside(out.node, start)[0] if out.node is not None else ()
     if out.shape != node.shape or not set(outside) <= set(node.parents):
         raise RuntimeError(
             "checkpoint: fn did something else when it was called again in backward: it must depend on its arguments, "
-            "on closed-over tensors that do not change, and on the default generator only"
+            "on closed-over tensors that do not change, and on generators only"
         )
     wanted = {p for p in outside if walk.wanted is None or p in walk.wanted}
     found = {}

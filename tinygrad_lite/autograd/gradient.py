@@ -7,25 +7,26 @@ from .mode import enable_grad, no_grad
 from .walk import Walk
 
 
-def _seed(output, gradient, create_graph):
+def _seed(op, output, gradient, create_graph):
     if not isinstance(output, Tensor):
-        raise TypeError(f"backward: expected a Tensor, got {type(output).__name__}")
+        raise TypeError(f"{op}: expected a Tensor, got {type(output).__name__}")
     if output.node is None:
         raise RuntimeError(
-            "backward: this tensor does not depend on any that requires a gradient: call requires_grad_() on an input "
+            f"{op}: this tensor does not depend on any that requires a gradient: call requires_grad_() on an input "
             "before the computation, outside no_grad()"
         )
     if gradient is None:
         if output.size != 1:
             raise RuntimeError(
-                f"backward: the output has shape {output.shape}: reduce it to one element, by .sum() say, or pass gradient="
+                f"{op}: the output has shape {output.shape}: reduce it to one element, by .sum() say, or pass "
+                f"{'gradient=' if op == 'backward' else 'grad_outputs=' if op == 'grad' else 'v'}"
             )
         xp = output.device.xp
         gradient = wrap(xp.full_like(output.data, 1), None, output.device)
     elif not isinstance(gradient, Tensor):
-        gradient = as_tensor(gradient, output.device, "backward")
+        gradient = as_tensor(gradient, output.device, op)
     if gradient.shape != output.shape:
-        raise ValueError(f"backward: gradient must be {output.shape}, as the output, got {gradient.shape}")
+        raise ValueError(f"{op}: gradient must be {output.shape}, as the output, got {gradient.shape}")
     if gradient.dtype != output.dtype:
         gradient = gradient.to(output.dtype)
     return gradient if create_graph else gradient.data
@@ -42,7 +43,7 @@ def _tensors(op, inputs):
 
 def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False):
     """The backward walk as a generator of steps; `backward()` drains it, a stepper calls next()."""
-    g = _seed(output, gradient, create_graph)
+    g = _seed("backward", output, gradient, create_graph)
     walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
                 accumulating=True)  # fmt: skip
     return _recorded(walk) if create_graph else iter(walk)
@@ -72,7 +73,7 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
     outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     inputs = _tensors("grad", inputs)
     gs = (None,) * len(outputs) if grad_outputs is None else grad_outputs
-    gs = (gs,) if isinstance(gs, Tensor) else tuple(gs)
+    gs = (gs,) if hasattr(gs, "dtype") else tuple(gs)
     if len(gs) != len(outputs):
         raise ValueError(f"grad: expected {len(outputs)} grad_outputs, one an output, got {len(gs)}")
     for i, x in enumerate(inputs):
@@ -80,7 +81,7 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
             raise RuntimeError(
                 f"grad: input {i} does not require a gradient: call requires_grad_() before the computation"
             )
-    seeds = [_seed(o, g, create_graph) for o, g in zip(outputs, gs, strict=True)]
+    seeds = [_seed("grad", o, g, create_graph) for o, g in zip(outputs, gs, strict=True)]
     targets = {x.node for x in inputs}
     retain = create_graph if retain_graph is None else retain_graph
     walk = Walk([o.node for o in outputs], seeds, wrap=wrap, functional=functional, create_graph=create_graph,
@@ -102,9 +103,13 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
 
 
 def vjp(fn, inputs, v=None):
-    """(fn(*inputs), v times the Jacobian): one backward pass."""
-    inputs, tracked, out = _tracked(fn, inputs)
-    return out.detach(), grad(out, tracked, None if v is None else [v], allow_unused=True)
+    """(fn(*inputs), v times the Jacobian): one backward pass. None for an input that the output does not depend on."""
+    tracked, out = _tracked("vjp", fn, inputs)
+    if v is not None:
+        (v,) = _directions("vjp", (v,) if hasattr(v, "dtype") else v, (out,), "the output")
+    if out.node is None:
+        return out.detach(), (None,) * len(tracked)
+    return out.detach(), grad(out, tracked, v, allow_unused=True)
 
 
 def jvp(fn, inputs, v):
@@ -112,10 +117,12 @@ def jvp(fn, inputs, v):
 
     The product u -> u J is linear in u, so its derivative with respect to u, times v, is J v.
     """
-    inputs, tracked, out = _tracked(fn, inputs)
-    v = (v,) if isinstance(v, Tensor) else tuple(v)
-    u = Tensor(out.device.to_host(out.device.xp.zeros_like(out.data)), device=out.device, requires_grad=True)
-    gs = grad(out, tracked, [u], create_graph=True, allow_unused=True)
+    tracked, out = _tracked("jvp", fn, inputs)
+    v = _directions("jvp", (v,) if hasattr(v, "dtype") else v, tracked, "input")
+    gs = (None,) * len(tracked)
+    if out.node is not None:
+        u = wrap(out.device.xp.zeros_like(out.data), None, out.device).requires_grad_()
+        gs = grad(out, tracked, [u], create_graph=True, allow_unused=True)
     pairs = [(g, t) for g, t in zip(gs, v, strict=True) if g is not None and g.node is not None]
     if not pairs:
         return out.detach(), wrap(out.device.xp.zeros_like(out.data), None, out.device)
@@ -123,11 +130,29 @@ def jvp(fn, inputs, v):
     return out.detach(), product
 
 
-def _tracked(fn, inputs):
-    inputs = _tensors("jvp, vjp", inputs)
+def _directions(op, vs, like, what):
+    """One Tensor for each of `like`, of its shape."""
+    vs = tuple([as_tensor(v, x.device, op) for v, x in zip(vs, like)]) if len(vs) == len(like) else tuple(vs)
+    if len(vs) != len(like) or any(v.shape != x.shape for v, x in zip(vs, like)):
+        wanted = ", ".join(str(x.shape) for x in like)
+        raise ValueError(
+            f"{op}: v must have {what}'s shape, {wanted}, got {', '.join(str(getattr(v, 'shape', v)) for v in vs)}"
+        )
+    return vs
+
+
+def _tracked(op, fn, inputs):
+    """New leaves on the memory of the inputs, and fn of them."""
+    inputs = _tensors(op, inputs)
     with enable_grad():
         tracked = tuple(x.detach().requires_grad_() for x in inputs)
-        return inputs, tracked, fn(*tracked)
+        return tracked, _result(op, fn(*tracked))
+
+
+def _result(op, out):
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{op}: the function must return one Tensor, got {type(out).__name__}")
+    return out
 
 
 def jacobian(fn, inputs, create_graph=False):
@@ -135,11 +160,10 @@ def jacobian(fn, inputs, create_graph=False):
 
     Row by row, one backward pass an output element.
     """
-    single = isinstance(inputs, Tensor)
-    xs = _tensors("jacobian", inputs)
+    single, xs = isinstance(inputs, Tensor), _tensors("jacobian", inputs)
     with enable_grad():
         tracked = tuple(x if create_graph and x.node is not None else x.detach().requires_grad_() for x in xs)
-        out = fn(*tracked)
+        out = _result("jacobian", fn(*tracked))
         rows = [[] for _ in xs]
         flat = out.reshape(-1)
         for i in range(out.size):
@@ -148,20 +172,26 @@ def jacobian(fn, inputs, create_graph=False):
                 gs = grad(flat[i], tracked, create_graph=create_graph, retain_graph=True, allow_unused=True)
             for row, g, x in zip(rows, gs, tracked, strict=True):
                 row.append(g if g is not None else wrap(x.device.xp.zeros_like(x.data), None, x.device))
-        results = tuple(
-            functional.stack(*row, axis=0).reshape(*out.shape, *x.shape) for row, x in zip(rows, tracked, strict=True)
-        )
+        results = tuple(_stacked(row, out.shape, x) for row, x in zip(rows, tracked, strict=True))
     return results[0] if single else results
+
+
+def _stacked(rows, shape, x):
+    if not rows:  # an output without elements
+        return wrap(x.device.xp.zeros((*shape, *x.shape), x.dtype), None, x.device)
+    return functional.stack(*rows, axis=0).reshape(*shape, *x.shape)
 
 
 def hessian(fn, x):
     """Second derivatives of a function of one Tensor to one element: shape x.shape + x.shape."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"hessian: expected one Tensor, got {type(x).__name__}: close over the others")
 
     def first(x):
-        out = fn(x)
+        out = _result("hessian", fn(x))
         if out.size != 1:
             raise ValueError(f"hessian: the function must return one element, got shape {out.shape}")
-        (g,) = grad(out, x, create_graph=True, allow_unused=True)
+        (g,) = grad(out, x, create_graph=True, allow_unused=True) if out.node is not None else (None,)
         return g if g is not None else x * 0.0
 
     return jacobian(first, x)

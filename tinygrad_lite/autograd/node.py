@@ -61,6 +61,34 @@ class Leaf(Node):
         self.buffer = None  # where the gradient goes, when the optimiser keeps all gradients in one array
 
 
+class Handle:
+    """What registering a hook returns: remove() takes it away, also at the end of a `with`."""
+
+    __slots__ = ("_hooks", "_key")
+
+    def __init__(self, hooks, key):
+        self._hooks, self._key = hooks, key
+
+    def remove(self):
+        """Take the hook away; a second time does nothing."""
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.remove()
+
+
+def add_hook(hooks: dict, hook) -> Handle:
+    """Add a callable to a tensor's or a module's hooks, in order."""
+    if not callable(hook):
+        raise TypeError(f"hook: expected a callable, got {type(hook).__name__}")
+    key = object()
+    hooks[key] = hook
+    return Handle(hooks, key)
+
+
 class Extra:
     """What the user hung on a node."""
 

@@ -7,10 +7,8 @@ precision, devices, many inputs, takes `apply`, which says the same thing at len
 
 from __future__ import annotations
 
-from inspect import signature
-
 from ..config import settings
-from ..dtypes import HALF, default_float, float32, float64, is_float, result_type
+from ..dtypes import HALF, default_float, float32, float64, int64, is_float, result_type
 from ..errors import explain
 from ..kernels import lookup
 from .mode import TRACE, mode
@@ -38,7 +36,8 @@ class Binder:
             call = self._bind_any(op)
         else:
             call = self._bind_binary(op)
-        call.__name__, call.__doc__ = op.name, op.__doc__
+        call.__name__ = call.__qualname__ = op.name  # Python's own complaints about arguments name the op
+        call.__doc__ = op.__doc__
         setattr(self.functional, op.name, call)
         return call
 
@@ -184,6 +183,11 @@ class Binder:
     def _run_kernel(self, op, kernel, xs, arrays, params, device, half, state):
         Tensor = self.Tensor
         arrays = [device.xp.contiguous(a) if type(a) is device.xp.ndarray else a for a in arrays]
+        if op.integer_inputs:  # kernels take one integer type
+            arrays = [
+                device.xp.astype(a, dtype=int64) if name in op.integer_inputs and a.dtype != int64 else a
+                for a, name in zip(arrays, op.inputs, strict=True)
+            ]
         parents = tuple([
             x.node if state and type(x) is Tensor and name not in op.integer_inputs else None
             for x, name in zip(xs, op.inputs, strict=True)
@@ -215,7 +219,7 @@ class Binder:
                         f"{op.name}: inputs are on {device.name} and on {x.device.name}: move one with .to({device.name!r})"
                     )
         if not op.variadic and len(xs) != len(op.inputs):
-            raise TypeError(f"{op.name}: expected {len(op.inputs)} inputs ({', '.join(op.inputs)}), got {len(xs)}")
+            raise TypeError(f"{op.name}: expected {len(op.inputs)} input(s) ({', '.join(op.inputs)}), got {len(xs)}")
         xs = [
             x if type(x) is Tensor or type(x) in _SCALARS or (x is None and op.is_fused)  # None: no bias
             else float(x) if isinstance(x, float)  # numpy.float64, which NumPy would not let a float32 array outrank
@@ -293,15 +297,14 @@ def _completer(op):
             return params
 
         return complete
-    found = signature(op.forward).parameters
-    defaults = {n: found[n].default for n in op.params if found[n].default is not found[n].empty}
+    defaults = op.defaults
     count, names = len(op.params), set(op.params)
 
     def complete(params):
         if len(params) != count:
             params = {**defaults, **params}
         if len(params) != count or params.keys() != names:
-            missing, unknown = sorted(names - params.keys()), sorted(params.keys() - names)
+            missing, unknown = sorted(names - params.keys() - defaults.keys()), sorted(params.keys() - names)
             raise TypeError(f"{op.name}: parameters are {op.params}; missing {missing}, unknown {unknown}")
         return params
 

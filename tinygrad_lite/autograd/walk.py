@@ -270,12 +270,18 @@ class Walk:
                 given.cell = SHARED  # other branches may hold this memory: a hook returns what it wants instead
             changed = hook(given)
             if changed is not None:
-                if tuple(changed.shape) != node.shape:
-                    raise ValueError(f"hook: must return a gradient of shape {node.shape}, got {tuple(changed.shape)}")
+                if not hasattr(changed, "cell"):
+                    raise TypeError(f"hook: must return None or a Tensor, got {type(changed).__name__}")
+                if (changed.shape, changed.dtype, changed.device) != (node.shape, node.dtype, node.device):
+                    raise ValueError(
+                        f"hook: must return a gradient as its tensor, {node.dtype} {node.shape} on {node.device.name}, got "
+                        f"{changed.dtype} {changed.shape} on {changed.device.name}"
+                    )
                 g = changed if self.create_graph else changed.data
                 self.owned.discard(node)
         if extra.retain:
-            extra.grad = g if self.create_graph else wrap(node.device.xp.asarray(g).copy(), None, node.device)
+            kept = g if self.create_graph else wrap(node.device.xp.array_copy(g), None, node.device)
+            extra.grad = kept if extra.grad is None else extra.grad + kept
         return g
 
 

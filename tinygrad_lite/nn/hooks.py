@@ -9,34 +9,6 @@ from ..ops import elementwise
 from ..tensor import Tensor, functional
 
 
-class Handle:
-    """What registering a hook returns: remove() takes it away, also at the end of a `with`."""
-
-    __slots__ = ("_hooks", "_key")
-
-    def __init__(self, hooks, key):
-        self._hooks, self._key = hooks, key
-
-    def remove(self):
-        """Take the hook away; a second time does nothing."""
-        self._hooks.pop(self._key, None)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.remove()
-
-
-def add_hook(hooks: dict, hook) -> Handle:
-    """Add a callable to a module's hooks, in order."""
-    if not callable(hook):
-        raise TypeError(f"hook: expected a callable, got {type(hook).__name__}")
-    key = object()
-    hooks[key] = hook
-    return Handle(hooks, key)
-
-
 def call_with_hooks(module, args, kwargs):
     """module.forward between its hooks."""
     for hook in tuple(module._pre_hooks.values()):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from .. import dtypes
+from ..autograd.node import add_hook
 from ..device import get_device, is_device
 from ..tensor import Tensor
-from .hooks import add_hook, call_with_hooks
+from .hooks import call_with_hooks
 from .state import copy_state, load_state
 from .tree import refuse_missed, tree_lines
 

@@ -128,6 +128,7 @@ class Op:
         self.inputs = tuple(p.name for p in ps if p.kind is not Parameter.KEYWORD_ONLY)
         self.variadic = any(p.kind is Parameter.VAR_POSITIONAL for p in ps)
         self.params = tuple(p.name for p in ps if p.kind is Parameter.KEYWORD_ONLY)
+        self.defaults = {p.name: p.default for p in ps if p.name in self.params and p.default is not Parameter.empty}
         self.computes = computes  # False: only moves data, so half precision needs no float32 detour
         self.to_float = to_float  # integers become the default float first, as exp of an integer does
         self.views = views  # the result may share memory with the first input

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import dtypes
 from ..autograd.mode import mode
-from ..autograd.node import Leaf, extra_of
+from ..autograd.node import Handle, Leaf, add_hook, extra_of
 from ..autograd.record import Binder, share_version
 from ..device import get_device, is_device
 from ..ops import elementwise, registry
@@ -137,23 +137,20 @@ class Tensor(Arithmetic, InPlace, Elementwise, Reductions, Shapes, Indexing, Pro
             pass
 
     def retain_grad(self):
-        """Keep the gradient of this result too; read it at `.grad` after backward()."""
+        """Add up the gradient of this result too; read it at `.grad` after backward()."""
         if self.node is None:
             raise RuntimeError("retain_grad: this tensor has no gradient: it does not require one")
         if self.node.op is not None:
             extra_of(self.node).retain = True
 
-    def register_hook(self, hook):
+    def register_hook(self, hook) -> Handle:
         """Call hook(gradient) when the gradient of this tensor is known; a returned Tensor replaces it.
 
-        Returns a handle whose remove() takes the hook away.
+        Returns a handle whose remove(), or the end of a `with`, takes the hook away.
         """
         if self.node is None:
             raise RuntimeError("register_hook: this tensor has no gradient: it does not require one")
-        hooks = extra_of(self.node).hooks
-        key = object()
-        hooks[key] = hook
-        return SimpleNamespace(remove=lambda: hooks.pop(key, None))
+        return add_hook(extra_of(self.node).hooks, hook)
 
     def to(self, target=None, dtype=None, *, device=None) -> Tensor:
         """Converted to a dtype, moved to a device ("cpu", "cuda"), or both: to("cuda", "float16")."""

@@ -126,6 +126,10 @@ class Elementwise(Base):
 
     def clamp(self, min=None, max=None):
         """x limited to [min, max]: numbers, None, or Tensors that broadcast."""
+        if isinstance(min, (np.ndarray, list, tuple)):
+            min = self._from(min, self.device, "clamp")
+        if isinstance(max, (np.ndarray, list, tuple)):
+            max = self._from(max, self.device, "clamp")
         if isinstance(min, Base) or isinstance(max, Base):
             bounds = [b for b in (min, max) if b is not None]
             arrays = [b.data for b in bounds if isinstance(b, Base)]

@@ -7,6 +7,7 @@ from typing import Self
 from ..autograd.mode import mode
 from ..autograd.node import SHARED
 from ..ops import index
+from .arguments import booleans
 from .base import Base
 from .indexing import plain_key
 
@@ -25,6 +26,10 @@ class InPlace(Base):
         if self.cell is SHARED:
             raise RuntimeError(
                 f"{name}: a recorded result shares this memory, and backward may need it: write {instead}, or clone() first"
+            )
+        if not getattr(self.data.flags, "writeable", True):  # CuPy's flags do not know about writing
+            raise ValueError(
+                f"{name}: this memory is read-only, an expanded tensor's say: clone() it first, or write {instead}"
             )
         if self.cell is None:
             self.cell = [0]
@@ -79,6 +84,24 @@ class InPlace(Base):
 
     def __itruediv__(self, other):
         return self._in_place("/=", "x = x / y", self.device.xp.divide, other)
+
+    def __ifloordiv__(self, other):
+        return self._in_place("//=", "x = x // y", self.device.xp.floor_divide, other)
+
+    def __imod__(self, other):
+        return self._in_place("%=", "x = x % y", self.device.xp.remainder, other)
+
+    def __ipow__(self, other):
+        return self._in_place("**=", "x = x ** y", self.device.xp.power, other)
+
+    def __iand__(self, other):
+        return self._in_place("&=", "x = x & y", self.device.xp.logical_and, booleans("&=", self, other)[1])
+
+    def __ior__(self, other):
+        return self._in_place("|=", "x = x | y", self.device.xp.logical_or, booleans("|=", self, other)[1])
+
+    def __ixor__(self, other):
+        return self._in_place("^=", "x = x ^ y", self.device.xp.logical_xor, booleans("^=", self, other)[1])
 
     def __setitem__(self, key, value):
         self._overwrite("x[key] = y", "x = where(mask, y, x)", key, value)

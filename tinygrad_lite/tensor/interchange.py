@@ -48,10 +48,16 @@ class Interchange(Base):
 
     def __array__(self, dtype=None, copy=None):
         array = self.numpy()
-        return array.astype(dtype) if dtype is not None and dtype != array.dtype else array.copy() if copy else array
+        if dtype is not None and dtype != array.dtype:
+            if copy is False:
+                raise ValueError(f"array: {array.dtype} becomes {np.dtype(dtype)} by a copy only: leave copy=False out")
+            return array.astype(dtype)
+        return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs):
-        return self.detach().data.__dlpack__(**kwargs)
+        if self.dtype == dtypes.bfloat16:
+            raise BufferError("dlpack: NumPy cannot export bfloat16: convert with .float()")
+        return (self.numpy() if self.device is CPU else self.data).__dlpack__(**kwargs)
 
     def __dlpack_device__(self):
         return self.data.__dlpack_device__()
@@ -65,6 +71,9 @@ class Interchange(Base):
         if self.size != 1:
             raise ValueError(f"bool: a tensor of {self.size} elements is neither true nor false: use .any() or .all()")
         return bool(self._host().reshape(())[()])
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec and not self.ndim else format(str(self), spec)
 
     def __repr__(self):
         values = np.array2string(

@@ -27,6 +27,8 @@ class Reductions(Base):
         axes = all_axes("mean", axis_of(dim, axis), self.ndim)
         if not dtypes.is_float(self.dtype):
             raise TypeError(f"mean: expected a float tensor, got {self.dtype}: convert with .float()")
+        if self.dtype in dtypes.HALF:  # the sum alone may be beyond float16
+            return self.float().mean(axes, keepdim or keepdims).to(self.dtype)
         count = 1
         for a in axes:
             count *= self.shape[a]
@@ -34,6 +36,8 @@ class Reductions(Base):
 
     def var(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
         """Variance over axes: squared deviations over (count - correction), unbiased by default as in PyTorch."""
+        if self.dtype in dtypes.HALF:
+            return self.float().var(axis_of(dim, axis), correction, keepdim or keepdims).to(self.dtype)
         centred, axes, scale = self._centred("var", axis_of(dim, axis), correction)
         return reduce.sum.call(centred * centred, axis=axes, keepdims=keepdim or keepdims) * scale
 
@@ -47,6 +51,8 @@ class Reductions(Base):
 
     def std(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
         """Square root of the variance; the gradient where nothing varies is 0."""
+        if self.dtype in dtypes.HALF:
+            return self.float().std(axis_of(dim, axis), correction, keepdim or keepdims).to(self.dtype)
         centred, axes, scale = self._centred("std", axis_of(dim, axis), correction)
         return reduce.norm.call(centred, axis=axes, keepdims=keepdim or keepdims) * math.sqrt(scale)
 
