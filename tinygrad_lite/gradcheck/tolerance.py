@@ -27,6 +27,7 @@ from ..dtypes import bfloat16
 SLACK = 1000.0
 QUICK = 30.0
 SHARP = 1e-4
+NOTHING = 1e-200  # where products of what is in between underflow, or nearly
 ROUNDINGS = 16.0
 
 
