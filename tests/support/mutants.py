@@ -411,7 +411,11 @@ def table(outcomes: list[Outcome]) -> str:
     """The counts as text; below it how many each verdict caught, and everything that was not caught, one a line."""
     counts, lines = summary(outcomes), []
     width = max(map(len, counts))
-    for name, row in {"kind of fault": dict(zip(STATUSES, STATUSES, strict=True)), **counts, "all": _total(counts)}.items():
+    for name, row in {
+        "kind of fault": dict(zip(STATUSES, STATUSES, strict=True)),
+        **counts,
+        "all": _total(counts),
+    }.items():
         lines.append(f"{name:{width}}" + "".join(f"{row.get(status, 0):>16}" for status in STATUSES))
     verdicts = Counter(o.detail for o in outcomes if o.status == "caught")
     lines += ["", "caught as: " + ", ".join(f"{verdict} {n}" for verdict, n in verdicts.most_common())]

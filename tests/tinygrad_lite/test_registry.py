@@ -11,8 +11,8 @@ from tinygrad_lite.gradcheck.registry import (
     computing,
     differentiable,
     function_of,
-    paths_of,
     grouped,
+    paths_of,
     wants_gradient,
 )
 from tinygrad_lite.ops.registry import OPS, Case, Values

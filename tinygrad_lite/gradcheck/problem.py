@@ -172,7 +172,9 @@ class Problem:
         for i, point, x in zip(self.checked, self.points, xs, strict=True):
             if not np.array_equal(host64(x), point):
                 x.data[...] = x.device.xp.asarray(point.astype(x.dtype))
-                raise ValueError(f"gradcheck: the function writes to its input {i}: let it work on a copy, x.clone() say")
+                raise ValueError(
+                    f"gradcheck: the function writes to its input {i}: let it work on a copy, x.clone() say"
+                )
         return recorded
 
 
