@@ -52,10 +52,10 @@ def norm(x: np.ndarray) -> float:
 
 
 class Direction:
-    """One u and one v: what is compared."""
+    """One v, and the moves that are compared under it; whole: the size of the slope along all elements."""
 
-    def __init__(self, check, k, v, analytic, h):
-        self.check, self.k, self.v, self.analytic, self.h = check, k, v, analytic, h
+    def __init__(self, check, k, v, analytic, h, whole):
+        self.check, self.k, self.v, self.analytic, self.h, self.whole = check, k, v, analytic, h, whole
         self.used = v != 0.0
 
     def values(self, u, t) -> np.ndarray:
@@ -88,7 +88,7 @@ class Direction:
         """A closer look along u."""
         phi, size = self.phi(u), norm(self.v[self.used] * self.check.sizes[self.used])
         look = Look(phi, self.h, phi(0.0), self.check.eps, np.array([size]), self.check.floor(self.k, u))
-        return look.judge(0, slope, close, max(abs(slope), self.length(u), FLAT * size))
+        return look.judge(0, slope, close, max(abs(slope), self.whole, FLAT * size))
 
 
 def _one_input(check, k, given, turn):
@@ -115,7 +115,7 @@ def _one_level(check, k, v, u, h, report):
     if not finite.all():
         _not_finite(check, k, analytic, u, h)
     analytic, u = np.where(finite, analytic, 0.0), np.where(finite, u, 0.0)
-    line = Direction(check, k, v, analytic, h)
+    line = Direction(check, k, v, analytic, h, norm(analytic * u))
     for elements in levels(np.abs(analytic * u)):
         if not u[elements].any():
             continue
@@ -176,10 +176,12 @@ def _trace_all(line, u, was_sent):
         rest[moved] = 0.0
         if not rest.any() or _excess(line, rest) <= 1.0:
             return
-    check.result.findings.append(kinds.Finding(
-        kinds.INCONCLUSIVE, check.problem.checked[line.k], check.order,
-        note=f"more than {LOOKS} elements need a closer look: use mode='full', or move the input away from the kinks",
-    ))  # fmt: skip
+    (slope, *_), close, _, _ = line.compare(rest)
+    verdict = line.judge(rest, slope, close)
+    if verdict.kind == kinds.WRONG:  # of a mixture: not one element of LOOKS was wrong
+        note = f"more than {LOOKS} elements need a closer look: use mode='full', or move the input away from the kinks"
+        verdict = verdict._replace(kind=kinds.INCONCLUSIVE, note=note)
+    check.result.findings.append(check.finding(line.k, None, None, slope, verdict))
 
 
 def _excess(line, u) -> float:
