@@ -228,6 +228,8 @@ def _settle(ladder, usable, analytic, tolerance, scale) -> Judgement:
             return Judgement(TRUNCATION, *found, True, error, BELOW.format(3.0 * error))
     elif not np.isfinite(analytic) or abs(best - analytic) > 10.0 * error:
         return Judgement(WRONG, *found, False, error)
+    elif 10.0 * error <= RESOLVED**2 * scale:
+        return Judgement(TRUNCATION, *found, True, error, BELOW.format(10.0 * error))
     return Judgement(INCONCLUSIVE, *found, False, error, NOISY.format(best, 3.0 * error))
 
 
