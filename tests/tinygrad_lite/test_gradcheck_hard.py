@@ -128,6 +128,34 @@ def test_an_output_that_is_nan_is_named(mode):
     assert result.findings[0].output_index == (1,)
 
 
+@both_modes
+def test_outputs_that_overflow_are_named(mode):
+    result = gradcheck(lambda x: (x * 1e3).exp(), leaf(), mode=mode, raise_exception=False)
+    assert result.verdict == "inconclusive" and "1 of 3 output elements are infinite" in str(result)
+
+
+@both_modes
+def test_a_function_faster_than_any_step_is_not_blamed(mode):
+    fast = lambda x: ((x * 1e4) ** 3).sin() * 1e-4 + 100.0
+    assert verdict(fast, leaf([0.6, -1.3, 0.9]), mode=mode) in ("ok", "inconclusive")
+
+
+@both_modes
+def test_a_gradient_that_is_nothing_but_rounding(mode):
+    x = leaf(np.random.default_rng(0).standard_normal((3, 4)))
+    for fn in (
+        lambda x: ((x - x.mean()) ** 2 + 0.1).sqrt().softmax(-1).mean(-1),
+        lambda x: (x.abs() + 0.2).log().softmax(-1).sum(),
+        lambda x: x.exp().sigmoid().abs().sigmoid(),
+    ):
+        assert verdict(fn, x, mode=mode, order=2) == "ok"
+
+
+@both_modes
+def test_many_kinks_at_once(mode):
+    assert verdict(lambda x: x.relu(), leaf(np.zeros(40)), mode=mode) == "kink"
+
+
 # -- wrong, though it hides -------------------------------------------------------------------------------------
 @both_modes
 @pytest.mark.parametrize("factor", [1.01, 1.001, 0.0, -1.0])

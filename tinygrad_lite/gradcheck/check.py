@@ -11,13 +11,13 @@ from .directions import check_directions
 from .narrow import check_narrow
 from .problem import Misfit, Problem, host64, overlaps, second_order
 from .report import Finding, GradcheckError, GradcheckResult, InputReport, pattern
-from .tolerance import QUICK, SHARP, SLACK, default_rtol, eps_of, relative_step, rounded_up, scales
+from .tolerance import NOTHING, QUICK, SHARP, SLACK, default_rtol, eps_of, relative_step, rounded_up, scales
 
 WRONG_COLUMNS = 3  # after so many columns proven wrong, the rest of an input's are not looked at again
 NEGLIGIBLE = 1e-12  # of its row's largest: an entry below is held to the row's noise only
 EPS64 = float(np.finfo(np.float64).eps)
 REPEATS = 32  # runs on the same values before a disagreement is blamed on the rule
-FEW = {"full": 8, "fast": 4}  # where all agrees
+FEW = {"full": 8, "fast": 2}  # where all agrees
 
 
 def gradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", order=1, raise_exception=True, seed=0):
@@ -122,7 +122,10 @@ class Check:
         self.eps = max(problem.eps, *(eps_of(out.dtype) for out in self.recorded.outs))
         self.rtol0 = default_rtol(self.eps)
         self.rtol = self.rtol0 if settings["rtol"] is None else settings["rtol"]
-        self.size = float(np.max(np.abs(self.f0), where=np.isfinite(self.f0), initial=0.0))
+        # How large each output is, or was before it cancelled: what rounding is in proportion to.
+        self.sizes = np.where(np.isfinite(self.f0), np.abs(self.f0), 0.0)
+        if problem.typical is not None:
+            self.sizes = np.maximum(self.sizes, problem.typical)
 
     def repeatable(self) -> bool:
         """Whether runs on the same values agree; a finding if not."""
@@ -173,10 +176,17 @@ class Check:
 
     def numbers(self) -> bool:
         """Whether every output is a number or infinite; a finding if not."""
-        lost = np.flatnonzero(np.isnan(self.f0))
+        lost, what = np.flatnonzero(np.isnan(self.f0)), "nan"
+        if not lost.size and np.isinf(self.f0).any():
+            # A masked score stands at infinity, and backward sends 0 from there; what overflows has no slope at all.
+            gs = self.recorded.product(np.where(np.isinf(self.f0), 1.0, 0.0))
+            if not all(g is None or np.isfinite(g).all() for g in gs):
+                lost, what = np.flatnonzero(np.isinf(self.f0)), "infinite, and so are their slopes"
         if lost.size:
             place = self.recorded.place(int(lost[0]))
-            note = f"{lost.size} of {self.f0.size} output elements are nan: move the inputs into the function's domain"
+            note = (
+                f"{lost.size} of {self.f0.size} output elements are {what}: move the inputs into the function's domain"
+            )
             self.result.findings.append(
                 Finding(kinds.INCONCLUSIVE, self.problem.checked[0], self.order, None, *place, note=note)
             )
@@ -194,7 +204,8 @@ class Check:
         if a.shape != b.shape:
             return False
         relative = SLACK * self.eps if self.order == 1 else max(self.rtol0, 64.0 * self.eps)
-        return bool(np.all(np.nan_to_num(np.abs(difference(a, b)), nan=0.0) <= relative * self.size))
+        bound = relative * float(np.max(self.sizes, initial=0.0))
+        return bool(np.all(np.nan_to_num(np.abs(difference(a, b)), nan=0.0) <= bound))
 
     # -- the whole Jacobian -------------------------------------------------------------------------------
     def full(self):
@@ -247,9 +258,8 @@ class Check:
         top = np.nan_to_num(top, nan=0.0, posinf=0.0)
         # The largest entry of each row: an output's slopes are judged on that output's own scale.
         most = np.max(np.where(np.isfinite(analytic), np.abs(analytic), 0.0), axis=1, keepdims=True, initial=0.0)
-        size = np.nan_to_num(np.abs(self.f0), posinf=0.0)[:, None] + most * float(np.max(np.abs(point), initial=0.0))
-        # A subnormal difference is no difference.
-        close = self.rtol * top + np.finfo(np.float64).tiny + (self.atol or 0.0)
+        size = self.sizes[:, None] + most * float(np.max(np.abs(point), initial=0.0))
+        close = self.rtol * top + NOTHING + (self.atol or 0.0)
         noise = self.eps * size / steps if self.atol is None else np.zeros(size.shape)
         tolerance = close + SLACK * noise
         good = error <= tolerance
@@ -308,7 +318,7 @@ class Check:
 
     def _column_findings(self, k, j, analytic, tolerance, good, doubtful, scale):
         floor = 64.0 * EPS64 * abs(float(self.problem.points[k].ravel()[j]))
-        look, found = Look(self.column(k, j), float(self.steps(k)[j]), self.f0, self.eps, floor), []
+        look, found = Look(self.column(k, j), float(self.steps(k)[j]), self.f0, self.eps, self.sizes, floor), []
         for o in np.flatnonzero(doubtful):
             verdict = look.judge(int(o), float(analytic[o]), float(tolerance[o]), float(scale[o]))
             if not good[o] or not verdict.explained or verdict.note:

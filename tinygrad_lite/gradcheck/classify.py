@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .noise import Noise
+from .noise import STILL, Noise
 from .report import INCONCLUSIVE, KINK, ROUND_OFF, TRUNCATION, WRONG
 
 UP, DOWN, DEEPEST = 5, 4, 20  # steps h * 4**k for k from UP to -DOWN; unsettled slopes are followed to -DEEPEST
@@ -84,10 +84,12 @@ class Ladder(NamedTuple):
 class Look:
     """A closer look along one direction: phi(t) gives all outputs after a move t, f0 = phi(0).
 
+    size: of each output; rounding is eps of it, or of the value where that is larger.
     floor: the smallest step that the numbers of the point can follow.
     """
 
-    def __init__(self, phi, step: float, f0: np.ndarray, eps: float, floor: float = 0.0):
+    def __init__(self, phi, step: float, f0: np.ndarray, eps: float, size: np.ndarray, floor: float = 0.0):
+        self.size = size
         self.phi, self.step, self.f0, self.eps, self.floor = phi, step, f0, eps, floor
         self.steps, self.left, self.right, self.sizes = [], [], [], []
         for k in range(UP, -DOWN - 1, -1):
@@ -99,7 +101,7 @@ class Look:
         self.steps.append(step)
         self.left.append(difference(self.f0, minus) / step)
         self.right.append(difference(plus, self.f0) / step)
-        self.sizes.append(np.fmax(np.abs(self.f0), np.fmin(np.abs(plus), np.abs(minus))))
+        self.sizes.append(np.fmax(self.size, np.fmin(np.abs(plus), np.abs(minus))))
 
     def _ladder(self, o: int, noise: float) -> Ladder:
         steps, sizes = np.array(self.steps), np.array([s[o] for s in self.sizes])
@@ -110,19 +112,42 @@ class Look:
     def judge(self, o: int, analytic: float, tolerance: float, scale: float) -> Judgement:
         """The cause for output o. scale: the size of slope against which an error is large or small."""
         moves = any(s[o] != 0.0 for s in self.left + self.right)
-        noise = self.noise[o] if moves else 0.0
+        noise, depth = self._noise(o, analytic) if moves else (0.0, np.inf)
         ladder = self._ladder(o, noise)
-        while not _settled(ladder, tolerance) and self._descend(len(ladder.steps)):
+        while not (_settled(ladder, tolerance) and ladder.steps[-1] <= depth) and self._descend(len(ladder.steps)):
             ladder = self._ladder(o, noise)
         # A derivative of 0 is small beside the slopes that the function has a few steps away.
         around = np.maximum(np.abs(ladder.left[:3]), np.abs(ladder.right[:3]))
         scale = max(scale, FLAT * float(np.max(around, where=np.isfinite(around), initial=0.0)))
         verdict = _judge(ladder, analytic, tolerance, scale)
+        for _ in range(3):
+            # Values may flicker in the last place at small spacings and jump by more at larger ones.
+            coarse = self.noise.at(verdict.step / 8.0, o) if verdict.kind == WRONG and moves else 0.0
+            if not coarse > noise:
+                break
+            noise = coarse
+            verdict = _judge(self._ladder(o, noise), analytic, tolerance, scale)
         if not moves and analytic != 0.0:
             return self._still(o, analytic, verdict)
         if verdict.explained:
             verdict = verdict._replace(kind=_numeric_fault(ladder, verdict.numeric))
         return verdict
+
+    def _noise(self, o: int, analytic: float) -> tuple[float, float]:
+        """(the noise of output o, the step down to which its slopes are to be followed).
+
+        What looks like noise may be a function faster than the spacing: backward tells how fast it would be.
+        """
+        noise, depth = self.noise[o], np.inf
+        while noise > 0.0 and analytic != 0.0 and np.isfinite(analytic):
+            spacing = noise / abs(analytic) / 64.0
+            if not max(self.floor / 8.0, 1e-300) < spacing < min(depth / 64.0, self.noise.spacings[0]):
+                break
+            finer = self.noise.at(spacing, o)
+            if finer == STILL or finer > noise / 8.0:
+                break
+            noise, depth = finer, 64.0 * spacing
+        return noise, depth
 
     def _still(self, o: int, analytic: float, verdict: Judgement) -> Judgement:
         """Of values that stand still at every step so far: do they move as backward says at far larger ones?"""
@@ -203,6 +228,8 @@ def _settle(ladder, usable, analytic, tolerance, scale) -> Judgement:
             return Judgement(TRUNCATION, *found, True, error, BELOW.format(3.0 * error))
     elif not np.isfinite(analytic) or abs(best - analytic) > 10.0 * error:
         return Judgement(WRONG, *found, False, error)
+    elif 10.0 * error <= RESOLVED**2 * scale:
+        return Judgement(TRUNCATION, *found, True, error, BELOW.format(10.0 * error))
     return Judgement(INCONCLUSIVE, *found, False, error, NOISY.format(best, 3.0 * error))
 
 

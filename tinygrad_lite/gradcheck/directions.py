@@ -16,7 +16,7 @@ from .classify import FLAT, STEEP, Look, difference, is_steep
 from .narrow import check_narrow
 from .problem import overlaps
 from .report import InputReport
-from .tolerance import QUICK, SHARP, SLACK, relative_step, scales
+from .tolerance import NOTHING, QUICK, SHARP, SLACK, relative_step, scales
 
 DIRECTIONS = 2
 LOOKS = 16  # elements of one direction that are looked at closely
@@ -45,11 +45,17 @@ def levels(sizes: np.ndarray) -> list[np.ndarray]:
     return found + [zeros] if zeros.any() else found
 
 
-class Direction:
-    """One u and one v: what is compared."""
+def norm(x: np.ndarray) -> float:
+    """The Euclidean norm, without overflow on the way."""
+    most = float(np.max(np.abs(x), initial=0.0))
+    return most * float(np.sqrt(((x / most) ** 2).sum())) if 0.0 < most < np.inf else most
 
-    def __init__(self, check, k, v, analytic, h):
-        self.check, self.k, self.v, self.analytic, self.h = check, k, v, analytic, h
+
+class Direction:
+    """One v, and the moves that are compared under it; whole: the size of the slope along all elements."""
+
+    def __init__(self, check, k, v, analytic, h, whole):
+        self.check, self.k, self.v, self.analytic, self.h, self.whole = check, k, v, analytic, h, whole
         self.used = v != 0.0
 
     def values(self, u, t) -> np.ndarray:
@@ -69,20 +75,20 @@ class Direction:
         numeric = float(w @ difference(plus, minus)) / (2.0 * h)
         slope = float((self.analytic * u).sum())
         point = np.where(u != 0, np.abs(check.problem.points[self.k]), 0.0)
-        sizes = float(np.sqrt(((w * f0) ** 2).sum())) + float(np.abs(point * self.analytic).max(initial=0.0))
-        close = check.rtol * max(self.length(u), abs(numeric)) + np.finfo(np.float64).tiny + (check.atol or 0.0)
+        sizes = norm(w * check.sizes[self.used]) + float(np.abs(point * self.analytic).max(initial=0.0))
+        close = check.rtol * max(self.length(u), abs(numeric)) + NOTHING + (check.atol or 0.0)
         noise = check.eps * sizes / h if check.atol is None else 0.0
         return (slope, numeric, left, right), close, close + SLACK * noise, close + QUICK * noise
 
     def length(self, u) -> float:
         """The size of the analytic slope along u, whatever its signs."""
-        return float(np.sqrt(np.nansum((self.analytic * u) ** 2)))
+        return norm(self.analytic * u)
 
     def judge(self, u, slope, close):
         """A closer look along u."""
-        phi, size = self.phi(u), float(np.sqrt(((self.v[self.used] * self.check.f0[self.used]) ** 2).sum()))
-        look = Look(phi, self.h, phi(0.0), self.check.eps, self.check.floor(self.k, u))
-        return look.judge(0, slope, close, max(abs(slope), self.length(u), FLAT * size))
+        phi, size = self.phi(u), norm(self.v[self.used] * self.check.sizes[self.used])
+        look = Look(phi, self.h, phi(0.0), self.check.eps, np.array([size]), self.check.floor(self.k, u))
+        return look.judge(0, slope, close, max(abs(slope), self.whole, FLAT * size))
 
 
 def _one_input(check, k, given, turn):
@@ -109,7 +115,7 @@ def _one_level(check, k, v, u, h, report):
     if not finite.all():
         _not_finite(check, k, analytic, u, h)
     analytic, u = np.where(finite, analytic, 0.0), np.where(finite, u, 0.0)
-    line = Direction(check, k, v, analytic, h)
+    line = Direction(check, k, v, analytic, h, norm(analytic * u))
     for elements in levels(np.abs(analytic * u)):
         if not u[elements].any():
             continue
@@ -120,7 +126,7 @@ def _not_finite(check, k, analytic, u, h):
     """Backward sends inf or nan: is the function to blame?"""
     for j in np.flatnonzero(~np.isfinite(analytic))[:3]:
         alone = _only(u, [j])
-        look = Look(lambda t, alone=alone: check.problem.moved(k, alone, t), h, check.f0, check.eps)
+        look = Look(lambda t, alone=alone: check.problem.moved(k, alone, t), h, check.f0, check.eps, check.sizes)
         steep = is_steep(look)
         check.result.findings.append(kinds.Finding(
             kinds.INCONCLUSIVE if steep else kinds.WRONG, check.problem.checked[k], check.order, check.index(k, j),
@@ -138,7 +144,7 @@ def _one_direction(line, u, report, was_sent) -> bool:
     figures, close, tolerance, sharp = line.compare(u)
     slope, numeric, left, right = figures
     error, length = abs(slope - numeric), line.length(u)
-    good = error <= tolerance
+    good = bool(error <= tolerance < np.inf)
     if report or not good:
         x, scale = check.problem.inputs[check.problem.checked[line.k]], max(abs(numeric), length)
         check.result.reports.append(InputReport(
@@ -170,10 +176,12 @@ def _trace_all(line, u, was_sent):
         rest[moved] = 0.0
         if not rest.any() or _excess(line, rest) <= 1.0:
             return
-    check.result.findings.append(kinds.Finding(
-        kinds.INCONCLUSIVE, check.problem.checked[line.k], check.order,
-        note=f"more than {LOOKS} elements need a closer look: use mode='full', or move the input away from the kinks",
-    ))  # fmt: skip
+    (slope, *_), close, _, _ = line.compare(rest)
+    verdict = line.judge(rest, slope, close)
+    if verdict.kind == kinds.WRONG:  # of a mixture: not one element of LOOKS was wrong
+        note = f"more than {LOOKS} elements need a closer look: use mode='full', or move the input away from the kinks"
+        verdict = verdict._replace(kind=kinds.INCONCLUSIVE, note=note)
+    check.result.findings.append(check.finding(line.k, None, None, slope, verdict))
 
 
 def _excess(line, u) -> float:

@@ -34,24 +34,29 @@ def noise_of(values: np.ndarray) -> float:
 
 
 class Noise:
-    """The noise of phi(t), one figure an output, around t = 0; spacings are tried from the smallest up."""
+    """The noise of phi(t), one figure an output, around t = 0."""
 
     def __init__(self, phi, spacings, f0: np.ndarray):
-        self.phi, self.spacings, self.f0, self.samples = phi, spacings, f0, []
+        self.phi, self.spacings, self.f0, self.samples = phi, spacings, f0, {}
+
+    def at(self, spacing: float, o: int) -> float:
+        """What output o shows at this spacing; STILL if it does not move."""
+        if spacing not in self.samples:
+            self.samples[spacing] = [
+                np.stack([self.f0] + [self.phi(sign * spacing * j) for j in range(1, COUNT)]) for sign in (1.0, -1.0)
+            ]
+        sides = [noise_of(row[:, o]) for row in self.samples[spacing]]
+        # A corner beside the point shows on one side only; noise shows on both.
+        return STILL if max(sides) == STILL else max(min(sides), 0.0)
 
     def __getitem__(self, o: int) -> float:
+        """What output o shows at the smallest spacings at which it moves."""
         found = []
-        for i in range(len(self.spacings)):
-            if i == len(self.samples):
-                self.samples.append([self._row(sign * self.spacings[i]) for sign in (1.0, -1.0)])
-            sides = [noise_of(row[:, o]) for row in self.samples[i]]
-            if max(sides) != STILL:
-                # A corner beside the point shows on one side only; noise shows on both.
-                found.append(max(min(sides), 0.0))
+        for spacing in self.spacings:
+            noise = self.at(spacing, o)
+            if noise != STILL:
+                found.append(noise)
             if len(found) == AGREEING:
                 break
         # Rounded values may run evenly at one spacing: the largest of a few.
         return max(found, default=0.0)
-
-    def _row(self, spacing: float) -> np.ndarray:
-        return np.stack([self.f0] + [self.phi(spacing * j) for j in range(1, COUNT)])

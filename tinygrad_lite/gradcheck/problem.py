@@ -8,7 +8,7 @@ from ..autograd.gradient import grad
 from ..autograd.mode import enable_grad, no_grad
 from ..dtypes import float64, is_float
 from ..tensor import Tensor, wrap
-from .tolerance import eps_of
+from .tolerance import eps_of, scales
 
 # What the walk says of a rule whose gradient does not fit its input.
 _MISFIT = ("does not reduce to the input's shape", "must have its tensor's type")
@@ -108,12 +108,13 @@ class Recorded:
 class Problem:
     """A function, its inputs, and which of them (`checked`, positions) are differentiated.
 
-    eps: what the values are known to at best, over what the types of the outputs tell. fn records; plain, where given, computes the same without recording the result (the gradient function of
+    eps: what the values are known to at best, over what the types of the outputs tell. typical: for each output
+    element, a size that it may have lost to cancellation, as where a gradient is 0. fn records; plain, where given, computes the same without recording the result (the gradient function of
     second order runs the rules on arrays there).
     """
 
-    def __init__(self, fn, inputs, checked, plain=None, eps=0.0):
-        self.eps = eps
+    def __init__(self, fn, inputs, checked, plain=None, eps=0.0, typical=None):
+        self.eps, self.typical = eps, typical
         self.fn, self.plain, self.inputs, self.checked = fn, plain or fn, list(inputs), tuple(checked)
         self.points = [host64(self.inputs[i]) for i in self.checked]
         # Constants among the inputs are taken to float64 too, so that the shadow computes in float64 throughout.
@@ -201,6 +202,20 @@ def gradient_function(fn, checked, count: int, create_graph: bool):
     return gradients
 
 
+def _typical(problem) -> list[float]:
+    """For each checked input, the size of gradient to expect: that of the outputs which it reaches, over its own."""
+    recorded, found = problem.record("shadow"), [0.0] * len(problem.points)
+    for out in recorded.outs:
+        if out.node is None or not out.size:
+            continue
+        large = float(np.max(np.abs(host64(out)), where=np.isfinite(host64(out)), initial=0.0))
+        gs = grad(out, recorded.xs, Tensor(np.ones(out.shape), out.dtype, out.device), allow_unused=True)
+        for k, (g, point) in enumerate(zip(gs, problem.points, strict=True)):
+            if g is not None and point.size:
+                found[k] = max(found[k], large / float(np.median(scales(point))))
+    return found
+
+
 def second_order(fn, inputs, checked, seed: int) -> Problem:
     """The problem whose function is the gradient of fn; the incoming gradients v are checked inputs too."""
     first = Problem(fn, inputs, checked)
@@ -209,7 +224,8 @@ def second_order(fn, inputs, checked, seed: int) -> Problem:
     signed = [rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape) for o in outs]
     vs = [Tensor(v, dtype=o.dtype, device=o.device) for v, o in zip(signed, outs, strict=True)]
     n = len(inputs)
+    typical = np.concatenate([np.full(p.size, t) for p, t in zip(first.points, _typical(first), strict=True)])
     return Problem(
         gradient_function(fn, checked, n, True), [*inputs, *vs], (*checked, *range(n, n + len(vs))),
-        gradient_function(fn, checked, n, False), max(eps_of(o.dtype) for o in shadows),
+        gradient_function(fn, checked, n, False), max(eps_of(o.dtype) for o in shadows), typical,
     )  # fmt: skip

@@ -6,12 +6,14 @@ A central difference with step h = r * s, where s is the scale of the element, i
     round-off    eps * |f| / h              every value of f is known to eps of its size
 
 Their sum is least near r = cbrt(3 * eps): 8.7e-6 in float64, where each is about eps**(2/3) = 3.7e-11.
-Both tolerances are SLACK = 1000 times that: a third derivative a thousand times what the scale suggests,
-or a function whose inner terms are a thousand times its result, still pass without a second look. What does
-not pass is looked at again with other steps (classify.py), so the slack decides speed, not the verdict.
+A first look passes what is within
 
-    rtol         1000 * eps**(2/3)          3.7e-8 in float64; multiplies the Jacobian's entry
-    noise        1000 * eps * F / h         F: the largest output, plus input times derivative
+    rtol         1000 * eps**(2/3)          3.7e-8 in float64, at most SHARP; multiplies the Jacobian's entry
+    noise        QUICK * eps * F / h        F: the output's size, plus input times derivative
+
+and only where that is below SHARP of the entry: a tolerance that is coarse beside it proves nothing. What does not
+pass is looked at with other steps (classify.py). There the noise is measured; SLACK * eps * F / h only decides whether
+a disagreement that turns out to be round-off or truncation is worth a line in the report.
 
 A gradient computed in a narrower type d is compared with the same formulas run in float64. Each of its
 operations rounds to eps_d / 2; a rule of ten operations, and a sum that spreads the error, stay within
@@ -27,6 +29,7 @@ from ..dtypes import bfloat16
 SLACK = 1000.0
 QUICK = 30.0
 SHARP = 1e-4
+NOTHING = 1e-200  # where products of what is in between underflow, or nearly
 ROUNDINGS = 16.0
 
 
