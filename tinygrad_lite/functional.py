@@ -12,14 +12,14 @@ import numpy as np
 
 from .create import full
 from .dtypes import is_float
-from .ops import activation, elementwise, index, loss, normalise
+from .ops import activation, attention, elementwise, index, loss, normalise
 from .random import default_generator
 from .tensor import Tensor, as_tensor, wrap
 
 __all__ = [
     "attention_qkv", "bias_gelu", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
     "gelu", "layer_norm", "leaky_relu", "linear", "linear_cross_entropy", "log_softmax", "mse_loss", "nll_loss",
-    "one_hot", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softplus", "swiglu",
+    "one_hot", "relu", "rms_norm", "rotary", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softplus", "swiglu",
     "tanh",
 ]  # fmt: skip
 
@@ -165,18 +165,28 @@ def scaled_dot_product_attention(q, k, v, is_causal: bool = False, scale: float 
     """
     if scale is None:
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
-    return loss.attention.call(q, k, v, causal=is_causal, scale=scale)
+    return attention.attention.call(q, k, v, causal=is_causal, scale=scale)
 
 
-def attention_qkv(qkv, heads: int, is_causal: bool = True, scale: float | None = None) -> Tensor:
-    """Self-attention from one projection: qkv (B, T, 3C), queries, keys, values side by side. Returns (B, T, C).
+def attention_qkv(
+    qkv, heads: int, kv_heads: int | None = None, is_causal: bool = True, scale: float | None = None
+) -> Tensor:
+    """Self-attention from one projection: qkv (B, T, (H + 2 Hkv) D), queries, keys, values side by side.
 
-    The head size is C / heads; scale is 1 / sqrt(C / heads) by default.
+    Returns (B, T, H D). kv_heads Hkv is heads by default; scale is 1 / sqrt(D) by default.
     """
-    if heads < 1:
-        raise ValueError(f"attention_qkv: heads must be at least 1, got {heads}")
-    scale = 1.0 / math.sqrt(max(qkv.shape[-1] / 3 / heads, 1e-30)) if scale is None else scale
-    return loss.attention_qkv.call(qkv, heads=heads, causal=is_causal, scale=scale)
+    kv_heads = heads if kv_heads is None else kv_heads
+    scale = 1.0 / math.sqrt(max(qkv.shape[-1] // max(heads + 2 * kv_heads, 1), 1)) if scale is None else scale
+    return attention.attention_qkv.call(qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, scale=scale)
+
+
+def rotary(x, heads: int, head_size: int, start: int = 0, base: float = 10000.0) -> Tensor:
+    """Rotary embedding of the first `heads` heads of x (B, T, P); row t is position start + t. Returns (B, T, P).
+
+    Column i of a head and column i + head_size / 2 are turned by (start + t) * base ** (-2 i / head_size); other columns
+    (values, say) stay. Su et al. 2021, arXiv:2104.09864. Raises ValueError if head_size is odd or x has no room.
+    """
+    return attention.rotary.call(x, heads=heads, size=head_size, start=start, base=base, turn=1)
 
 
 # -- losses ----------------------------------------------------------------------------------------------------

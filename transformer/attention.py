@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tinygrad_lite import Tensor, cat, nn, ones
+from tinygrad_lite import Tensor, nn, ones
 from tinygrad_lite import functional as F
 
 from .config import GPTConfig
@@ -29,21 +29,21 @@ class Attention(nn.Module):
         c = self.config
         b, t, _ = x.shape
         qkv = self.qkv(x)  # (B, T, (H + 2 Hkv) D)
-        drops = self.training and c.dropout > 0.0
-        if cache is None and not drops and c.kv_heads == c.heads and c.positions != "rope":
-            out = F.attention_qkv(qkv, heads=c.heads, is_causal=True, scale=self.scale)  # (B, T, C)
-            return self.project(out)
-        q, k, v = self._heads(qkv, b, t)
         if c.positions == "rope":
             start = 0 if cache is None else cache.length
-            q, k = rotate(q, start), rotate(k, start)
-        if cache is not None:
-            k, v = cache.append(k, v)
-        if drops:
-            out = self._with_dropout(q, k, v)
+            qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start)  # queries and keys; values stay
+        drops = self.training and c.dropout > 0.0
+        if cache is None and not drops:
+            out = F.attention_qkv(qkv, c.heads, c.kv_heads, is_causal=True, scale=self.scale)  # (B, T, C)
         else:
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)  # (B, H, T, D)
-        out = out.transpose(1, 2).reshape(b, t, c.channels)
+            q, k, v = self._heads(qkv, b, t)
+            if cache is not None:
+                k, v = cache.append(k, v)
+            if drops:
+                out = self._with_dropout(q, k, v)
+            else:
+                out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)  # (B, H, T, D)
+            out = out.transpose(1, 2).reshape(b, t, c.channels)
         return self.dropout(self.project(out))
 
     def _heads(self, qkv, b, t):
@@ -64,19 +64,6 @@ class Attention(nn.Module):
         mask = ones(t, t).tril() == 0.0
         weights = F.softmax(scores.masked_fill(mask, -math.inf), dim=-1)
         return self.dropout(weights) @ v
-
-
-def rotate(x, start: int):
-    """Rotary embedding: pairs (x_i, x_{i + D/2}) turned by position * 10000**(-2i/D). arXiv:2104.09864.
-
-    x (B, H, T, D), its first row at position `start`.
-    """
-    t, d = x.shape[2], x.shape[3]
-    angles = np.outer(np.arange(start, start + t), 10000.0 ** (-np.arange(0, d, 2) / d))  # (T, D/2)
-    dtype = x.dtype
-    cos, sin = Tensor(np.cos(angles), dtype=dtype), Tensor(np.sin(angles), dtype=dtype)
-    a, b = x.split(d // 2, dim=3)
-    return cat([a * cos - b * sin, a * sin + b * cos], dim=3)
 
 
 class LayerCache:

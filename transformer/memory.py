@@ -33,7 +33,9 @@ def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int) -> int
     if model.dropout:  # attention with dropout keeps scores, weights and dropped weights
         layer += 3 * model.heads * t
     if model.positions == "rope":
-        layer += 2.4 * c  # rotated queries and keys, and their halves
+        layer += (
+            model.heads + 2 * model.kv_heads
+        ) * model.head_size  # the projection, turned: attention keeps that too
     # Outside the layers: embeddings and the last norm; at its peak backward also holds one layer's gradients.
     kept = rows * (model.layers * layer + 9 * c)
     logits = (

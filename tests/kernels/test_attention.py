@@ -20,21 +20,47 @@ def attention(q, k, v, causal, scale):
     return e / e.sum(-1, keepdims=True) @ v
 
 
-def attention_qkv(qkv, heads, causal, scale):
-    b, t, c = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    q, k, v = np.moveaxis(qkv.reshape(b, t, 3, heads, c // heads), (2, 3), (0, 2))  # (3, B, H, T, D)
-    return np.moveaxis(attention(q, k, v, causal, scale), 1, 2).reshape(b, t, c)
+def attention_qkv(qkv, heads, kv_heads, causal, scale):
+    b, t, packed = qkv.shape
+    d = packed // (heads + 2 * kv_heads)
+    split = np.moveaxis(qkv.reshape(b, t, heads + 2 * kv_heads, d), 2, 1)
+    q, k, v = np.split(split, [heads, heads + kv_heads], axis=1)
+    return np.moveaxis(attention(q, k, v, causal, scale), 1, 2).reshape(b, t, heads * d)
 
 
 @both
 @causal_or_not
-@pytest.mark.parametrize("b, h, t, d", [(1, 1, 1, 1), (2, 1, 31, 8), (1, 2, 32, 32), (2, 2, 33, 31), (3, 4, 130, 33)])
-def test_attention_qkv(b, h, t, d, causal, dtype):
-    qkv = [rng().standard_normal((b, t, 3 * h * d))]
+@pytest.mark.parametrize(
+    "b, h, kv, t, d", [(1, 1, 1, 1, 1), (2, 1, 1, 31, 8), (1, 2, 2, 32, 32), (2, 4, 2, 33, 31), (3, 4, 1, 130, 33)]
+)
+def test_attention_qkv(b, h, kv, t, d, causal, dtype):
+    qkv = [rng().standard_normal((b, t, (h + 2 * kv) * d))]
     check_kernel(
-        lookup("cpu", "attention_qkv"), attention_qkv, qkv, dtype, terms=4 * t * d, heads=h, causal=causal,
+        lookup("cpu", "attention_qkv"), attention_qkv, qkv, dtype, terms=4 * t * d, heads=h, kv_heads=kv, causal=causal,
         scale=d**-0.5,
     )  # fmt: skip
+
+
+def rotary(x, heads, size, start, base, turn):
+    """Each pair as a complex number times exp(i angle)."""
+    out, half = x.copy(), size // 2
+    angle = np.outer(np.arange(start, start + x.shape[1]), base ** (-np.arange(half) / half))
+    for at in range(0, heads * size, size):
+        a, b = x[..., at : at + half], x[..., at + half : at + size]
+        turned = (a + 1j * b) * np.exp(1j * turn * angle)
+        out[..., at : at + half], out[..., at + half : at + size] = turned.real, turned.imag
+    return out
+
+
+@both
+@pytest.mark.parametrize("b, t, p, heads, size, start", [(1, 1, 2, 1, 2, 0), (2, 31, 40, 2, 8, 5), (1, 33, 96, 3, 32, 100),
+                                                         (3, 130, 70, 2, 34, 0), (2, 3, 4, 0, 2, 0)])  # fmt: skip
+@pytest.mark.parametrize("turn", [1, -1])
+def test_rotary(b, t, p, heads, size, start, turn, dtype):
+    x = [rng().standard_normal((b, t, p))]
+    check_kernel(
+        lookup("cpu", "rotary"), rotary, x, dtype, terms=2, heads=heads, size=size, start=start, base=100.0, turn=turn
+    )
 
 
 @both

@@ -74,7 +74,7 @@ def test_kernels_run_as_plain_python():
                 ("bias_gelu", (x, one), {"approximate": "none"}), ("layer_norm", (x, one, one), {"eps": 1e-5}),
                 ("rms_norm", (x, one), {"eps": 1e-5}), ("softmax", (x,), {}), ("log_softmax", (x,), {}),
                 ("swiglu", (x[:, :32].copy(),), {}), ("linear", (x, x, np.ones(3, dtype)), {}),
-                ("attention_qkv", (x.reshape(1, 3, 33),), {"heads": 1, "causal": True, "scale": 0.3}),
+                ("attention_qkv", (x.reshape(1, 3, 33),), {"heads": 1, "kv_heads": 1, "causal": True, "scale": 0.3}),
                 ("attention", (x.reshape(1, 1, 3, 33),) * 3, {"causal": True, "scale": 0.3}),
                 ("cross_entropy", (x, targets), {"ignore_index": -100, "label_smoothing": 0.1}),
                 ("linear_cross_entropy", (x, x, targets), {"ignore_index": -100}),

@@ -304,18 +304,39 @@ row("attention", lambda t, q, k, v: ours.attention(q, k, v, causal=True, scale=0
     theirs=lambda t, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.6, enable_gqa=True) + F.scaled_dot_product_attention(q, k, v, scale=0.3, enable_gqa=True))  # fmt: skip
 
 
-def _qkv(x, heads):
-    b, t, c = x.shape
-    q, k, v = (p.reshape(b, t, heads, c // 3 // heads).transpose(1, 2) for p in x.chunk(3, -1))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.6).transpose(1, 2).reshape(b, t, c // 3)
+def _qkv(x, heads, kv_heads):
+    b, t, p = x.shape
+    d = p // (heads + 2 * kv_heads)
+    q, k, v = x.reshape(b, t, -1, d).transpose(1, 2).split([heads, kv_heads, kv_heads], 1)
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.6, enable_gqa=True)
+    return y.transpose(1, 2).reshape(b, t, heads * d)
+
+
+for kv in (2, 1):
+    row(
+        f"attention_qkv {kv} kv heads",
+        lambda t, x, kv=kv: ours.attention_qkv(x, heads=2, kv_heads=kv, causal=True, scale=0.6),
+        [((1, 3, 12 * (1 + kv)),), ((2, 2, 2 + 2 * kv),), ((2, 4, 4 * (2 + 2 * kv)),)],
+        tol=128,
+        theirs=lambda t, x, kv=kv: _qkv(x, 2, kv),
+    )
+
+
+def _turned(x, heads, size, start):
+    x = x if x.is_floating_point() else x.float()  # as exp and sqrt do
+    t = torch.arange(start, start + x.shape[1], dtype=torch.float64)
+    angle = torch.outer(t, 100.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size))
+    cos, sin = (f(angle)[:, None].to(x.dtype) for f in (torch.cos, torch.sin))
+    a, b = x[..., : heads * size].reshape(*x.shape[:2], heads, 2, size // 2).unbind(3)
+    turned = torch.stack([a * cos - b * sin, a * sin + b * cos], 3).reshape(*x.shape[:2], heads * size)
+    return torch.cat([turned, x[..., heads * size :]], 2)
 
 
 row(
-    "attention_qkv",
-    lambda t, x: ours.attention_qkv(x, heads=2, causal=True, scale=0.6),
-    [((1, 3, 12),), ((2, 2, 6),), ((2, 4, 24),)],
-    tol=128,
-    theirs=lambda t, x: _qkv(x, 2),
+    "rotary",
+    lambda t, x: ours.rotary(x, heads=2, size=4, start=3, base=100.0, turn=1),
+    [((1, 3, 8),), ((2, 2, 11),), ((2, 4, 24),)],
+    theirs=lambda t, x: _turned(x, 2, 4, 3),
 )
 row("dropout none", lambda t, x: ours.dropout(x, p=0.0, key=1, offset=0), ONE, theirs=lambda t, x: F.dropout(x, 0.0))
 

@@ -7,6 +7,7 @@ import pytest
 
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
+from tinygrad_lite.config import settings
 
 RNG = np.random.default_rng(3)
 
@@ -138,6 +139,32 @@ def test_attention_lets_the_last_query_see_all_keys(causal):
     q, k, v = floats(2, 3, 4, 5), floats(2, 3, 6, 5), floats(2, 3, 6, 5)
     out = F.scaled_dot_product_attention(tgl.tensor(q), tgl.tensor(k), tgl.tensor(v), is_causal=causal)
     np.testing.assert_allclose(out.numpy(), attend(q, k, v, causal), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [tgl.float32, tgl.float64])
+def test_rotary_keeps_lengths_depends_on_distance_alone_and_equals_its_twin(dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    q, k = (tgl.tensor(np.tile(rng.standard_normal((1, 1, 16)), (1, 40, 1)), dtype=dtype) for _ in range(2))
+    q, k = F.rotary(q, 2, 8), F.rotary(k, 2, 8)
+    tolerance = 64 * np.finfo(q.numpy().dtype).eps * 16
+    lengths = (q * q).sum(-1).numpy()
+    np.testing.assert_allclose(lengths, lengths[0, 0], rtol=tolerance)
+    scores = (q @ k.transpose(1, 2)).numpy()[0]
+    for distance in (0, 3, 20):
+        np.testing.assert_allclose(np.diagonal(scores, distance), scores[0, distance], atol=tolerance)
+    x = tgl.tensor(rng.standard_normal((2, 33, 50)), dtype=dtype)
+    fast = F.rotary(x, 3, 16, start=7).numpy()
+    monkeypatch.setattr(settings, "use_fused", False)
+    np.testing.assert_allclose(fast, F.rotary(x, 3, 16, start=7).numpy(), atol=tolerance)
+    np.testing.assert_array_equal(fast[..., 48:], x.numpy()[..., 48:])
+
+
+@pytest.mark.parametrize(
+    "call", [lambda x: F.rotary(x, 3, 16), lambda x: F.rotary(x, 1, 3), lambda x: F.rotary(x, 1, 4, start=-1)]
+)
+def test_rotary_that_cannot_be_is_named(call):
+    with pytest.raises(ValueError, match="^rotary: "):
+        call(tgl.ones(1, 2, 40))
 
 
 def test_attention_qkv_is_attention_of_the_split_projection():

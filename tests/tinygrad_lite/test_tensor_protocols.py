@@ -255,7 +255,7 @@ def test_errors_name_the_op_what_came_and_the_way_out():
         (lambda: tgl.einsum(x, x), r"^einsum: expected subscripts"),
         (lambda: tgl.einsum("i,i", 1.0, None), r"^einsum: expected a Tensor, an array or a number, got NoneType"),
         (lambda: F.one_hot([0], -5), r"^one_hot: num_classes"),
-        (lambda: F.attention_qkv(tgl.ones(1, 2, 6), 0), r"^attention_qkv: heads must be at least 1"),
+        (lambda: F.attention_qkv(tgl.ones(1, 2, 6), 0), r"^attention_qkv: heads must be a multiple of kv_heads"),
         (lambda: F.scaled_dot_product_attention(x.sum(), x, x), r"^attention: expected q"),
         (lambda: F.linear_cross_entropy(tgl.tensor(1.0), x, 1), r"^linear_cross_entropy: h \(\) needs targets"),
         (lambda: F.layer_norm(tgl.tensor(1.0)), r"^layer_norm: x must have a last axis"),

@@ -1,6 +1,4 @@
-"""Linear layers into losses: linear, cross entropies, attention. Fused ops with their readable twins."""
-
-import math
+"""Linear layers into losses: linear, cross entropies. Fused ops with their readable twins."""
 
 from ._axes import ndim_of
 from .registry import Case, Ints, Values, fused
@@ -93,68 +91,3 @@ def _(h, weight, targets, *, ignore_index):
         )
     _check_targets("linear_cross_entropy", h.shape[:1], weight.shape[0], targets, ignore_index)
     return {"ignore_index": int(ignore_index)}
-
-
-def attend(xp, q, k, v, causal, scale):
-    """softmax(q k^T * scale) v, head by head: q (B, H, T, D), k and v (B, H, S, D)."""
-    t, s = q.shape[2], k.shape[2]
-    scores = xp.matmul(q, xp.transpose(k, axes=(0, 1, 3, 2))) * scale  # (B, H, T, S)
-    if causal:
-        # Query i sees keys up to i + (S - T): the last query sees them all.
-        below = xp.tril(xp.full_like(xp.stop_gradient(scores), 1.0), k=s - t)
-        scores = xp.where(xp.greater(below, 0.0), scores, xp.full_like(scores, -math.inf))
-    return xp.matmul(xp.softmax(scores), v)  # (B, H, T, D)
-
-
-@fused(
-    Case((1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), causal=True, scale=0.5),
-    Case((1, 2, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=True, scale=0.7),
-    Case((1, 1, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=False, scale=0.7),
-)
-def attention(xp, q, k, v, *, causal, scale):
-    """softmax(q k^T * scale) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv.
-
-    causal: query i sees keys up to i + (S - T). Vaswani et al. 2017, arXiv:1706.03762; shared key-value heads:
-    Ainslie et al. 2023, arXiv:2305.13245.
-    """
-    (b, h, _, d), (hkv, s) = q.shape, k.shape[1:3]
-    if hkv != h:
-        k, v = (
-            xp.reshape(xp.broadcast_to(xp.expand_dims(x, axis=2), shape=(b, hkv, h // hkv, s, d)), shape=(b, h, s, d))
-            for x in (k, v)
-        )
-    return attend(xp, q, k, v, causal, scale)
-
-
-@attention.validate
-def _(q, k, v, *, causal, scale):
-    ok = ndim_of(q) == ndim_of(k) == 4 and tuple(k.shape) == tuple(v.shape)
-    ok = ok and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3] and k.shape[1] and q.shape[1] % k.shape[1] == 0
-    if not ok:
-        raise ValueError(
-            "attention: expected q (B, H, T, D), k and v (B, Hkv, S, D) with H a multiple of Hkv, got "
-            f"{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
-        )
-    if causal and q.shape[2] > k.shape[2]:
-        raise ValueError(f"attention: causal with {q.shape[2]} queries needs as many keys, got {k.shape[2]}")
-    return {"causal": bool(causal), "scale": float(scale)}
-
-
-@fused(Case((2, 3, 12), heads=2, causal=True, scale=0.7))
-def attention_qkv(xp, qkv, *, heads, causal, scale):
-    """Attention straight from one projection: qkv (B, T, 3C), queries, keys and values side by side, to (B, T, C)."""
-    b, t, c3 = qkv.shape
-    c, d = c3 // 3, c3 // 3 // heads
-    split = xp.transpose(xp.reshape(qkv, shape=(b, t, 3, heads, d)), axes=(2, 0, 3, 1, 4))  # (3, B, H, T, D)
-    q, k, v = (xp.getitem(split, key=(i,)) for i in range(3))
-    out = attend(xp, q, k, v, causal, scale)  # (B, H, T, D)
-    return xp.reshape(xp.transpose(out, axes=(0, 2, 1, 3)), shape=(b, t, c))
-
-
-@attention_qkv.validate
-def _(qkv, *, heads, causal, scale):
-    if ndim_of(qkv) != 3 or qkv.shape[2] % (3 * heads):
-        raise ValueError(
-            f"attention_qkv: expected (B, T, 3C) with C a multiple of heads={heads}, got {tuple(qkv.shape)}"
-        )
-    return {"heads": int(heads), "causal": bool(causal), "scale": float(scale)}

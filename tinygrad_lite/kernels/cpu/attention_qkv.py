@@ -11,39 +11,40 @@ from .arrays import buffer, grain
 from .attention_core import backward_heads, forward_heads
 
 
-def _layout(qkv, heads):
+def _layout(qkv, heads, kv_heads):
     b, t, packed = qkv.shape
-    c = packed // 3
-    strides = np.array([t * packed, c // heads, packed, t * packed, c // heads, packed, t * c, c // heads, c])
-    return b, t, c, c // heads, strides
+    d = packed // (heads + 2 * kv_heads)
+    c = heads * d
+    strides = np.array([t * packed, d, packed, t * packed, d, packed, t * c, d, c])
+    return b, t, d, c, c + kv_heads * d, strides  # keys begin at column c, values at the next
 
 
-def forward(qkv, *, heads, causal, scale):
-    """softmax(scale q k^T) v for each head. qkv (B, T, 3C), head h in columns h D to (h + 1) D of each third.
+def forward(qkv, *, heads, kv_heads, causal, scale):
+    """softmax(scale q k^T) v for each head. qkv (B, T, (H + 2 Hkv) D): H heads of queries, Hkv of keys, Hkv of values.
 
-    Returns (B, T, C) and saves qkv, the output and each row's log-sum-exp (B, H, T).
+    Returns (B, T, H D) and saves qkv, the output and each row's log-sum-exp (B, H, T).
     """
-    b, t, c, d, strides = _layout(qkv, heads)
-    out, lse = np.empty((b, t, c), qkv.dtype), np.empty((b, heads, t), qkv.dtype)
-    x = qkv.reshape(-1)
+    b, t, d, k_at, v_at, strides = _layout(qkv, heads, kv_heads)
+    out, lse = np.empty((b, t, heads * d), qkv.dtype), np.empty((b, heads, t), qkv.dtype)
+    x, group = qkv.reshape(-1), heads // kv_heads
     parallel_for(
-        forward_heads[x.dtype], b * heads, grain(t * t + 4 * t * d),
-        x, x, x, 0, c, 2 * c, heads, 1, t, t, d, causal, scale, strides, out.reshape(-1), lse.reshape(-1),
+        forward_heads[x.dtype], b * kv_heads, grain(group * t * t + 4 * t * d),
+        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, causal, scale, strides, out.reshape(-1), lse.reshape(-1),
     )  # fmt: skip
     return out, (qkv, out, lse)
 
 
-def backward(g, saved, needs, into, *, heads, causal, scale):
-    """One (B, T, 3C) gradient: gq, gk, gv side by side, as the linear layer's backward wants it."""
+def backward(g, saved, needs, into, *, heads, kv_heads, causal, scale):
+    """One (B, T, (H + 2 Hkv) D) gradient: gq, gk, gv side by side, as the linear layer's backward wants it."""
     if not needs[0]:
         return (None,)
     qkv, out, lse = saved
-    b, t, c, d, strides = _layout(qkv, heads)
+    b, t, d, k_at, v_at, strides = _layout(qkv, heads, kv_heads)
     gqkv = buffer(into[0], qkv)
-    x, gx = qkv.reshape(-1), gqkv.reshape(-1)
+    x, gx, group = qkv.reshape(-1), gqkv.reshape(-1), heads // kv_heads
     parallel_for(
-        backward_heads[x.dtype], b * heads, grain(2 * t * t + 8 * t * d),
-        x, x, x, 0, c, 2 * c, heads, 1, t, t, d, causal, scale, strides,
+        backward_heads[x.dtype], b * kv_heads, grain(2 * group * t * t + 8 * t * d),
+        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, causal, scale, strides,
         g.reshape(-1), out.reshape(-1), lse.reshape(-1), gx, gx, gx,
     )  # fmt: skip
     return (gqkv,)

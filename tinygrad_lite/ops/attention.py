@@ -1,0 +1,135 @@
+"""Attention, and the rotary embedding of its queries and keys."""
+
+import math
+
+from ..config import settings
+from ..dtypes import float32, float64
+from ..kernels import lookup
+from ._axes import ndim_of
+from .registry import Case, fused, primitive
+
+
+def attend(xp, q, k, v, causal, scale):
+    """softmax(q k^T * scale) v, head by head: q (B, H, T, D), k and v (B, H, S, D)."""
+    t, s = q.shape[2], k.shape[2]
+    scores = xp.matmul(q, xp.transpose(k, axes=(0, 1, 3, 2))) * scale  # (B, H, T, S)
+    if causal:
+        # Query i sees keys up to i + (S - T): the last query sees them all.
+        below = xp.tril(xp.full_like(xp.stop_gradient(scores), 1.0), k=s - t)
+        scores = xp.where(xp.greater(below, 0.0), scores, xp.full_like(scores, -math.inf))
+    return xp.matmul(xp.softmax(scores), v)  # (B, H, T, D)
+
+
+@fused(
+    Case((1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), causal=True, scale=0.5),
+    Case((1, 2, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=True, scale=0.7),
+    Case((1, 1, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=False, scale=0.7),
+)
+def attention(xp, q, k, v, *, causal, scale):
+    """softmax(q k^T * scale) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv.
+
+    causal: query i sees keys up to i + (S - T). Vaswani et al. 2017, arXiv:1706.03762; shared key-value heads:
+    Ainslie et al. 2023, arXiv:2305.13245.
+    """
+    (b, h, _, d), (hkv, s) = q.shape, k.shape[1:3]
+    if hkv != h:
+        k, v = (
+            xp.reshape(xp.broadcast_to(xp.expand_dims(x, axis=2), shape=(b, hkv, h // hkv, s, d)), shape=(b, h, s, d))
+            for x in (k, v)
+        )
+    return attend(xp, q, k, v, causal, scale)
+
+
+@attention.validate
+def _(q, k, v, *, causal, scale):
+    ok = ndim_of(q) == ndim_of(k) == 4 and tuple(k.shape) == tuple(v.shape)
+    ok = ok and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3] and k.shape[1] and q.shape[1] % k.shape[1] == 0
+    if not ok:
+        raise ValueError(
+            "attention: expected q (B, H, T, D), k and v (B, Hkv, S, D) with H a multiple of Hkv, got "
+            f"{tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
+        )
+    if causal and q.shape[2] > k.shape[2]:
+        raise ValueError(f"attention: causal with {q.shape[2]} queries needs as many keys, got {k.shape[2]}")
+    return {"causal": bool(causal), "scale": float(scale)}
+
+
+@fused(
+    Case((2, 3, 12), heads=2, kv_heads=2, causal=True, scale=0.7),
+    Case((1, 3, 12), heads=4, kv_heads=1, causal=True, scale=0.7),
+)
+def attention_qkv(xp, qkv, *, heads, kv_heads, causal, scale):
+    """Attention straight from one projection: qkv (B, T, (H + 2 Hkv) D), queries, keys and values side by side.
+
+    Returns (B, T, H D).
+    """
+    b, t, packed = qkv.shape
+    d = packed // (heads + 2 * kv_heads)
+    split = xp.transpose(
+        xp.reshape(qkv, shape=(b, t, heads + 2 * kv_heads, d)), axes=(0, 2, 1, 3)
+    )  # (B, H + 2 Hkv, T, D)
+    ends = 0, heads, heads + kv_heads, heads + 2 * kv_heads
+    q, k, v = (xp.getitem(split, key=(slice(None), slice(i, j))) for i, j in zip(ends, ends[1:]))
+    out = xp.attention(q, k, v, causal=causal, scale=scale)  # (B, H, T, D)
+    return xp.reshape(xp.transpose(out, axes=(0, 2, 1, 3)), shape=(b, t, heads * d))
+
+
+@attention_qkv.validate
+def _(qkv, *, heads, kv_heads, causal, scale):
+    if heads < 1 or kv_heads < 1 or heads % kv_heads:
+        raise ValueError(f"attention_qkv: heads must be a multiple of kv_heads, got {heads} and {kv_heads}")
+    if ndim_of(qkv) != 3 or qkv.shape[2] % (heads + 2 * kv_heads):
+        raise ValueError(
+            f"attention_qkv: expected (B, T, P) with P a multiple of heads + 2 kv_heads = {heads + 2 * kv_heads}, "
+            f"got {tuple(qkv.shape)}"
+        )
+    return {"heads": int(heads), "kv_heads": int(kv_heads), "causal": bool(causal), "scale": float(scale)}
+
+
+@primitive(
+    Case((2, 3, 10), heads=2, size=4, start=1, base=100.0, turn=1),
+    Case((1, 2, 2), heads=1, size=2, start=0, base=100.0, turn=-1),
+    to_float=True,
+)
+def rotary(xp, x, *, heads, size, start, base, turn):
+    """Rotary embedding, arXiv:2104.09864: columns of x (B, T, P) turned by an angle that grows with the position.
+
+    In each of the first `heads` heads of `size` columns, column i and column i + size / 2 are a pair, turned by
+    turn * (start + t) * base ** (-2 i / size); other columns stay. A turn back is the gradient, so nothing is kept.
+    """
+    kernel = lookup("cpu", "rotary") if xp.name == "numpy" and settings.use_fused else None
+    if kernel is not None and x.dtype in (float32, float64):
+        return kernel.forward(xp.contiguous(x), heads=heads, size=size, start=start, base=base, turn=turn)[0]
+    (b, t, width), half, end = x.shape, size // 2, heads * size
+    everything = slice(None)
+    pairs = xp.reshape(xp.getitem(x, key=(everything, everything, slice(0, end))), shape=(b, t, heads, 2, half))
+    first, second = (xp.getitem(pairs, key=(everything, everything, everything, i)) for i in (0, 1))  # (B, T, H, D/2)
+    # float64: at position 10,000 an angle in float32 is off by 0.001
+    position = xp.astype(xp.positions(x, axis=1), dtype=float64) + float(start)  # (T,)
+    rate = xp.exp(xp.astype(xp.positions(first, axis=3), dtype=float64) * (-math.log(base) / half))  # (D/2,)
+    angle = xp.reshape(position, shape=(t, 1, 1)) * rate * float(turn)  # (T, 1, D/2)
+    cos, sin = xp.astype(xp.cos(angle), dtype=x.dtype), xp.astype(xp.sin(angle), dtype=x.dtype)
+    turned = xp.stack(first * cos - second * sin, first * sin + second * cos, axis=3)  # (B, T, H, 2, D/2)
+    turned = xp.reshape(turned, shape=(b, t, end))
+    rest = xp.getitem(x, key=(everything, everything, slice(end, width)))
+    return xp.concatenate(turned, rest, axis=2)
+
+
+rotary.vjp(
+    x=lambda xp, g, heads, size, start, base, turn: xp.rotary(
+        g, heads=heads, size=size, start=start, base=base, turn=-turn
+    )
+)
+
+
+@rotary.validate
+def _(x, *, heads, size, start, base, turn):
+    if ndim_of(x) != 3 or heads < 0 or heads * size > x.shape[2]:
+        raise ValueError(
+            f"rotary: expected (B, T, P) with room for {heads} heads of {size} columns, got {tuple(x.shape)}"
+        )
+    if size < 2 or size % 2:
+        raise ValueError(f"rotary: the head size must be even, since columns are turned in pairs, got {size}")
+    if turn not in (1, -1) or start < 0 or not base > 1:
+        raise ValueError(f"rotary: expected start >= 0, base > 1, turn 1 or -1, got {start}, {base}, {turn}")
+    return {"heads": heads, "size": size, "start": start, "base": base, "turn": turn}
