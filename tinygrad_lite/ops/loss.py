@@ -39,6 +39,7 @@ def _check_targets(op: str, rows, classes: int, targets, ignore_index: int):
 def mean_nll(xp, logits, targets, ignore_index, label_smoothing=0.0):
     """Mean over the valid targets of -log softmax(logits)[target]; logits (N, V), targets (N,)."""
     v = logits.shape[1]
+    logits = logits - xp.stop_gradient(xp.max(logits, axis=(1,), keepdims=True))  # keeps the digits of large ones
     valid = xp.not_equal(targets, ignore_index)
     safe = xp.where(valid, targets, xp.zeros_like(targets))
     lse = xp.logsumexp(logits, axis=(1,), keepdims=False)

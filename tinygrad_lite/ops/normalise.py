@@ -6,7 +6,7 @@ from .registry import Case, fused
 
 def mean_last(xp, x):
     """Mean over the last axis, kept."""
-    return xp.sum(x, axis=(len(x.shape) - 1,), keepdims=True) * (1.0 / x.shape[-1])
+    return xp.sum(x, axis=(len(x.shape) - 1,), keepdims=True) * (1.0 / max(x.shape[-1], 1))
 
 
 def _check_last(op: str, x, **vectors):
@@ -59,8 +59,10 @@ def softmax(xp, x):
 
 @fused(Case((2, 4)), Case((3,)))
 def log_softmax(xp, x):
-    """log(softmax(x)) along the last axis."""
-    return x - xp.logsumexp(x, axis=(len(x.shape) - 1,), keepdims=True)
+    """log(softmax(x)) along the last axis; the maximum is subtracted first, which keeps the digits of large x."""
+    last = (len(x.shape) - 1,)
+    x = x - xp.stop_gradient(xp.max(x, axis=last, keepdims=True))
+    return x - xp.logsumexp(x, axis=last, keepdims=True)
 
 
 for _op in (softmax, log_softmax):

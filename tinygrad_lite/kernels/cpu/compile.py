@@ -71,6 +71,11 @@ def inline(function):
     return numba.njit(**INLINE)(function)
 
 
+def inline_in_order(function):
+    """Decorator for a helper whose sums must be taken as written: (x - a) - b where x - (a + b) loses the digits."""
+    return numba.njit(**{**INLINE, "fastmath": False})(function)  # left out, it would be the caller's
+
+
 def routine(function):
     """Decorator for a helper with loops of its own: compiled once and called, so that each call site adds no code."""
     return numba.njit(**OPTIONS)(function)

@@ -6,18 +6,18 @@ from ...threads import parallel_for
 from .arrays import buffer, grain, rows
 from .compile import jit, vectorise
 from .elementary import exp
-from .row_formulas import log_sum_exp, row_sum
+from .row_formulas import log_probability, log_sum_exp
 
 
 def forward(logits, targets, *, ignore_index, label_smoothing):
     """Mean over rows whose target is not ignore_index of lse - (1 - e) logits[target] - e mean(logits), e the smoothing.
 
     logits (..., V), targets (...) int64. Returns a 0-d array, NaN if every target is ignored; saves logits, targets and
-    each row's log-sum-exp (N,).
+    the two parts of each row's log-sum-exp (N, 2).
     """
     x, t = rows(logits), targets.reshape(-1)
     n, vocabulary = x.shape
-    lse, losses = np.empty(n, x.dtype), np.empty(n, x.dtype)
+    lse, losses = np.empty((n, 2), x.dtype), np.empty(n, x.dtype)
     parallel_for(_forward[x.dtype], n, grain(vocabulary), x, t, ignore_index, label_smoothing, lse, losses)
     valid = np.count_nonzero(t != ignore_index)
     loss = losses.sum(dtype=np.float64) / valid if valid else np.nan
@@ -39,23 +39,27 @@ def backward(g, saved, needs, into, *, ignore_index, label_smoothing):
     return gx, None
 
 
-@jit("i i r2 R1 i d w1 w1")
+@jit("i i r2 R1 i d w2 w1")
 def _forward(start, stop, x, targets, ignore_index, smoothing, lse, losses):
     vectorise()
     real = x.dtype.type
     for i in range(start, stop):
         row = x[i]
         if targets[i] == ignore_index:
-            lse[i] = losses[i] = 0
+            lse[i], losses[i] = 0, 0
             continue
-        lse[i] = log_sum_exp(row)
-        loss = lse[i] - real(1 - smoothing) * row[targets[i]]
+        top, rest = log_sum_exp(row)
+        lse[i, 0], lse[i, 1] = top, rest
+        loss = -real(1 - smoothing) * log_probability(row[targets[i]], top, rest)
         if smoothing != 0:
-            loss -= real(smoothing) * (row_sum(row) / real(row.size))
+            total = real(0)
+            for j in range(row.size):
+                total += log_probability(row[j], top, rest)
+            loss -= real(smoothing) * (total / real(row.size))
         losses[i] = loss
 
 
-@jit("i i r2 R1 r1 i d d w2")
+@jit("i i r2 R1 r2 i d d w2")
 def _backward(start, stop, x, targets, lse, ignore_index, smoothing, scale, gx):
     vectorise()
     real = x.dtype.type
@@ -64,7 +68,7 @@ def _backward(start, stop, x, targets, lse, ignore_index, smoothing, scale, gx):
         if targets[i] == ignore_index:
             out[:] = 0
             continue
-        uniform, factor = real(smoothing / row.size), real(scale)
+        top, rest, uniform, factor = lse[i, 0], lse[i, 1], real(smoothing / row.size), real(scale)
         for j in range(row.size):
-            out[j] = (exp(row[j] - lse[i]) - uniform) * factor
+            out[j] = (exp(log_probability(row[j], top, rest)) - uniform) * factor
         out[targets[i]] -= real(1 - smoothing) * factor

@@ -11,7 +11,7 @@ from ...threads import parallel_for
 from ...xp.product import matmul
 from .arrays import GRAIN_ELEMENTS, buffer, grain
 from .compile import jit, vectorise
-from .row_formulas import log_sum_exp, softmax_row
+from .row_formulas import log_probability, log_sum_exp, softmax_row
 
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
 
@@ -34,7 +34,7 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     h (..., C), weight (V, C), targets (...) int64; needs: whether h and weight want gradients. Returns a 0-d array, NaN
     if every target is ignored, and saves gh (..., C) and gw (V, C), or None where not needed.
     """
-    h2, flat_targets = h.reshape(-1, h.shape[-1]), targets.reshape(-1)
+    h2, flat_targets = h.reshape(targets.size, h.shape[-1]), targets.reshape(-1)
     n, vocabulary = h2.shape[0], weight.shape[0]
     valid = int(np.count_nonzero(flat_targets != ignore_index))
     scale = 1.0 / valid if valid else float("nan")
@@ -101,12 +101,13 @@ def _loss_rows(start, stop, logits, targets, ignore_index, scale, wants_gradient
             continue
         score = row[target]
         if wants_gradient:
-            losses[i] = softmax_row(row) - score
+            top, rest = softmax_row(row)
             row[target] -= real(1)
             for j in range(row.size):
                 row[j] *= real(scale)
         else:
-            losses[i] = log_sum_exp(row) - score
+            top, rest = log_sum_exp(row)
+        losses[i] = -log_probability(score, top, rest)
 
 
 @jit("i i r1 d w1")

@@ -3,7 +3,7 @@
 from .arrays import map_rows, map_rows_backward
 from .compile import jit, vectorise
 from .elementary import exp
-from .row_formulas import log_sum_exp, row_sum
+from .row_formulas import log_probability, log_sum_exp, row_sum
 
 
 def forward(x):
@@ -21,9 +21,9 @@ def _forward(start, stop, x, out):
     vectorise()
     for i in range(start, stop):
         row, target = x[i], out[i]
-        lse = log_sum_exp(row)
+        top, rest = log_sum_exp(row)
         for j in range(row.size):
-            target[j] = row[j] - lse
+            target[j] = log_probability(row[j], top, rest)
 
 
 @jit("i i r2 r2 w2")

@@ -58,8 +58,9 @@ def _backward(start, stop, g, x, gx):
         a_row, b_row, g_row, ga, gb = x[i, :half], x[i, half:], g[i], gx[i, :half], gx[i, half:]
         for j in range(half):
             a = _finite(a_row[j], real)
-            s = _sigmoid(a, real)
-            # at +inf 1 - s is 0, and infinity times 0 would be NaN
-            rest = real(0) if s == real(1) else a * (real(1) - s)
+            e = exp(-a)
+            s = real(1) / (real(1) + e)
+            # a (1 - s), whose difference has no digits where s is near 1; at +inf infinity times 0 would be NaN
+            rest = a if e > real(1e18) else (real(0) if e == real(0) else a * e * s)
             ga[j] = g_row[j] * b_row[j] * s * (real(1) + rest)
             gb[j] = g_row[j] * a * s
