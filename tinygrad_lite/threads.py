@@ -98,12 +98,12 @@ def parallel_for(kernel, n, grain, *args, blas=False):
     threads = _threads or _settle()
     if n <= grain or threads == 1 or _pool_busy.locked():
         if n > 0:
-            with _one_blas_thread if blas else _AS_IT_IS:
+            with one_blas_thread if blas else _AS_IT_IS:
                 kernel(0, n, *args)
         return
     errors = []
     # `with`, and not acquire(False) in a try: between that call and the try, Ctrl-C would leave the lock taken for good
-    with _pool_busy, _one_blas_thread if blas else _AS_IT_IS:
+    with _pool_busy, one_blas_thread if blas else _AS_IT_IS:
         step = max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
         job = iter(range(0, n, step)), step, n, kernel, args, errors
         helpers = _workers[: min(threads, -(-n // step)) - 1]
@@ -166,6 +166,9 @@ def _start(n):
 class _OpenBLAS:
     """The OpenBLAS that NumPy brings (all wheels but macOS's), as a context in which it runs on one thread.
 
+    After a product on several threads OpenBLAS's spin for another 0.1 s, on cores that our threads then share with them:
+    one forgotten product a step halves the speed of all others. So whatever of ours calls BLAS does it in here, and a
+    user's own NumPy code, outside, keeps all its threads.
     OpenBLAS reads its environment when NumPy loads it, so afterwards only its own functions reach it. Without one, a
     context that does nothing: Accelerate, say, has no threads that wait for each other.
     """
@@ -209,13 +212,13 @@ class _OpenBLAS:
                     self.set(n)
 
 
-_one_blas_thread = _OpenBLAS()
+one_blas_thread = _OpenBLAS()
 _AS_IT_IS = contextlib.nullcontext()
 
 
 def set_blas_threads(n):
     """Let n threads share a product that BLAS is given whole, where NumPy brings its own OpenBLAS."""
-    _one_blas_thread.set_threads(n)
+    one_blas_thread.set_threads(n)
 
 
 def _after_fork_in_child():
@@ -223,7 +226,7 @@ def _after_fork_in_child():
     global _threads, _workers, _pool_busy
     _workers = []
     _pool_busy = _thread.allocate_lock()
-    _one_blas_thread.lock, _one_blas_thread.inside = _thread.allocate_lock(), 0
+    one_blas_thread.lock, one_blas_thread.inside = _thread.allocate_lock(), 0
     if _threads:
         _threads = 1
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+from tinygrad_lite.xp.product import matmul
 
 
 class JsonLines:
@@ -65,7 +65,8 @@ def _compare(model, before: dict) -> dict:
         change = parameter.data - before[name]
         for i, array in enumerate((grad, change, before[name])):
             if array is not None:
-                sums[i] += float(np.vdot(array, array))
+                line = array.reshape(-1)
+                sums[i] += float(matmul(line, line))
     return {
         "layer_grad_norm": {k: s[0] ** 0.5 for k, s in squares.items()},
         "layer_update_ratio": {k: (s[1] / s[2]) ** 0.5 if s[2] else 0.0 for k, s in squares.items()},

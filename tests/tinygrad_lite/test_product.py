@@ -79,7 +79,7 @@ def test_the_bits_are_the_same_whatever_the_number_of_threads_and_beside_other_p
 
 
 def test_blas_has_its_threads_back_afterwards_also_after_an_error():
-    blas = threads._one_blas_thread
+    blas = threads.one_blas_thread
     if blas.get is None:
         pytest.skip("NumPy brings no OpenBLAS here")
     before = blas.get()

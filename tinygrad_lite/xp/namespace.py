@@ -191,6 +191,8 @@ class Namespace:
 
     # -- products -----------------------------------------------------------------------------------------
     def einsum(self, *xs, subscripts):
+        if self.lib is numpy:
+            return product.einsum(*xs, subscripts=subscripts)
         return self.lib.einsum(subscripts, *xs, optimize=len(xs) > 1)
 
     # -- randomness ---------------------------------------------------------------------------------------

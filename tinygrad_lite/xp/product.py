@@ -13,6 +13,7 @@ import numpy as np
 from .. import threads
 
 SMALL = 1 << 18  # multiplications; below it BLAS takes one thread, and some 20 microseconds, anyway
+TINY = 4096  # elements of an operand
 TILE = 32  # a piece's rows or columns are a multiple of it, so that BLAS's own tiles are full
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -29,7 +30,16 @@ def matmul(x, y, out=None):
                 return _matrix(x, y, out, rows, columns)
         elif x.shape[:-2] == y.shape[:-2] and x.shape[0] > 1 and x.size * y.shape[-1] > SMALL:
             return _stack(x, y, out)
-    return np.matmul(x, y, out=out)
+    if x.size < TINY and y.size < TINY:  # too small for BLAS's threads, or no floats: entering costs a microsecond
+        return np.matmul(x, y, out=out)
+    with threads.one_blas_thread:
+        return np.matmul(x, y, out=out)
+
+
+def einsum(*xs, subscripts):
+    """np.einsum, by way of BLAS where that can be."""
+    with threads.one_blas_thread:
+        return np.einsum(subscripts, *xs, optimize=len(xs) > 1)
 
 
 def _matrix(x, y, out, rows, columns):
