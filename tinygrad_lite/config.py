@@ -1,7 +1,7 @@
 """The environment variables of the library: all are read here, once, when the library is imported.
 
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
-TGL_NUM_THREADS        threads of the kernels and of BLAS; by default the cores this process may use
+TGL_NUM_THREADS        threads that share kernels and products; by default the cores this process may use
 TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
 """
 
@@ -18,7 +18,7 @@ class Settings:
     """What the environment says; attributes may be set afterwards, in tests say. Raises ValueError naming a bad value.
 
     use_fused        whether fused ops run their kernels
-    num_threads      threads of kernels and BLAS, or None for as many as there are cores
+    num_threads      threads that share kernels and products, or None for as many as there are cores
     cache_directory  where compiled kernels are kept, or None if no place is known
     """
 

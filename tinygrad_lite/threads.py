@@ -24,7 +24,6 @@ out of the kernel.
 """
 
 import _thread
-import contextlib
 import ctypes
 import operator
 import os
@@ -86,24 +85,22 @@ def _drain(starts, step, n, kernel, args, errors):
         errors.append(error)
 
 
-def parallel_for(kernel, n, grain, *args, blas=False):
+def parallel_for(kernel, n, grain, *args):
     """Run kernel(start, stop, *args) over chunks that together cover range(n), on all threads.
 
     grain: the least number of items worth a chunk, 10 to 20 microseconds of work. At or below one chunk the kernel runs
     in the caller: waking a thread costs some 3 microseconds, and before it helps, up to 50 if its core sleeps. So does
     a call that finds the pool busy with another Python thread's kernel, or that comes from a kernel, or in a forked
     child. What a chunk raises is raised here, when no thread is in the kernel any more; so is Ctrl-C.
-    blas: the kernel calls BLAS, which is held to one thread meanwhile.
     """
     threads = _threads or _settle()
     if n <= grain or threads == 1 or _pool_busy.locked():
         if n > 0:
-            with one_blas_thread if blas else _AS_IT_IS:
-                kernel(0, n, *args)
+            kernel(0, n, *args)
         return
     errors = []
     # `with`, and not acquire(False) in a try: between that call and the try, Ctrl-C would leave the lock taken for good
-    with _pool_busy, one_blas_thread if blas else _AS_IT_IS:
+    with _pool_busy:
         step = max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
         job = iter(range(0, n, step)), step, n, kernel, args, errors
         helpers = _workers[: min(threads, -(-n // step)) - 1]
@@ -134,20 +131,21 @@ def get_num_threads():
 
 
 def set_num_threads(n):
-    """Let n threads share each kernel and each matrix product from now on. Results of kernels do not change with n."""
+    """Let n threads share each kernel and each matrix product from now on. Results do not change with n."""
     n = operator.index(n)
     if n < 1:
         raise ValueError(f"set_num_threads: expected at least 1, got {n}")
     _start(n)
-    set_blas_threads(n)
+    set_blas_threads(1)
 
 
 def _settle():
-    """First kernel: as many threads as this process may use cores, or TGL_NUM_THREADS."""
+    """First kernel or product: as many threads as this process may use cores, or TGL_NUM_THREADS; BLAS on one."""
     n = settings.num_threads
     if n is None:
         n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     _start(n)
+    set_blas_threads(1)
     return _threads
 
 
@@ -163,62 +161,39 @@ def _start(n):
         _threads = n
 
 
-class _OpenBLAS:
-    """The OpenBLAS that NumPy brings (all wheels but macOS's), as a context in which it runs on one thread.
+def _openblas():
+    """The functions set and get of the OpenBLAS that NumPy brings (all wheels but macOS's), or two Nones.
 
-    After a product on several threads OpenBLAS's spin for another 0.1 s, on cores that our threads then share with them:
-    one forgotten product a step halves the speed of all others. So whatever of ours calls BLAS does it in here, and a
-    user's own NumPy code, outside, keeps all its threads.
-    OpenBLAS reads its environment when NumPy loads it, so afterwards only its own functions reach it. Without one, a
-    context that does nothing: Accelerate, say, has no threads that wait for each other.
+    It reads its environment when NumPy loads it, so afterwards only its own functions reach it. Accelerate, on macOS, has
+    no threads that wait for each other.
     """
-
-    def __init__(self):
-        self.set = self.get = None
-        self.lock, self.inside, self.before = _thread.allocate_lock(), 0, 1
-        root = os.path.dirname(np.__file__)
-        for folder in (root + ".libs", os.path.join(root, ".dylibs")):
-            for name in os.listdir(folder) if os.path.isdir(folder) else ():
-                if "openblas" in name:
-                    library = ctypes.CDLL(os.path.join(folder, name))
-                    for symbol in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads"):
-                        if hasattr(library, symbol.format("set")):
-                            self.set = getattr(library, symbol.format("set"))
-                            self.get = getattr(library, symbol.format("get"))
-                            self.set.argtypes = [ctypes.c_int]
-                            return
-
-    def __enter__(self):
-        if self.set is not None:
-            with self.lock:  # products of several threads may overlap: the first one in and the last one out
-                if self.inside == 0:
-                    self.before = self.get()
-                    self.set(1)
-                self.inside += 1
-
-    def __exit__(self, *error):
-        if self.set is not None:
-            with self.lock:
-                self.inside -= 1
-                if self.inside == 0:
-                    self.set(self.before)
-
-    def set_threads(self, n):
-        """From now on, or from when no product is inside."""
-        if self.set is not None:
-            with self.lock:
-                self.before = n
-                if self.inside == 0:
-                    self.set(n)
-
-
-one_blas_thread = _OpenBLAS()
-_AS_IT_IS = contextlib.nullcontext()
+    root = os.path.dirname(np.__file__)
+    for folder in (root + ".libs", os.path.join(root, ".dylibs")):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if "openblas" in name:
+                library = ctypes.CDLL(os.path.join(folder, name))
+                for symbol in ("scipy_openblas_{}_num_threads64_", "openblas_{}_num_threads"):
+                    if hasattr(library, symbol.format("set")):
+                        return [getattr(library, symbol.format(verb)) for verb in ("set", "get")]
+    return None, None
 
 
 def set_blas_threads(n):
-    """Let n threads share a product that BLAS is given whole, where NumPy brings its own OpenBLAS."""
-    one_blas_thread.set_threads(n)
+    """Let NumPy's own BLAS use n threads. From the first kernel or product of ours on it has one.
+
+    After a product on several threads OpenBLAS's spin for another 0.1 s, on cores that our threads then share with them:
+    one such product a step halves the speed of all others. Setting it back around each product of ours instead was
+    tried: no Python code can promise that Ctrl-C does not come between.
+    """
+    blas_set, _ = _openblas()
+    if blas_set is not None:
+        blas_set(n)
+
+
+def get_blas_threads():
+    """The number of threads of NumPy's own BLAS, or None where it is no OpenBLAS."""
+    _, blas_get = _openblas()
+    return None if blas_get is None else blas_get()
 
 
 def _after_fork_in_child():
@@ -226,7 +201,6 @@ def _after_fork_in_child():
     global _threads, _workers, _pool_busy
     _workers = []
     _pool_busy = _thread.allocate_lock()
-    one_blas_thread.lock, one_blas_thread.inside = _thread.allocate_lock(), 0
     if _threads:
         _threads = 1
 

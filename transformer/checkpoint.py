@@ -6,8 +6,8 @@
     DIR/latest                                the name of the newest complete one
     DIR/earlier-20261124-150312/              a run that was here before, moved aside
 
-A checkpoint is written to a temporary name, flushed, then renamed, and only then named in `latest`: a process
-killed at any moment leaves the previous one usable.
+A checkpoint is written to a temporary name, flushed, then renamed, then named in `latest`, and only then the one before
+is removed: a process killed at any moment leaves a whole one. A second one of the same step is step-00000250.1.
 """
 
 from __future__ import annotations
@@ -15,65 +15,99 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors.numpy import load_file, save_file
+
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
 class CheckpointError(ValueError):
     """A directory that holds no usable checkpoint, and why."""
 
 
+def lock(out):
+    """A context that holds the run's directory, so that no second run writes into it. CheckpointError if one does.
+
+    The operating system lets go of it when the process ends, however it ends.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    held = FileLock(out / ".lock")
+    try:
+        return held.acquire(timeout=0)
+    except Timeout:
+        raise CheckpointError(
+            f"{out}: another process is training there: wait for it, or choose another --out"
+        ) from None
+
+
 def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Path:
-    """Write a checkpoint and drop the one before; returns its directory."""
+    """Write a checkpoint, point `latest` at it, and only then drop the ones before; returns its directory."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob(".writing-*"):
         shutil.rmtree(old, ignore_errors=True)
-    writing, final = out / f".writing-{os.getpid()}", out / f"step-{step:08d}"
+    before = _checkpoints(out)
+    writing, final, number = out / f".writing-{os.getpid()}", out / f"step-{step:08d}", 0
+    while (
+        final.exists()
+    ):  # the same step again, after its evaluation say: what `latest` names stays until the new one stands
+        number += 1
+        final = out / f"step-{step:08d}.{number}"
     writing.mkdir()
     save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, writing / "model.safetensors")
     save_file({k: np.ascontiguousarray(v) for k, v in moments.items()}, writing / "optimizer.safetensors")
     (writing / "state.json").write_text(json.dumps(state), encoding="utf-8")
     for file in writing.iterdir():
         _flush(file)
-    if final.exists():  # the same step again: after a resume that stopped at once
-        shutil.rmtree(final)
     os.replace(writing, final)
     pointer = out / ".latest"
     pointer.write_text(final.name, encoding="utf-8")
     _flush(pointer)
     os.replace(pointer, out / "latest")
-    for old in out.glob("step-*"):
-        if old.name != final.name:
-            shutil.rmtree(old, ignore_errors=True)
+    for old in before:
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
+def _checkpoints(out: Path) -> list[Path]:
+    """The complete checkpoints in a run's directory, oldest first; a user's own step-by-step/ is none."""
+    found = [(m, p) for p in out.glob("step-*") if (m := re.fullmatch(r"step-(\d{8,})(?:\.(\d+))?", p.name))]
+    whole = [(int(m[1]), int(m[2] or 0), p) for m, p in found if all((p / name).exists() for name in FILES)]
+    return [p for _, _, p in sorted(whole)]
+
+
 def move_aside(out: Path) -> Path | None:
-    """Move a run that is in `out` into a directory of its own within it, named by when it was last saved.
+    """Move a run that is in `out` into a directory of its own within it, named by when it was last written.
 
     Returns where it is now; None if there was none, and then nothing is touched.
     """
-    try:
-        saved = find(out)
-    except CheckpointError:
-        return None
     out = Path(out)
-    if saved == out:  # a checkpoint's own directory, not a run's
-        raise CheckpointError(f"{out} is a checkpoint of another run: choose another --out")
-    kept = out / time.strftime("earlier-%Y%m%d-%H%M%S", time.localtime((saved / "state.json").stat().st_mtime))
+    _refuse_checkpoint(out)
+    # The checkpoint last: killed half way, what is left is found again and moved by the next run.
+    parts = [p for p in (out / "log.jsonl", out / "loss.png", out / "latest") if p.exists()] + _checkpoints(out)
+    if not parts:
+        return None
+    written = max(p.stat().st_mtime for p in parts)
+    kept = out / time.strftime("earlier-%Y%m%d-%H%M%S", time.localtime(written))
     number = 1
     while kept.exists():
         kept, number = kept.with_name(f"{kept.name.partition('.')[0]}.{number}"), number + 1
     kept.mkdir()
-    for path in [*out.glob("step-*"), *(out / name for name in ("latest", "log.jsonl", "loss.png"))]:
-        if path.exists():
-            os.replace(path, kept / path.name)
+    for path in parts:
+        os.replace(path, kept / path.name)
     return kept
+
+
+def _refuse_checkpoint(out: Path):
+    if (out / "state.json").exists():
+        raise CheckpointError(f"{out} is one checkpoint of a run: name the run's directory, {out.parent}")
 
 
 def _flush(path: Path):
@@ -82,32 +116,48 @@ def _flush(path: Path):
 
 
 def find(out) -> Path:
-    """The newest complete checkpoint in a directory."""
+    """The newest complete checkpoint in a run's directory; a checkpoint's own directory is itself."""
     out = Path(out)
     if (out / "state.json").exists():
         return out
-    pointer = out / "latest"
+    pointer, whole = out / "latest", _checkpoints(out)
     if pointer.exists():
-        path = out / pointer.read_text(encoding="utf-8").strip()
-        if (path / "state.json").exists():
-            return path
-    # Killed between dropping a step of the same name and the rename: any complete one is whole.
-    complete = sorted(p for p in out.glob("step-*") if (p / "state.json").exists())
-    if complete:
-        return complete[-1]
-    raise CheckpointError(f"{out}: no checkpoint here: train one with `tgl train --out {out}`")
+        named = out / pointer.read_text(encoding="utf-8").strip()
+        if named in whole:
+            return named
+    if whole:
+        return whole[-1]
+    earlier = sorted(out.glob("earlier-*"))
+    where = f"; an earlier run is in {earlier[-1]}" if earlier else f": train one with `tgl train --out {out}`"
+    raise CheckpointError(f"{out}: no checkpoint here{where}")
 
 
 def load(out) -> tuple[dict, dict, dict]:
     """(weights, moments, state) of the newest checkpoint in a directory."""
+    weights, state = load_weights(out)
+    return weights, _read(find(out) / "optimizer.safetensors", load_file), state
+
+
+def load_weights(out) -> tuple[dict, dict]:
+    """(weights, state) only, for sampling and evaluation."""
     path = find(out)
+    state = _read(path / "state.json", lambda file: json.loads(file.read_text(encoding="utf-8")))
+    return _read(path / "model.safetensors", load_file), state
+
+
+def _read(file: Path, reader):
+    if not file.exists():
+        raise CheckpointError(f"{file.parent}: {file.name} is missing: the checkpoint is not whole")
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        return load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"), state
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: {Path(error.filename).name} is missing: the checkpoint is not whole") from None
+        return reader(file)
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+        raise CheckpointError(f"{file}: cannot be read: {error}") from None
+
+
+def load_to_resume(out) -> tuple[dict, dict, dict]:
+    """As `load`, for a run that goes on writing into the directory."""
+    _refuse_checkpoint(Path(out))
+    return load(out)
 
 
 def put_weights(model, weights: dict, where):
@@ -124,12 +174,6 @@ def put_weights(model, weights: dict, where):
         raise CheckpointError(f"{where}: {'; '.join(sorted(wrong))}")
     for name, parameter in parameters.items():
         parameter.data[...] = weights[name]
-
-
-def load_weights(out) -> tuple[dict, dict]:
-    """(weights, state) only, for sampling and evaluation."""
-    weights, _, state = load(out)
-    return weights, state
 
 
 def digest(out) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sysconfig
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +35,9 @@ class Corpus:
 def standard_library() -> Corpus:
     """The source of the running interpreter's standard library (about 31 MB), one file in twenty held out."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    paths = sorted(p for p in root.rglob("*.py") if "site-packages" not in p.parts and "dist-packages" not in p.parts)
-    # Line ends as "\n": Windows has other ones in the same files.
-    corpus = _join(((p.relative_to(root).as_posix(), p) for p in paths), newline=None)
+    paths = (p for p in root.rglob("*.py") if "site-packages" not in p.parts and "dist-packages" not in p.parts)
+    # Sorted as text and line ends as "\n": Windows sorts paths otherwise, and has other line ends in the same files.
+    corpus = _join(sorted((p.relative_to(root).as_posix(), p) for p in paths), newline=None)
     if len(corpus.train) < 1_000_000 or not corpus.val:
         raise DataError(
             f"the standard library's source is not at {root} (a stripped or zipped Python): give a text with --data FILE"
@@ -45,19 +46,25 @@ def standard_library() -> Corpus:
     return Corpus(corpus.train, corpus.val, "the source of Python's standard library")
 
 
-def load_corpus(paths=None, val_fraction: float = 0.1) -> Corpus:
+def load_corpus(paths=None, val_fraction: float = 0.1, leave_out=None) -> Corpus:
     """Text from files and directories; None means the standard library's source.
 
     One file: its last `val_fraction` of characters is held out. Several, or a directory: one file in twenty by a
     hash of its name, or if that leaves less than 1,000 characters, the last part of all the text. A file that was
-    named must be UTF-8 text; in a directory others are left out and listed in `skipped`.
+    named must be UTF-8 text; in a directory others are left out and listed in `skipped`, hidden ones and what is in the
+    directory `leave_out`, the run's own, silently.
     """
     if not paths:
         return standard_library()
     named = []
     for path in map(Path, paths):
         if path.is_dir():
-            named += [(p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file()]
+            own = None if leave_out is None else Path(leave_out).resolve()
+            inside = [
+                (p.relative_to(path), p) for p in path.rglob("*") if p.is_file() and own not in p.resolve().parents
+            ]
+            # As text, since paths are sorted without regard to case on Windows.
+            named += sorted((r.as_posix(), p) for r, p in inside if not any(part.startswith(".") for part in r.parts))
         elif path.exists():
             read_text(path)  # raises where a named file cannot be used
             named.append((path.name, path))
@@ -76,7 +83,7 @@ def load_corpus(paths=None, val_fraction: float = 0.1) -> Corpus:
 
 def _held_out(name: str) -> bool:
     # By a hash of the name: the same files on every machine and in every run. One file in twenty.
-    return hashlib.sha256(name.encode()).digest()[0] < 256 // 20
+    return hashlib.sha256(os.fsencode(name)).digest()[0] < 256 // 20
 
 
 def _join(named, newline: str | None = "") -> Corpus:

@@ -28,7 +28,7 @@ class JsonLines:
         """Keep only the lines up to a step, and of evaluations those named (a line cut short by a kill is dropped)."""
         if self.path is None or not self.path.exists():
             return
-        kept = [line for line in read_log(self.path) if line["step"] <= step and step > 0]
+        kept = [line for line in read_log(self.path) if line.get("step", step + 1) <= step]
         kept = [line for line in kept if "val_loss" not in line or line["step"] in evaluated]
         writing = self.path.with_name(self.path.name + ".writing")
         writing.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

@@ -16,10 +16,10 @@ from .presets import TrainConfig
 MIB = 2**20
 
 
-def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int) -> int:
+def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int, hidden: int = 0) -> int:
     """The most that training holds at once, in bytes, the interpreter and the text aside; float32.
 
-    parameters P: held are weights, gradients and moments. A step adds what backward keeps of each row of each
+    parameters P, hidden: those of them that Muon updates, with one moment instead of two. Held are weights, gradients and moments. A step adds what backward keeps of each row of each
     layer, and a copy of the weights at logged steps; timing steps for --max-seconds keeps a copy of all; a
     checkpoint copies the moments.
     """
@@ -41,9 +41,14 @@ def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int) -> int
     logits = (
         chunk_rows(rows, c, model.vocab_size, 4) + c
     ) * model.vocab_size  # a chunk of them, and the head's gradient
-    moments = (1 if train.optimizer == "muon" else 2) * parameters
+    moments = 2 * parameters - (hidden if train.optimizer == "muon" else 0)
     copies = parameters + (moments if train.steps is None else 0)
     return int(4 * (2 * parameters + moments + max(kept + logits + copies, moments)))
+
+
+def compiler_bytes() -> int:
+    """What Numba and the compiled kernels will add to this process, if they are not there yet: 75 MiB were measured."""
+    return 0 if "numba" in sys.modules else 75 * MIB
 
 
 def process_bytes() -> int:

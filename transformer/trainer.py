@@ -10,13 +10,14 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from tinygrad_lite import Generator, Tensor, default_generator, optim
 
 from . import checkpoint
-from .data import Loader
+from .data import DataError, Loader
 from .evaluation import Evaluation, evaluate
 from .log import JsonLines, layer_report
 from .model import GPT
@@ -49,6 +50,9 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None):
         config.check()
+        if len(val) < 2:
+            raise DataError(f"the held-out text has {len(val)} tokens, and a loss needs two: give more text")
+        out = None if out is None else Path(out)
         self.config, self.tokenizer, self.out, self.source = config, tokenizer, out, source
         self.report = report or (lambda kind, values: None)
         self.val = val
@@ -59,7 +63,8 @@ class Trainer:
         self.progress = Progress()
         self.log = JsonLines(None if out is None else out / "log.jsonl")
         self.stop_requested = self.warned = False
-        default_generator.manual_seed(config.seed)  # dropout's stream
+        self.saved_step = None  # of the newest checkpoint that this run wrote or began with
+        default_generator.manual_seed(config.seed ^ 0x5851F42D4C957F2D)  # dropout's stream, apart from the weights'
 
     @property
     def tokens_per_step(self) -> int:
@@ -82,7 +87,7 @@ class Trainer:
         for name, value in (("loss", total), ("gradient's norm", norm)):
             if not math.isfinite(value):
                 raise NonFiniteLoss(
-                    f"step {step}: the {name} is {value}. The last checkpoint is untouched. "
+                    f"step {step + 1}: the {name} is {value}; nothing of this step was kept. "
                     "Try a lower --lr or a longer --warmup"
                 )
         lr = self.schedule(step)
@@ -113,7 +118,8 @@ class Trainer:
                 if i > 2 and sum(times) > 0.1 * c.max_seconds:
                     break
             seconds = float(np.median(times[2:]))  # the first ones compile kernels and warm caches
-            c.steps, self._schedule = max(1, int(c.max_seconds * 0.96 / seconds)), None
+            left = c.max_seconds * 0.96 - sum(times[2:])
+            c.steps, self._schedule = max(1, int(left / seconds)), None
             self._restore(*before)
             default_generator.set_state(generator)
             self.report("calibrated", {"step_ms": seconds * 1e3, "steps": c.steps})
@@ -170,6 +176,7 @@ class Trainer:
         result = evaluate(self.model, self.val, self.tokenizer, limit=limit,
                           progress=lambda done, of: self.report("evaluating", {"done": done, "of": of}))  # fmt: skip
         entry = {"step": self.progress.step, "val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        entry["val_tokens"] = result.tokens
         self.progress.evaluations.append(entry)
         self.log.write(entry)
         self.report("eval", entry)
@@ -194,6 +201,7 @@ class Trainer:
         }
         weights = {name: p.numpy() for name, p in self.model.named_parameters()}
         path = checkpoint.save(self.out, self.progress.step, weights, dict(_arrays(optimizer, "optimizer")), state)
+        self.saved_step = self.progress.step
         self.report("save", {"step": self.progress.step, "path": str(path)})
 
     def resume(self, out) -> None:
@@ -201,7 +209,7 @@ class Trainer:
 
         Raises ValueError if a setting that decides what is learned, or the text, is not the run's.
         """
-        weights, moments, state = checkpoint.load(out)
+        weights, moments, state = checkpoint.load_to_resume(out)
         stored = TrainConfig.from_dict(state["train"])
         if self.config.steps is None:
             self.config.steps = stored.steps
@@ -218,7 +226,7 @@ class Trainer:
         progress = Progress(**state["progress"])
         if self.config.steps < progress.step:
             raise ValueError(f"resume: {out} is at step {progress.step} already, beyond --steps {self.config.steps}")
-        self.progress, self._schedule = progress, None
+        self.progress, self._schedule, self.saved_step = progress, None, progress.step
         self._restore(weights, moments, state["optimizer"])
         default_generator.set_state(state["generator"])
 

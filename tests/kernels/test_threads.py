@@ -86,23 +86,6 @@ def test_the_number_of_threads_comes_from_the_environment():
         threads.set_num_threads(2.5)
 
 
-BLAS = """
-    import ctypes, glob, os
-    import numpy as np
-    import tinygrad_lite
-    found = glob.glob(os.path.dirname(np.__file__) + ".libs/*scipy_openblas64*")
-    print(ctypes.CDLL(found[0]).scipy_openblas_get_num_threads64_() if found else None)
-"""
-
-
-@pytest.mark.parametrize("fused", ["0", "1"])
-def test_matrix_products_obey_the_environment_before_the_first_kernel(fused):
-    found = python(BLAS, TGL_NUM_THREADS="1", TGL_FUSED=fused)
-    if found == "None":
-        pytest.skip("this NumPy does not bring its own OpenBLAS")
-    assert found == "1"
-
-
 def test_an_error_in_a_chunk_is_raised_after_every_thread_has_left():
     inside, lock = [0], threading.Lock()
 

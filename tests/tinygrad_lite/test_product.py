@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from kernels.checks import python
 
 from tinygrad_lite import threads
 from tinygrad_lite.xp.product import matmul
@@ -78,19 +79,23 @@ def test_the_bits_are_the_same_whatever_the_number_of_threads_and_beside_other_p
     assert len(found) == 19 and all(np.array_equal(found[0], other) for other in found)
 
 
-def test_blas_has_its_threads_back_afterwards_also_after_an_error():
-    blas = threads.one_blas_thread
-    if blas.get is None:
-        pytest.skip("NumPy brings no OpenBLAS here")
-    before = blas.get()
-    blas.set_threads(3)
-    try:
+def test_blas_runs_on_one_thread_from_the_first_product_on_and_may_be_given_more():
+    text = """
+        import numpy as np
+        from tinygrad_lite import threads
+        from tinygrad_lite.xp.product import matmul
+        before = threads.get_blas_threads()
+        threads.set_blas_threads(3)
+        matmul(np.ones((3, 3)), np.ones((3, 3)))  # too small for threads of anybody's
+        small = threads.get_blas_threads()
         matmul(np.ones((300, 300)), np.ones((300, 300)))
-        assert blas.get() == 3
-        with pytest.raises(ValueError):
-            matmul(np.ones((300, 300)), np.ones((300, 300)), out=np.ones((2, 2)))
-        assert blas.get() == 3
-        with blas:
-            assert blas.get() == 1
-    finally:
-        blas.set_threads(before)
+        large = threads.get_blas_threads()
+        threads.set_blas_threads(2)
+        print(before is None or (small, large, threads.get_blas_threads()) == (3, 1, 2))
+    """
+    assert python(text) == "True"
+
+
+def test_out_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="out must be"):
+        matmul(np.ones((300, 300)), np.ones((300, 300)), out=np.ones((2, 2)))

@@ -112,8 +112,8 @@ def test_resume_refuses_what_would_make_it_another_run(tmp_path):
     train_tiny(tmp_path, "--steps", 3)
     before = checkpoint.digest(tmp_path / "run")
     resume = ("train", "--resume", "--out", tmp_path / "run")
-    assert "--lr cannot change" in refused(*resume, "--lr", 0.1)
-    assert "--preset" in refused(*resume, "--preset", "quick")
+    assert "lr was " in refused(*resume, "--lr", 0.1)
+    assert "tokenizer was char" in refused(*resume, "--preset", "quick")
     assert "at step 3 already" in refused(*resume, "--steps", 2)
     (tmp_path / "text.txt").write_text(TEXT.replace("nobler", "milder"))
     assert "the text or its tokens" in refused(*resume)
@@ -124,7 +124,7 @@ def test_resume_refuses_what_would_make_it_another_run(tmp_path):
     (("--batch-size", 0), "batch_size must be at least 1"), (("--lr", "nan"), "lr must be"), (("--log-every", 0), "log_every"),
     (("--optimizer", "sgd"), "adamw, muon"), (("--schedule", "linear"), "cosine, wsd, constant"), (("--steps", 0), "steps"),
     (("--heads", 3), "multiple of heads"), (("--norm", "batch"), "layernorm, rmsnorm"), (("--seed", -1), "seed"),
-    (("--lr", 1e-5), "min_lr must be at most lr"), (("--tokenizer", "word"), "bpe, char"), (("--preset", "big"), "quick"),
+    (("--min-lr", 1), "min_lr must be at most lr"), (("--tokenizer", "word"), "bpe, char"), (("--preset", "big"), "quick"),
 ])  # fmt: skip
 def test_a_setting_that_cannot_be_is_named_before_anything_is_written(tmp_path, flags, named):
     (tmp_path / "text.txt").write_text(TEXT)
@@ -142,6 +142,39 @@ def test_accumulated_steps_train_the_same_model_as_large_ones(tmp_path):
         assert np.abs(w).max() > 0.02
     losses = [[e["loss"] for e in read_log(tmp_path / n / "log.jsonl") if "loss" in e] for n in ("whole", "parts")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_resume_takes_the_same_command_again_and_the_same_text_elsewhere(tmp_path):
+    train_tiny(tmp_path, "--steps", 3, "--lr", 0.01)
+    (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
+    same = ("--tokenizer", "char", *TINY, "--steps", 5, "--lr", 0.01, "--preset", "quick")
+    output = tgl("train", "--resume", "--data", tmp_path / "moved.txt", "--out", tmp_path / "run", *same)
+    assert "step 3 of 5" in output and "stretched from 3 to 5" in output
+
+
+def test_a_directory_of_text_that_holds_the_run_itself_trains_on_the_text_alone(tmp_path):
+    (tmp_path / ".hidden").write_text("never read")
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "more.txt").write_text(TEXT)
+    said = []
+    for _ in range(2):
+        output = tgl("train", "--data", tmp_path, "--tokenizer", "char", *TINY, "--steps", 3, "--out", tmp_path / "run")
+        said.append(re.search(r"Tokens: .*", output)[0])
+    assert said[0] == said[1]
+    assert "step 3 of 4" in tgl("train", "--resume", "--out", tmp_path / "run", "--steps", 4)
+
+
+def test_settings_that_another_one_makes_meaningless_are_named(tmp_path):
+    output = train_tiny(
+        tmp_path, "--steps", 2, "--max-seconds", 9, "--vocab-size", 500, "--optimizer", "adamw", "--muon-lr", 1
+    )
+    said = output.split("Not used: ")[1].splitlines()[0]
+    assert all(name in said for name in ("max_seconds", "vocab_size", "muon_lr"))
+
+
+def test_a_path_is_printed_as_it_is(tmp_path):
+    output = train_tiny(tmp_path, "--steps", 1, name="r[lr] [/b]")
+    assert f"tgl sample --from '{tmp_path}/r[lr] [/b]'" in output and "[lr]" in output.split("Everything is in")[1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")

@@ -41,7 +41,8 @@ trainer(**small).run()  # compiles: the compiler's memory is not the run's
 before = process_bytes()
 measured = trainer(**run)
 measured.run()
-expected = expected_bytes(measured.model.config, measured.config, measured.model.num_parameters())
+hidden = sum(p.size for p in measured.model.blocks.parameters() if p.ndim == 2)
+expected = expected_bytes(measured.model.config, measured.config, measured.model.num_parameters(), hidden)
 print(expected / (peak_bytes() - before))
 """
 
@@ -61,7 +62,10 @@ def test_more_layers_longer_contexts_and_timing_take_more():
 
     assert of() < of(layers=4) and of() < of(block_size=128) and of() < of(dropout=0.1)
     assert of() < of(TrainConfig(steps=None, max_seconds=1.0))
-    assert of(TrainConfig(steps=1, optimizer="muon")) < of()
+    few, many = (
+        expected_bytes(GPTConfig(65), TrainConfig(steps=1, optimizer="muon"), 10**6, h) for h in (9 * 10**5, 0)
+    )
+    assert few < many
 
 
 def test_this_process_holds_some_memory_and_never_more_than_its_peak():

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -143,9 +145,75 @@ def test_a_half_written_checkpoint_is_never_loaded(tmp_path):
     trainer.run()
     (tmp_path / ".writing-1").mkdir()
     (tmp_path / ".writing-1" / "state.json").write_text("{")
-    assert checkpoint.find(tmp_path).name == "step-00000012"
+    assert checkpoint.find(tmp_path).name == "step-00000012.1"  # the second of that step: with its evaluation
     (tmp_path / "latest").unlink()
-    assert checkpoint.find(tmp_path).name == "step-00000012"
+    assert checkpoint.find(tmp_path).name == "step-00000012.1"  # the second of that step: with its evaluation
+
+
+@pytest.mark.parametrize("moment", ["os.replace", "shutil.rmtree"])
+def test_a_save_that_is_cut_short_anywhere_leaves_a_whole_checkpoint(tmp_path, monkeypatch, moment):
+    trainer = make(tmp_path)
+    trainer.run()
+    expected, real, calls = weights(trainer), {"os.replace": os.replace, "shutil.rmtree": shutil.rmtree}[moment], []
+
+    class Killed(BaseException):
+        pass
+
+    def cut(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == fatal:
+            raise Killed
+        return real(*args, **kwargs)
+
+    for fatal in (1, 2):  # noqa: B007
+        calls.clear()
+        monkeypatch.setattr(f"transformer.checkpoint.{moment}", cut)
+        try:
+            trainer.save()
+        except Killed:
+            pass
+        monkeypatch.undo()
+        found, moments, state = checkpoint.load(tmp_path)
+        assert_same(found, expected)
+        assert moments and state["progress"]["step"] == 12
+
+
+def test_what_is_not_the_runs_own_is_never_removed(tmp_path):
+    (tmp_path / "step-by-step").mkdir()
+    (tmp_path / "step-by-step" / "notes.txt").write_text("mine")
+    make(tmp_path).run()
+    assert (tmp_path / "step-by-step" / "notes.txt").read_text() == "mine"
+
+
+def test_two_runs_in_one_directory_are_refused(tmp_path):
+    with (
+        checkpoint.lock(tmp_path),
+        pytest.raises(checkpoint.CheckpointError, match="another process is training there"),
+    ):
+        checkpoint.lock(tmp_path)
+    with checkpoint.lock(tmp_path):
+        pass
+
+
+def test_a_checkpoints_own_directory_is_no_runs_directory(tmp_path):
+    make(tmp_path).run()
+    trainer = make(tmp_path)
+    for refused in (trainer.resume, checkpoint.move_aside):
+        with pytest.raises(checkpoint.CheckpointError, match="name the run's directory"):
+            refused(checkpoint.find(tmp_path))
+
+
+def test_a_checkpoint_without_one_of_its_files_is_not_taken_for_whole(tmp_path):
+    make(tmp_path, steps=1).run()
+    (checkpoint.find(tmp_path) / "optimizer.safetensors").rename(tmp_path / "kept")
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint here"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_held_out_part_without_a_target_is_refused():
+    trainer = make()
+    with pytest.raises(ValueError, match="held-out text has 1 tokens"):
+        Trainer(trainer.config, IDS, IDS[:1], TOK)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
@@ -167,7 +235,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     trainer.run()
     trainer.stop_requested = False
     trainer.model.tokens.weight.data[...] = np.nan
-    with pytest.raises(NonFiniteLoss, match="step 6"):
+    with pytest.raises(NonFiniteLoss, match="step 7"):
         trainer.run()
     assert np.isfinite(checkpoint.load(tmp_path)[0]["tokens.weight"]).all()
 
@@ -176,7 +244,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_are_touc
     trainer = make()
     before = weights(trainer)
     monkeypatch.setattr("tinygrad_lite.optim.grad_norm", lambda parameters: math.inf)
-    with pytest.raises(NonFiniteLoss, match="step 0: the gradient's norm is inf"):
+    with pytest.raises(NonFiniteLoss, match="step 1: the gradient's norm is inf"):
         trainer.run()
     assert_same(before, weights(trainer))
 

@@ -12,13 +12,6 @@ Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first
 import importlib
 import warnings
 
-from ..config import settings
-
-if settings.num_threads is not None:  # now and not at the first kernel: matrix products may come before it
-    from ..threads import set_blas_threads
-
-    set_blas_threads(settings.num_threads)
-
 _found = {}
 
 

@@ -62,7 +62,7 @@ def muon_update(group, flat, first, last, grad_scale):
             for i in range(first + start, first + stop):
                 _update_matrix(group, flat, i, grad_scale, whole)
 
-        threads.parallel_for(update, count, 1, blas=True)
+        threads.parallel_for(update, count, 1)
         return
     for i in range(first, last + 1):
         _update_matrix(group, flat, i, grad_scale, xp.matmul)

@@ -30,16 +30,16 @@ def matmul(x, y, out=None):
                 return _matrix(x, y, out, rows, columns)
         elif x.shape[:-2] == y.shape[:-2] and x.shape[0] > 1 and x.size * y.shape[-1] > SMALL:
             return _stack(x, y, out)
-    if x.size < TINY and y.size < TINY:  # too small for BLAS's threads, or no floats: entering costs a microsecond
+    if x.size < TINY and y.size < TINY:  # too small for BLAS's threads
         return np.matmul(x, y, out=out)
-    with threads.one_blas_thread:
-        return np.matmul(x, y, out=out)
+    threads.get_num_threads()  # settles BLAS too
+    return np.matmul(x, y, out=out)
 
 
 def einsum(*xs, subscripts):
     """np.einsum, by way of BLAS where that can be."""
-    with threads.one_blas_thread:
-        return np.einsum(subscripts, *xs, optimize=len(xs) > 1)
+    threads.get_num_threads()
+    return np.einsum(subscripts, *xs, optimize=len(xs) > 1)
 
 
 def _matrix(x, y, out, rows, columns):
@@ -54,7 +54,7 @@ def _matrix(x, y, out, rows, columns):
     # Each piece packs that operand again for BLAS: few pieces of a small product, more where many cores could help.
     pieces = 4 if work < 1 << 27 else 8 if work < 1 << 31 else 16
     step = -(-length // (pieces * TILE)) * TILE
-    threads.parallel_for(_columns if wide else _rows, -(-length // step), 1, x, y, out, step, blas=True)
+    threads.parallel_for(_columns if wide else _rows, -(-length // step), 1, x, y, out, step)
     return out
 
 
@@ -71,7 +71,7 @@ def _columns(start, stop, x, y, out, step):
 def _stack(x, y, out):
     if out is None:
         out = np.empty((*x.shape[:-1], y.shape[-1]), x.dtype)
-    threads.parallel_for(_matrices, len(x), 1, x, y, out, blas=True)
+    threads.parallel_for(_matrices, len(x), 1, x, y, out)
     return out
 
 

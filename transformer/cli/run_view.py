@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,24 +15,36 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tinygrad_lite import Generator
 
 from ..baseline import baselines
-from ..memory import MIB, expected_bytes, peak_bytes, process_bytes
+from ..memory import MIB, compiler_bytes, expected_bytes, peak_bytes, process_bytes
 from ..sampling import generate, start_of_text
 from ..trainer import Trainer
 from .plot import loss_curve
 
-console = Console(highlight=False, soft_wrap=True)  # paths stay whole, to be copied
+
+class _Console(Console):
+    def on_broken_pipe(self):
+        """`tgl train | head`: go on without a word, instead of ending a run that is not saved yet."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+console = _Console(highlight=False, markup=False, soft_wrap=True)  # paths stay as they are, and whole, to be copied
 
 
 def size_of(text: str) -> str:
-    """How much text, for a person."""
-    return f"{len(text) / 1e6:.1f} MB" if len(text) >= 1e5 else f"{len(text):,} characters"
+    """How much text in UTF-8, for a person."""
+    size = len(text.encode("utf-8"))
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"
 
 
 def expected_peak_bytes(trainer: Trainer) -> int:
     """Resident memory of this process at the run's peak: what it has held, or holds now and a step beside it."""
     parameters = trainer.model.num_parameters()
-    step = expected_bytes(trainer.model.config, trainer.config, parameters) - 4 * parameters  # weights exist already
-    return max(peak_bytes(), process_bytes() + step)
+    hidden = sum(p.size for p in trainer.model.blocks.parameters() if p.ndim == 2)
+    step = (
+        expected_bytes(trainer.model.config, trainer.config, parameters, hidden) - 4 * parameters
+    )  # weights are there
+    return max(peak_bytes(), process_bytes() + step + compiler_bytes())
 
 
 def say_expectations(trainer: Trainer):
@@ -71,7 +86,7 @@ class RunView:
             every = self.trainer.config.sample_every
             if every and values["step"] % every == 0:
                 console.rule(f"sample at step {values['step']}", align="left")
-                console.print(sample_text(self.trainer, 120), markup=False)
+                console.print(sample_text(self.trainer, 120))
         elif kind == "eval":
             console.print(
                 f"step {values['step']:>6}  held-out loss {values['val_loss']:.4f} nats a token, "
@@ -115,16 +130,21 @@ def sample_text(trainer: Trainer, count: int, seed: int = 1) -> str:
 
 def finish(trainer: Trainer, out: Path, began: float):
     """Samples, the loss curve, the figures, and a warning where they are not as expected."""
-    config, p = trainer.config, trainer.progress
+    config, p, peak_mib = trainer.config, trainer.progress, peak_bytes() / MIB
     for seed in (1, 2):
         console.rule(f"sample {seed}", align="left")
-        console.print(sample_text(trainer, 160, seed), markup=False)
+        console.print(sample_text(trainer, 160, seed))
     console.rule()
     loss_curve(out / "log.jsonl", out / "loss.png", console)
     last = p.evaluations[-1]
+    scored = (
+        ""
+        if last["val_tokens"] >= len(trainer.val) - 1
+        else f" (over {last['val_tokens']:,} of its {len(trainer.val):,} tokens)"
+    )
     console.print(
-        f"Done: held-out loss {last['val_loss']:.4f} nats a token, {last['bits_per_byte']:.3f} bits a byte, after "
-        f"{p.tokens_seen:,} tokens and {time.perf_counter() - began:.0f} s in all; {peak_bytes() / MIB:,.0f} MiB of memory "
+        f"Done: held-out loss {last['val_loss']:.4f} nats a token, {last['bits_per_byte']:.3f} bits a byte{scored}, after "
+        f"{p.tokens_seen:,} tokens and {time.perf_counter() - began:.0f} s in all; {peak_mib:,.0f} MiB of memory "
         f"at the peak. Everything is in {out}."
     )
     reached = last["bits_per_byte"] if config.expected_unit == "bits a byte" else last["val_loss"]
@@ -141,4 +161,4 @@ def finish(trainer: Trainer, out: Path, began: float):
             f"({trainer.baselines.pair:.2f}): too few steps, or a learning rate that does not suit.",
             style="yellow",
         )
-    console.print(f"Try: tgl sample --from {out}")
+    console.print(f"Try: tgl sample --from {shlex.quote(str(out))}")

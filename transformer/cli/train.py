@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -42,7 +44,7 @@ def train(
     max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start.")] = None,
     seed: Annotated[int | None, _option("Run", "Of the weights, the batches and dropout.")] = None,
     out: Annotated[Path, _option("Run", "The run's directory; an earlier run there is moved into it, not lost.")] = Path("runs/latest"),
-    resume: Annotated[bool, _option("Run", "Continue the run in --out; --steps may lengthen it.", "--resume")] = False,
+    resume: Annotated[bool, _option("Run", "Continue the run in --out; --steps may lengthen it, which stretches the schedule of the learning rate.", "--resume")] = False,
     batch_size: Annotated[int | None, _option("Optimiser", "Sequences a micro-batch.")] = None,
     accumulate: Annotated[int | None, _option("Optimiser", "Micro-batches a step.")] = None,
     optimizer: Annotated[str | None, _option("Optimiser", _of(OPTIMIZERS))] = None,
@@ -74,14 +76,21 @@ def train(
     given = {k: v for k, v in locals().items() if v is not None and k not in ("began", "out", "resume")}
     stored = None
     if resume:
-        stored = checkpoint.load(out)[2]
+        stored = checkpoint.load_to_resume(out)[2]
         config, data = _resumed(stored, given, out)
-        console.print(f"Continuing {out} at step {stored['progress']['step']} of {config.steps}.")
+        at, before = stored["progress"]["step"], stored["train"]["steps"]
+        console.print(f"Continuing {out} at step {at} of {config.steps}.")
+        if config.steps != before and config.schedule != "constant":
+            console.print(f"The learning rate's schedule is stretched from {before} to {config.steps} steps.")
     else:
         config = _configured(preset(given.get("preset_name", "quick")), given)
+        if unused := config.unused(given):
+            console.print(f"Not used: {', '.join(unused)}.")
     config.check()
     with console.status("Reading the text and turning it into tokens"):
-        corpus = load_corpus(data)
+        corpus = load_corpus(data, leave_out=out)
+        if config.expected and not _is_expected_text(config, corpus, data):
+            config.expected = None
         tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"]) if stored else _train_tokenizer(config, corpus)
         train_ids, val_ids = tok.encode_to_array(corpus.train), tok.encode_to_array(corpus.val)
     console.print(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
@@ -89,25 +98,46 @@ def train(
         console.print(f"Left out: {len(corpus.skipped)} files that are not UTF-8 text, {corpus.skipped[0]} the first.")
     per_token = corpus.val_bytes / max(len(val_ids), 1)
     console.print(f"Tokens: {len(train_ids):,} of {tok.vocab_size:,} kinds, {per_token:.2f} bytes each.")
+    if "vocab_size" in given and tok.vocab_size < config.vocab_size and config.tokenizer == "bpe":
+        console.print(f"The text has no more than these {tok.vocab_size:,} kinds to merge into.")
     del corpus  # 30 MB of text, not needed any more
     view = RunView(tok)
     source = [str(Path(p).resolve()) for p in data] if data else []
     trainer = Trainer(config, train_ids, val_ids, tok, out, source, view)
-    if resume:
-        trainer.resume(out)
-    elif (kept := checkpoint.move_aside(out)) is not None:
-        console.print(f"The run that was in {out} is now in {kept}.")
-    say_expectations(trainer)
-    with console.status("Timing a few steps; the first ones compile the kernels"):
-        trainer.settle_steps()
-    passes = config.steps * trainer.tokens_per_step / len(train_ids)
-    console.print(f"Steps: {config.steps:,} of {trainer.tokens_per_step:,} tokens ({passes:.2f} passes over the text).")
-    run(trainer, view)
-    p = trainer.progress
-    if trainer.stop_requested and p.step < config.steps:
-        console.print(f"\nStopped at step {p.step}; all is saved. Go on with: tgl train --resume --out {out}")
-        raise typer.Exit(130)
-    finish(trainer, out, began)
+    command = f"tgl train --resume --out {shlex.quote(str(out))}"
+    with checkpoint.lock(out):
+        if resume:
+            trainer.resume(out)
+        try:
+            say_expectations(trainer)
+            with console.status("Timing a few steps; the first ones compile the kernels"):
+                trainer.settle_steps()
+            passes = config.steps * trainer.tokens_per_step / len(train_ids)
+            console.print(
+                f"Steps: {config.steps:,} of {trainer.tokens_per_step:,} tokens ({passes:.2f} passes over the text)."
+            )
+            if not resume and (kept := checkpoint.move_aside(out)) is not None:
+                console.print(f"The run that was in {out} is now in {kept}.")
+            run(trainer, view)
+            p = trainer.progress
+            if trainer.stop_requested and p.step < config.steps:
+                console.print(f"\nStopped at step {p.step}; all is saved. Go on with: {command}")
+                raise typer.Exit(130)
+            finish(trainer, out, began)
+        except KeyboardInterrupt:
+            saved = trainer.saved_step
+            way_on = (
+                "nothing of this run was saved" if saved is None else f"step {saved} is saved. Go on with: {command}"
+            )
+            console.print(f"\nStopped at once; {way_on}")
+            raise typer.Exit(130) from None
+
+
+def _is_expected_text(config: TrainConfig, corpus: Corpus, data) -> bool:
+    if config.expected_text is None:
+        return not data
+    text = corpus.train + corpus.val
+    return hashlib.sha256(text.encode("utf-8")).hexdigest() == config.expected_text
 
 
 def _configured(config: TrainConfig, given: dict) -> TrainConfig:
@@ -130,18 +160,23 @@ def _configured(config: TrainConfig, given: dict) -> TrainConfig:
 
 
 def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Path] | None]:
-    """(config, data) of the stored run, with what may change put in; anything else that was given is an error."""
+    """(config, data) of the stored run, with what may change put in. To give what is stored anyway is no mistake."""
     config = TrainConfig.from_dict(stored["train"])
-    fixed = sorted("--" + name.removesuffix("_name").replace("_", "-") for name in given.keys() - FREE_ON_RESUME)
-    if fixed:
-        free = ", ".join("--" + name.replace("_", "-") for name in sorted(FREE_ON_RESUME))
+    asked = preset(given["preset_name"]) if "preset_name" in given else TrainConfig.from_dict(stored["train"])
+    asked = _configured(asked, given).to_dict()
+    free = FREE_ON_RESUME | {"steps", "max_seconds", "expected", "expected_text", "expected_unit"}
+    changed = [f"{name} was {was}" for name, was in config.to_dict().items() if name not in free and asked[name] != was]
+    if "max_seconds" in given and given["max_seconds"] != config.max_seconds:
+        changed.append(f"the time was turned into {config.steps} steps")
+    if changed:
+        can = ", ".join("--" + name.replace("_", "-") for name in sorted(FREE_ON_RESUME))
         raise ValueError(
-            f"--resume continues the run in {out} as it began, so {', '.join(fixed)} cannot change (only {free} can): "
-            "leave it out, or start another run with another --out"
+            f"--resume continues the run in {out} as it began, and other settings are asked for ({'; '.join(changed)}): "
+            f"leave them out (only {can} can change), or start another run with another --out"
         )
-    for name, value in given.items():
-        setattr(config, name, value)
-    return config, [Path(p) for p in stored["source"]] or None
+    for name in given.keys() & FREE_ON_RESUME:
+        setattr(config, name, given[name])
+    return config, given.get("data") or [Path(p) for p in stored["source"]] or None  # the text is held to its SHA-256
 
 
 def _train_tokenizer(config: TrainConfig, corpus: Corpus):
