@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_lite import no_grad
 
-from .data import windows
+from .data import DataError, windows
 from .model import GPT, as_tokens
 
 
@@ -35,12 +35,16 @@ class Evaluation:
     @property
     def token_perplexity(self) -> float:
         """exp of the loss a token."""
-        return math.exp(min(self.loss, 700.0))
+        return _exp(self.loss)
 
     @property
     def word_perplexity(self) -> float:
         """exp of the loss a whitespace-separated word."""
-        return math.exp(min(self.nats / max(self.words, 1), 700.0))
+        return _exp(self.nats / self.words) if self.words else math.inf
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700.0 else math.inf
 
 
 def batch_loss(model: GPT, inputs, targets) -> float:
@@ -56,6 +60,8 @@ def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = 
     stride None: non-overlapping windows of the model's context. stride S: each window scores its last S tokens
     with as much context before them as fits (slower, lower). limit: at most so many windows, evenly spaced.
     """
+    if len(tokens) < 2:
+        raise DataError(f"evaluate: the text has {len(tokens)} tokens, and a loss needs two: give more text")
     size = model.config.block_size
     rows = list(windows(tokens, size, limit)) if stride is None else list(_sliding(tokens, size, stride))
     was_training = model.training

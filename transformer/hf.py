@@ -39,7 +39,7 @@ _OUTER = [
 
 
 # The choices of the configuration that GPT-2 made.
-_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True, bias=True)
+_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True)  # a model without biases has zeros there
 
 
 def _pairs(config: GPTConfig):
@@ -58,24 +58,57 @@ def _pairs(config: GPTConfig):
 
 def to_huggingface(weights: dict, config: GPTConfig) -> dict:
     """Our named arrays as a GPT2LMHeadModel's state_dict of arrays."""
-    out = {theirs: np.ascontiguousarray(weights[ours].T if t else weights[ours]) for ours, theirs, t in _pairs(config)}
+    out = {}
+    for ours, theirs, t in _pairs(config):
+        if ours.endswith(".bias") and not config.bias:
+            sides = weights[ours.replace(".bias", ".weight")].shape[:1]
+            out[theirs] = np.zeros(sides, weights["tokens.weight"].dtype)
+        else:
+            out[theirs] = np.ascontiguousarray(weights[ours].T if t else weights[ours])
     out["lm_head.weight"] = out["transformer.wte.weight"]
     return out
 
 
 def from_huggingface(weights: dict, config: GPTConfig) -> dict:
     """A GPT2LMHeadModel's (or GPT2Model's) state_dict of arrays under our names."""
-    prefix = "" if "transformer.wte.weight" in weights else "transformer."
-    missing = [theirs for _, theirs, _ in _pairs(config) if theirs.removeprefix(prefix) not in weights]
-    if missing:
-        raise ValueError(
-            f"from_huggingface: {len(missing)} weights are missing, {missing[0]} the first: is the config right?"
-        )
-    out = {}
-    for ours, theirs, t in _pairs(config):
-        array = np.asarray(weights[theirs.removeprefix(prefix)])
-        out[ours] = np.ascontiguousarray(array.T if t else array)
-    return out
+    given = {n.removeprefix("transformer."): np.asarray(w) for n, w in weights.items()}
+    head = given.pop("lm_head.weight", None)
+    pairs = [(ours, theirs.removeprefix("transformer."), t) for ours, theirs, t in _pairs(config)]
+    shapes, wrong = _shapes(config), []
+    for ours, theirs, t in pairs:
+        shape = shapes[ours][::-1] if t else shapes[ours]
+        if theirs not in given:
+            wrong.append(f"{theirs} is missing")
+        elif given[theirs].shape != shape:
+            wrong.append(f"{theirs} must be {shape}, is {given[theirs].shape}")
+        elif ours.endswith(".bias") and not config.bias and given[theirs].any():
+            wrong.append(f"{theirs} is not zero, and the config has no biases")
+    known = {theirs for _, theirs, _ in pairs}
+    wrong += [
+        f"{n} is not of this model" for n in given.keys() - known if not n.endswith(("attn.bias", "attn.masked_bias"))
+    ]
+    if head is not None and "wte.weight" in given and not np.array_equal(head, given["wte.weight"]):
+        wrong.append("lm_head.weight is not wte.weight, and the config ties them")
+    if wrong:
+        raise ValueError(f"from_huggingface: is the config right? {'; '.join(sorted(wrong))}")
+    return {
+        ours: np.ascontiguousarray(given[theirs].T if t else given[theirs])
+        for ours, theirs, t in pairs
+        if config.bias or not ours.endswith(".bias")
+    }
+
+
+def _shapes(config: GPTConfig) -> dict:
+    """The shape of each of our weights."""
+    c, h = config.channels, config.hidden
+    outer = {"tokens.weight": (config.vocab_size, c), "positions.weight": (config.block_size, c)}
+    block = {"attention.qkv.weight": (3 * c, c), "attention.qkv.bias": (3 * c,), "attention.project.weight": (c, c),
+             "mlp.up.weight": (h, c), "mlp.up.bias": (h,), "mlp.down.weight": (c, h)}  # fmt: skip
+    block |= dict.fromkeys(
+        ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attention.project.bias", "mlp.down.bias"), (c,)
+    )
+    outer |= {"norm.weight": (c,), "norm.bias": (c,)}
+    return outer | {f"blocks.{i}.{n}": shape for i in range(config.layers) for n, shape in block.items()}
 
 
 def huggingface_config(config: GPTConfig) -> dict:
@@ -109,7 +142,7 @@ def export(directory, weights: dict, config: GPTConfig):
     directory, settings = Path(directory), huggingface_config(config)
     if directory.exists():
         raise FileExistsError(f"export: {directory} is there already: name a directory that is not")
-    writing = directory.with_name(f".writing-{directory.name}")
+    writing = directory.with_name(f".writing-{directory.name}-{os.getpid()}")
     writing.mkdir(parents=True)
     try:
         renamed = to_huggingface(weights, config)

@@ -16,9 +16,10 @@ def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top
     smallest set whose probability reaches p (Holtzman et al. 2019, arXiv:1904.09751)."""
     if temperature == 0.0:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64) / temperature
+    logits = logits.astype(np.float64)
+    scaled = (logits - logits.max()) / temperature  # the maximum first: a tiny temperature overflows downwards only
     if top_k is not None and top_k < scaled.size:
-        scaled = np.where(scaled < np.partition(scaled, -top_k)[-top_k], -np.inf, scaled)
+        scaled[np.argsort(-scaled, kind="stable")[top_k:]] = -np.inf  # exactly k: of equals the lowest ids
     p = np.exp(scaled - scaled.max())
     p /= p.sum()
     if top_p is not None and top_p < 1.0:
@@ -33,8 +34,8 @@ def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top
 
 def check_sampling(temperature, top_k, top_p):
     """Raise ValueError for settings that mean nothing."""
-    if temperature < 0:
-        raise ValueError(f"temperature must be 0 (greedy) or more, got {temperature}")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0.0 < top_p <= 1.0:

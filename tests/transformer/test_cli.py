@@ -70,7 +70,8 @@ def test_sampling_continues_the_prompt_and_repeats_with_its_seed(run):
 def test_eval_gives_figures_with_disjoint_and_sliding_windows(run):
     folder, _ = run
     output = tgl("eval", "--from", folder / "run", "--data", folder / "text.txt")
-    assert "disjoint" in output and "sliding" in output
+    assert "disjoint" in output and "sliding" in output and max(map(len, output.splitlines()[1:])) <= 80
+    assert "…" not in output and re.search(r"\d\.\d{4}", output)
 
 
 def test_info_lists_parameters_and_losses(run):

@@ -53,9 +53,10 @@ def their_logits(theirs, ids):
 IDS = np.random.default_rng(1).integers(0, 61, (2, 24))
 
 
-def test_our_weights_give_the_same_logits_in_hugging_faces_model():
+@pytest.mark.parametrize("bias", [True, False])
+def test_our_weights_give_the_same_logits_in_hugging_faces_model(bias):
     import_torch = pytest.importorskip("torch", reason="transformers needs PyTorch to run GPT-2")
-    model = random_model()
+    model = random_model(bias=bias)
     theirs = peer(model.config)
     state = {n: import_torch.from_numpy(w.copy()) for n, w in to_huggingface(arrays(model), model.config).items()}
     missing, unexpected = theirs.load_state_dict(state, strict=False)
@@ -91,9 +92,19 @@ def test_a_model_that_is_no_gpt2_says_which_choice_is_another():
         to_huggingface({}, config)
 
 
-def test_missing_weights_are_named():
-    with pytest.raises(ValueError, match=r"weights are missing, transformer.wte.weight the first"):
-        from_huggingface({}, GPTConfig(**SIZES))
+def test_weights_that_do_not_fit_are_all_named():
+    config, model = GPTConfig(**SIZES), random_model()
+    good = to_huggingface(arrays(model), config)
+    bad = {**good, "transformer.wpe.weight": np.ones((99, 32)), "transformer.h.3.ln_1.weight": np.ones(32)}
+    bad["lm_head.weight"] = bad["lm_head.weight"] + 1
+    del bad["transformer.h.0.ln_1.bias"]
+    with pytest.raises(ValueError) as caught:
+        from_huggingface(bad, config)
+    for part in ("h.0.ln_1.bias is missing", "wpe.weight must be (24, 32), is (99, 32)", "h.3.ln_1.weight is not of this model",
+                 "lm_head.weight is not wte.weight"):  # fmt: skip
+        assert part in str(caught.value)
+    with pytest.raises(ValueError, match="is not zero, and the config has no biases"):
+        from_huggingface(good, GPTConfig(**{**SIZES, "bias": False}))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +112,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     (folder / "text.txt").write_text("To be, or not to be, that is the question. " * 60)
     for args in (
-        ["train", "--data", folder / "text.txt", "--preset", "shakespeare-char-cpu", "--layers", 2, "--channels", 32, "--bias",
+        ["train", "--data", folder / "text.txt", "--preset", "shakespeare-char-cpu", "--layers", 2, "--channels", 32,
          "--steps", 5, "--out", folder / "run"],
         ["export", "--from", folder / "run", "--to", folder / "hf"],
     ):  # fmt: skip

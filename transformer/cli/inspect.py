@@ -19,10 +19,12 @@ from ..config import GPTConfig
 from ..data import read_text
 from ..evaluation import evaluate
 from ..hf import export
+from ..memory import MIB, expected_bytes
 from ..model import GPT
+from ..presets import TrainConfig
 from ..sampling import generate, start_of_text
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, soft_wrap=True)  # paths and numbers stay whole
 From = Annotated[Path, typer.Option("--from", help="The run's directory.")]
 
 
@@ -37,7 +39,7 @@ def load_model(directory) -> tuple[GPT, object, dict]:
 def sample(
     directory: From = Path("runs/latest"),
     prompt: Annotated[str | None, typer.Option(help="What the text begins with.")] = None,
-    count: Annotated[int, typer.Option("--tokens", help="Tokens to add.")] = 200,
+    count: Annotated[int, typer.Option("--tokens", min=0, help="Tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token each time.")] = 0.8,
     top_k: Annotated[int | None, typer.Option()] = None,
     top_p: Annotated[float | None, typer.Option()] = None,
@@ -73,17 +75,19 @@ def evaluate_command(
     if not data:
         raise ValueError("eval: name a text with --data FILE")
     model, tok, _ = load_model(directory)
-    table = Table("text", "windows", "tokens", "nats/token", "bits/byte", "ppl/token", "ppl/word")
+    stride = max(1, model.config.block_size // 2) if stride is None else stride
     for path in data:
         tokens = tok.encode_to_array(read_text(path))
-        for name, step in (("disjoint", None), ("sliding", stride or max(1, model.config.block_size // 2))):
-            with Progress(console=console, transient=True) as progress:
-                task = progress.add_task(f"{path.name}, {name}", total=None)
+        table = Table("windows", "tokens", "nats/token", "bits/byte", "per token", "per word")
+        for name, step in (("disjoint", None), (f"sliding by {stride}", stride)):
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                task = progress.add_task(name, total=None)
                 result = evaluate(model, tokens, tok, stride=step,
                                   progress=lambda done, of, p=progress, t=task: p.update(t, completed=done, total=of))  # fmt: skip
-            table.add_row(path.name, name if step is None else f"{name} by {step}", f"{result.tokens:,}", f"{result.loss:.4f}",
-                          f"{result.bits_per_byte:.4f}", f"{result.token_perplexity:,.2f}", f"{result.word_perplexity:,.1f}")  # fmt: skip
-    console.print(table)
+            table.add_row(name, f"{result.tokens:,}", f"{result.loss:.4f}", f"{result.bits_per_byte:.4f}",
+                          f"{result.token_perplexity:.5g}", f"{result.word_perplexity:.5g}")  # fmt: skip
+        console.print(f"{path}: loss, and perplexity per token and per word")
+        console.print(table)
 
 
 def export_command(
@@ -116,11 +120,12 @@ def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")]
     console.print(
         f"Step {p['step']:,} of {state['train']['steps']:,}, {p['tokens_seen']:,} tokens seen, {p['clipped']:,} steps clipped."
     )
-    console.print(f"Training loss {p['first_loss']:.4f} at first, {p['loss']:.4f} last.")
+    if p["loss"] is not None:
+        console.print(f"Training loss {p['first_loss']:.4f} at first, {p['loss']:.4f} last.")
     for e in p["evaluations"][-5:]:
         console.print(
             f"step {e['step']:>6}: held-out loss {e['val_loss']:.4f} nats a token, {e['bits_per_byte']:.3f} bits a byte"
         )
-    console.print(
-        f"Memory to continue training: {total * 16 / 2**20:.1f} MiB for weights, gradients and moments, activations aside."
-    )
+    hidden = sum(q.size for q in model.blocks.parameters() if q.ndim == 2)
+    expected = expected_bytes(model.config, TrainConfig.from_dict(state["train"]), total, hidden)
+    console.print(f"Memory to continue training: {expected / MIB:,.0f} MiB beside the text and the interpreter.")
