@@ -1,0 +1,51 @@
+"""What is drawn from logits, which settings are refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinygrad_lite import Generator
+from transformer.config import GPTConfig
+from transformer.model import GPT
+from transformer.sampling import check_sampling, generate, pick
+
+SIZES = dict(vocab_size=11, block_size=12, layers=2, heads=4, channels=16)
+
+
+def drawn(logits, count=300, **settings):
+    generator = Generator(3)
+    return [pick(np.asarray(logits, np.float32), generator, **settings) for _ in range(count)]
+
+
+@pytest.mark.parametrize("temperature", [math.nan, math.inf, -0.5])
+def test_a_temperature_that_means_nothing_is_refused(temperature):
+    with pytest.raises(ValueError, match=f"temperature must be 0 .* got {temperature}"):
+        check_sampling(temperature, None, None)
+    with pytest.raises(ValueError, match="temperature"):
+        next(generate(GPT(GPTConfig(**SIZES)), [1], 1, temperature=temperature))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [1e-300, 1e-307, 5e-324])
+def test_a_tiny_temperature_takes_the_most_likely_without_overflow(temperature):
+    assert set(drawn([-80.0, 30.0, 90.0, 89.0], 20, temperature=temperature)) == {2}
+    assert set(drawn([-80.0, -30.0, -90.0], 20, temperature=temperature, top_k=2)) == {1}
+
+
+@pytest.mark.parametrize("logits, k, kept", [
+    ([1.0, 1.0, 1.0, 1.0], 2, {0, 1}),
+    ([0.0, 1.0, 2.0, 1.0, 1.0, 0.0], 3, {1, 2, 3}),
+    ([5.0, 5.0, 1.0], 1, {0}),
+    ([1.0, 1.5, 1.2], 2, {1, 2}),
+    ([1.0, 1.0], 5, {0, 1}),
+])  # fmt: skip
+def test_top_k_keeps_exactly_k_and_of_equals_the_lowest(logits, k, kept):
+    assert set(drawn(logits, top_k=k)) == kept
+
+
+def test_frequencies_follow_the_softmax_at_the_temperature():
+    logits, temperature = np.array([0.0, 1.0, 2.0]), 0.7
+    expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
+    counts = np.bincount(drawn(logits, 4000, temperature=temperature), minlength=3)
+    np.testing.assert_allclose(counts / 4000, expected, atol=0.03)  # more than four deviations
