@@ -1,4 +1,4 @@
-"""What is drawn from logits, which settings are refused."""
+"""What is drawn from logits, which settings are refused, and the cache beside dropout."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tinygrad_lite import Generator
+from transformer.attention import Cache
 from transformer.config import GPTConfig
-from transformer.model import GPT
+from transformer.model import GPT, as_tokens
 from transformer.sampling import check_sampling, generate, pick
 
 SIZES = dict(vocab_size=11, block_size=12, layers=2, heads=4, channels=16)
@@ -49,3 +50,16 @@ def test_frequencies_follow_the_softmax_at_the_temperature():
     expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
     counts = np.bincount(drawn(logits, 4000, temperature=temperature), minlength=3)
     np.testing.assert_allclose(counts / 4000, expected, atol=0.03)  # more than four deviations
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_dropout_and_a_cache_that_holds_positions_go_together(kv_heads):
+    # So small a rate that nothing is dropped: the training form must then equal the other.
+    model = GPT(GPTConfig(**SIZES, kv_heads=kv_heads, dropout=1e-12))
+    ids = np.random.default_rng(0).integers(0, 11, (2, 9))
+    expected = model.eval()(as_tokens(ids)).numpy()
+    model.train()
+    cache, parts = Cache(2, model.config), []
+    for piece in (ids[:, :4], ids[:, 4:5], ids[:, 5:]):
+        parts.append(model(as_tokens(piece), cache=cache).numpy())
+    np.testing.assert_allclose(np.concatenate(parts, 1), expected, atol=1e-5 * np.abs(expected).max())
