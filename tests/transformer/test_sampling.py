@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tinygrad_lite import Generator
 from transformer.attention import Cache
+from transformer.cli.main import app
 from transformer.config import GPTConfig
 from transformer.model import GPT, as_tokens
 from transformer.sampling import check_sampling, generate, pick
@@ -50,6 +52,11 @@ def test_frequencies_follow_the_softmax_at_the_temperature():
     expected = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
     counts = np.bincount(drawn(logits, 4000, temperature=temperature), minlength=3)
     np.testing.assert_allclose(counts / 4000, expected, atol=0.03)  # more than four deviations
+
+
+def test_a_negative_number_of_tokens_is_refused():
+    result = CliRunner().invoke(app, ["sample", "--from", "nowhere", "--tokens", "-3"])
+    assert result.exit_code == 2 and "--tokens" in result.output
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])

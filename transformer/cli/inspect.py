@@ -37,7 +37,7 @@ def load_model(directory) -> tuple[GPT, object, dict]:
 def sample(
     directory: From = Path("runs/latest"),
     prompt: Annotated[str | None, typer.Option(help="What the text begins with.")] = None,
-    count: Annotated[int, typer.Option("--tokens", help="Tokens to add.")] = 200,
+    count: Annotated[int, typer.Option("--tokens", min=0, help="Tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token each time.")] = 0.8,
     top_k: Annotated[int | None, typer.Option()] = None,
     top_p: Annotated[float | None, typer.Option()] = None,
