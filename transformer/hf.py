@@ -1,12 +1,14 @@
 """GPT-2 weights under Hugging Face's names, both ways. A table of names; no Hugging Face code is needed.
 
-Hugging Face keeps GPT-2's linear weights as (in, out), as the original release did; ours are (out, in).
+Hugging Face keeps GPT-2's linear weights as (in, out), as the original release did; ours are (out, in). GPT-2 has
+biases throughout: those of a model without are zeros there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -39,7 +41,10 @@ _OUTER = [
 
 
 # The choices of the configuration that GPT-2 made.
-_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True, bias=True)
+_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True)
+
+# The causal mask, which older releases of Hugging Face's GPT-2 keep among the weights.
+_MASK = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
 
 
 def _pairs(config: GPTConfig):
@@ -56,25 +61,64 @@ def _pairs(config: GPTConfig):
             yield f"blocks.{i}.{ours}", f"transformer.h.{i}.{theirs}", transposed
 
 
+def _shapes(config: GPTConfig) -> dict:
+    """Our names and their shapes, for a GPT-2 with biases."""
+    c, wide = config.channels, config.hidden
+    block = {
+        "attention.qkv.weight": (3 * c, c),
+        "attention.qkv.bias": (3 * c,),
+        "attention.project.weight": (c, c),
+        "mlp.up.weight": (wide, c),
+        "mlp.up.bias": (wide,),
+        "mlp.down.weight": (c, wide),
+    }
+    shapes = {ours: (c,) for ours, _, _ in _pairs(config)}  # norms, and the biases of what adds to the residual
+    shapes["tokens.weight"], shapes["positions.weight"] = (config.vocab_size, c), (config.block_size, c)
+    shapes |= {f"blocks.{i}.{ours}": shape for i in range(config.layers) for ours, shape in block.items()}
+    return shapes
+
+
+def _is_made_up(ours: str, config: GPTConfig) -> bool:
+    """Whether GPT-2 has this bias and our model has not."""
+    return not config.bias and ours.endswith(".bias")
+
+
 def to_huggingface(weights: dict, config: GPTConfig) -> dict:
     """Our named arrays as a GPT2LMHeadModel's state_dict of arrays."""
-    out = {theirs: np.ascontiguousarray(weights[ours].T if t else weights[ours]) for ours, theirs, t in _pairs(config)}
+    out, shapes = {}, _shapes(config)
+    for ours, theirs, t in _pairs(config):
+        array = np.zeros(shapes[ours], np.float32) if _is_made_up(ours, config) else weights[ours]
+        out[theirs] = np.ascontiguousarray(array.T if t else array)
     out["lm_head.weight"] = out["transformer.wte.weight"]
     return out
 
 
 def from_huggingface(weights: dict, config: GPTConfig) -> dict:
-    """A GPT2LMHeadModel's (or GPT2Model's) state_dict of arrays under our names."""
+    """A GPT2LMHeadModel's (or GPT2Model's) state_dict of arrays under our names.
+
+    Raises ValueError that lists every weight that is missing, of another shape, or has no place in the model.
+    """
     prefix = "" if "transformer.wte.weight" in weights else "transformer."
-    missing = [theirs for _, theirs, _ in _pairs(config) if theirs.removeprefix(prefix) not in weights]
-    if missing:
-        raise ValueError(
-            f"from_huggingface: {len(missing)} weights are missing, {missing[0]} the first: is the config right?"
-        )
-    out = {}
+    arrays = {name: np.asarray(array) for name, array in weights.items() if not _MASK.fullmatch(name)}
+    out, wrong, shapes = {}, [], _shapes(config)
     for ours, theirs, t in _pairs(config):
-        array = np.asarray(weights[theirs.removeprefix(prefix)])
-        out[ours] = np.ascontiguousarray(array.T if t else array)
+        name, expected = theirs.removeprefix(prefix), shapes[ours][::-1] if t else shapes[ours]
+        array = arrays.pop(name, None)
+        if array is None:
+            wrong.append(f"{name} is missing")
+        elif array.shape != expected:
+            wrong.append(f"{name} must be {expected}, is {array.shape}")
+        elif _is_made_up(ours, config):
+            if array.any():
+                wrong.append(f"{name} is not zero: the config must say bias=True")
+        else:
+            out[ours] = np.ascontiguousarray(array.T if t else array)
+    head = arrays.pop("lm_head.weight", None)
+    if head is not None and "tokens.weight" in out and not np.array_equal(head, out["tokens.weight"]):
+        wrong.append("lm_head.weight is not equal to wte.weight: GPT-2's head is tied to the embedding")
+    wrong += [f"{name} has no place in the model" for name in arrays]
+    if wrong:
+        raise ValueError(f"from_huggingface: {len(wrong)} weights do not fit {config}:\n  " + "\n  ".join(wrong))
     return out
 
 
@@ -109,8 +153,10 @@ def export(directory, weights: dict, config: GPTConfig):
     directory, settings = Path(directory), huggingface_config(config)
     if directory.exists():
         raise FileExistsError(f"export: {directory} is there already: name a directory that is not")
-    writing = directory.with_name(f".writing-{directory.name}")
-    writing.mkdir(parents=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_overs(directory)
+    writing = directory.with_name(f".writing-{directory.name}-{os.getpid()}")
+    writing.mkdir()
     try:
         renamed = to_huggingface(weights, config)
         del renamed["lm_head.weight"]  # tied: it is wte.weight
@@ -119,3 +165,26 @@ def export(directory, weights: dict, config: GPTConfig):
         os.replace(writing, directory)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
+
+
+def _remove_left_overs(directory: Path):
+    """Remove what exports to the same place left that were killed; one that still runs keeps its own."""
+    left_over = re.compile(rf"\.writing-{re.escape(directory.name)}(?:-(\d+))?")
+    for path in directory.parent.iterdir():
+        match = left_over.fullmatch(path.name)
+        if match and not (match[1] and _runs(int(match[1]))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process of this number runs. On Windows, where os.kill would end it, the answer is no: files
+    that are open cannot be removed there."""
+    if pid == os.getpid() or os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
