@@ -57,11 +57,12 @@ class Attention(nn.Module):
     def _with_dropout(self, q, k, v):
         """Dropout on the attention weights needs them in full: the plain form."""
         c = self.config
-        (b, h, t, d), s = q.shape, k.shape[2]
+        b, h, t, d = q.shape
+        s = k.shape[2]  # T, and what a cache held before
         if c.kv_heads != c.heads:
             k, v = (x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, s, d).reshape(b, h, s, d) for x in (k, v))
         scores = q @ k.transpose(2, 3) * self.scale  # (B, H, T, S)
-        mask = ones(t, s).tril(s - t) == 0.0
+        mask = ones(t, s).tril(s - t) == 0.0  # the queries are the last T of the S positions
         weights = F.softmax(scores.masked_fill(mask, -math.inf), dim=-1)
         return self.dropout(weights) @ v
 

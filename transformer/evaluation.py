@@ -40,11 +40,14 @@ class Evaluation:
     @property
     def word_perplexity(self) -> float:
         """exp of the loss a whitespace-separated word."""
-        return _exp(self.nats / self.words) if self.words else math.inf
+        return _exp(self.nats / max(self.words, 1))
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 700.0 else math.inf
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def batch_loss(model: GPT, inputs, targets) -> float:
@@ -59,10 +62,17 @@ def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = 
 
     stride None: non-overlapping windows of the model's context. stride S: each window scores its last S tokens
     with as much context before them as fits (slower, lower). limit: at most so many windows, evenly spaced.
+
+    Raises DataError where there is no token to score, ValueError for a stride or limit that means nothing.
     """
-    if len(tokens) < 2:
-        raise DataError(f"evaluate: the text has {len(tokens)} tokens, and a loss needs two: give more text")
     size = model.config.block_size
+    check_stride(stride, size)
+    if limit is not None and limit < 1:
+        raise ValueError(f"evaluate: the limit must be at least 1 window, or None for all, got {limit}")
+    if len(tokens) < 2:
+        raise DataError(
+            f"evaluate: needs at least 2 tokens, one to predict from and one to score, got {len(tokens)}: give more text"
+        )
     rows = list(windows(tokens, size, limit)) if stride is None else list(_sliding(tokens, size, stride))
     was_training = model.training
     model.eval()
@@ -82,13 +92,17 @@ def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = 
                     progress(min(start + batch_size, len(rows)), len(rows))
     finally:
         model.train(was_training)
-    text = tokenizer.decode_bytes(np.concatenate(scored_ids).tolist()) if scored_ids else b""
+    text = tokenizer.decode_bytes(np.concatenate(scored_ids).tolist())
     return Evaluation(nats, scored, len(text), len(text.split()))
 
 
-def _sliding(tokens, size, stride):
-    if not 1 <= stride <= size:
+def check_stride(stride: int | None, size: int):
+    """Raise ValueError for a stride that skips tokens or scores none."""
+    if stride is not None and not 1 <= stride <= size:
         raise ValueError(f"evaluate: the stride must be from 1 to the context {size}, got {stride}")
+
+
+def _sliding(tokens, size, stride):
     end, done = 0, 1
     while done < len(tokens):
         end = min(len(tokens), max(done + stride, size + 1) if done == 1 else done + stride)

@@ -1,12 +1,14 @@
 """GPT-2 weights under Hugging Face's names, both ways. A table of names; no Hugging Face code is needed.
 
-Hugging Face keeps GPT-2's linear weights as (in, out), as the original release did; ours are (out, in).
+Hugging Face keeps GPT-2's linear weights as (in, out), as the original release did; ours are (out, in). GPT-2 has
+biases throughout: those of a model without are zeros there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -39,7 +41,10 @@ _OUTER = [
 
 
 # The choices of the configuration that GPT-2 made.
-_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True)  # a model without biases has zeros there
+_CHOICES = dict(positions="learned", norm="layernorm", mlp="gelu", tied=True)
+
+# The causal mask, which older releases of Hugging Face's GPT-2 keep among the weights.
+_MASK = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
 
 
 def _pairs(config: GPTConfig):
@@ -56,59 +61,65 @@ def _pairs(config: GPTConfig):
             yield f"blocks.{i}.{ours}", f"transformer.h.{i}.{theirs}", transposed
 
 
+def _shapes(config: GPTConfig) -> dict:
+    """Our names and their shapes, for a GPT-2 with biases."""
+    c, wide = config.channels, config.hidden
+    block = {
+        "attention.qkv.weight": (3 * c, c),
+        "attention.qkv.bias": (3 * c,),
+        "attention.project.weight": (c, c),
+        "mlp.up.weight": (wide, c),
+        "mlp.up.bias": (wide,),
+        "mlp.down.weight": (c, wide),
+    }
+    shapes = {ours: (c,) for ours, _, _ in _pairs(config)}  # norms, and the biases of what adds to the residual
+    shapes["tokens.weight"], shapes["positions.weight"] = (config.vocab_size, c), (config.block_size, c)
+    shapes |= {f"blocks.{i}.{ours}": shape for i in range(config.layers) for ours, shape in block.items()}
+    return shapes
+
+
+def _is_made_up(ours: str, config: GPTConfig) -> bool:
+    """Whether GPT-2 has this bias and our model has not."""
+    return not config.bias and ours.endswith(".bias")
+
+
 def to_huggingface(weights: dict, config: GPTConfig) -> dict:
     """Our named arrays as a GPT2LMHeadModel's state_dict of arrays."""
-    out = {}
+    out, shapes = {}, _shapes(config)
     for ours, theirs, t in _pairs(config):
-        if ours.endswith(".bias") and not config.bias:
-            sides = weights[ours.replace(".bias", ".weight")].shape[:1]
-            out[theirs] = np.zeros(sides, weights["tokens.weight"].dtype)
-        else:
-            out[theirs] = np.ascontiguousarray(weights[ours].T if t else weights[ours])
+        array = np.zeros(shapes[ours], np.float32) if _is_made_up(ours, config) else weights[ours]
+        out[theirs] = np.ascontiguousarray(array.T if t else array)
     out["lm_head.weight"] = out["transformer.wte.weight"]
     return out
 
 
 def from_huggingface(weights: dict, config: GPTConfig) -> dict:
-    """A GPT2LMHeadModel's (or GPT2Model's) state_dict of arrays under our names."""
-    given = {n.removeprefix("transformer."): np.asarray(w) for n, w in weights.items()}
-    head = given.pop("lm_head.weight", None)
-    pairs = [(ours, theirs.removeprefix("transformer."), t) for ours, theirs, t in _pairs(config)]
-    shapes, wrong = _shapes(config), []
-    for ours, theirs, t in pairs:
-        shape = shapes[ours][::-1] if t else shapes[ours]
-        if theirs not in given:
-            wrong.append(f"{theirs} is missing")
-        elif given[theirs].shape != shape:
-            wrong.append(f"{theirs} must be {shape}, is {given[theirs].shape}")
-        elif ours.endswith(".bias") and not config.bias and given[theirs].any():
-            wrong.append(f"{theirs} is not zero, and the config has no biases")
-    known = {theirs for _, theirs, _ in pairs}
-    wrong += [
-        f"{n} is not of this model" for n in given.keys() - known if not n.endswith(("attn.bias", "attn.masked_bias"))
-    ]
-    if head is not None and "wte.weight" in given and not np.array_equal(head, given["wte.weight"]):
-        wrong.append("lm_head.weight is not wte.weight, and the config ties them")
+    """A GPT2LMHeadModel's (or GPT2Model's) state_dict of arrays under our names.
+
+    Raises ValueError that lists every weight that is missing, of another shape, or has no place in the model.
+    """
+    prefix = "" if "transformer.wte.weight" in weights else "transformer."
+    arrays = {name: np.asarray(array) for name, array in weights.items() if not _MASK.fullmatch(name)}
+    out, wrong, shapes = {}, [], _shapes(config)
+    for ours, theirs, t in _pairs(config):
+        name, expected = theirs.removeprefix(prefix), shapes[ours][::-1] if t else shapes[ours]
+        array = arrays.pop(name, None)
+        if array is None:
+            wrong.append(f"{name} is missing")
+        elif array.shape != expected:
+            wrong.append(f"{name} must be {expected}, is {array.shape}")
+        elif _is_made_up(ours, config):
+            if array.any():
+                wrong.append(f"{name} is not zero: the config must say bias=True")
+        else:
+            out[ours] = np.ascontiguousarray(array.T if t else array)
+    head = arrays.pop("lm_head.weight", None)
+    if head is not None and "tokens.weight" in out and not np.array_equal(head, out["tokens.weight"]):
+        wrong.append("lm_head.weight is not equal to wte.weight: GPT-2's head is tied to the embedding")
+    wrong += [f"{name} has no place in the model" for name in arrays]
     if wrong:
-        raise ValueError(f"from_huggingface: is the config right? {'; '.join(sorted(wrong))}")
-    return {
-        ours: np.ascontiguousarray(given[theirs].T if t else given[theirs])
-        for ours, theirs, t in pairs
-        if config.bias or not ours.endswith(".bias")
-    }
-
-
-def _shapes(config: GPTConfig) -> dict:
-    """The shape of each of our weights."""
-    c, h = config.channels, config.hidden
-    outer = {"tokens.weight": (config.vocab_size, c), "positions.weight": (config.block_size, c)}
-    block = {"attention.qkv.weight": (3 * c, c), "attention.qkv.bias": (3 * c,), "attention.project.weight": (c, c),
-             "mlp.up.weight": (h, c), "mlp.up.bias": (h,), "mlp.down.weight": (c, h)}  # fmt: skip
-    block |= dict.fromkeys(
-        ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attention.project.bias", "mlp.down.bias"), (c,)
-    )
-    outer |= {"norm.weight": (c,), "norm.bias": (c,)}
-    return outer | {f"blocks.{i}.{n}": shape for i in range(config.layers) for n, shape in block.items()}
+        raise ValueError(f"from_huggingface: {len(wrong)} weights do not fit {config}:\n  " + "\n  ".join(wrong))
+    return out
 
 
 def huggingface_config(config: GPTConfig) -> dict:
@@ -142,8 +153,10 @@ def export(directory, weights: dict, config: GPTConfig):
     directory, settings = Path(directory), huggingface_config(config)
     if directory.exists():
         raise FileExistsError(f"export: {directory} is there already: name a directory that is not")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_overs(directory)
     writing = directory.with_name(f".writing-{directory.name}-{os.getpid()}")
-    writing.mkdir(parents=True)
+    writing.mkdir()
     try:
         renamed = to_huggingface(weights, config)
         del renamed["lm_head.weight"]  # tied: it is wte.weight
@@ -152,3 +165,26 @@ def export(directory, weights: dict, config: GPTConfig):
         os.replace(writing, directory)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
+
+
+def _remove_left_overs(directory: Path):
+    """Remove what exports to the same place left that were killed; one that still runs keeps its own."""
+    left_over = re.compile(rf"\.writing-{re.escape(directory.name)}(?:-(\d+))?")
+    for path in directory.parent.iterdir():
+        match = left_over.fullmatch(path.name)
+        if match and not (match[1] and _runs(int(match[1]))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process of this number runs. On Windows, where os.kill would end it, the answer is no: files
+    that are open cannot be removed there."""
+    if pid == os.getpid() or os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinygrad_lite import Generator, no_grad
@@ -13,14 +15,15 @@ from .model import GPT, as_tokens
 def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top_k: int | None = None,
          top_p: float | None = None) -> int:  # fmt: skip
     """One token from logits (V,). temperature 0 takes the most likely; top_k keeps the k most likely; top_p the
-    smallest set whose probability reaches p (Holtzman et al. 2019, arXiv:1904.09751)."""
+    smallest set whose probability reaches p (Holtzman et al. 2019, arXiv:1904.09751). Of equal logits the lower id
+    comes first."""
     if temperature == 0.0:
         return int(logits.argmax())
-    logits = logits.astype(np.float64)
-    scaled = (logits - logits.max()) / temperature  # the maximum first: a tiny temperature overflows downwards only
+    scaled = logits.astype(np.float64)
     if top_k is not None and top_k < scaled.size:
-        scaled[np.argsort(-scaled, kind="stable")[top_k:]] = -np.inf  # exactly k: of equals the lowest ids
-    p = np.exp(scaled - scaled.max())
+        scaled = _keep(scaled, top_k)
+    with np.errstate(over="ignore"):  # of a tiny temperature: -inf is then right, and 0 / temperature stays 0
+        p = np.exp((scaled - scaled.max()) / temperature)
     p /= p.sum()
     if top_p is not None and top_p < 1.0:
         order = np.argsort(-p, kind="stable")
@@ -32,10 +35,18 @@ def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top
     return min(chosen, int(np.flatnonzero(p)[-1]))
 
 
+def _keep(logits, k):
+    """Exactly the k largest, the others -inf. A partition and not a sort: vocabularies are large."""
+    least = np.partition(logits, -k)[-k]
+    kept = logits > least
+    kept[np.flatnonzero(logits == least)[: k - int(kept.sum())]] = True
+    return np.where(kept, logits, -np.inf)
+
+
 def check_sampling(temperature, top_k, top_p):
     """Raise ValueError for settings that mean nothing."""
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {temperature}")
+    if not 0 <= temperature < math.inf:  # so that NaN is refused too
+        raise ValueError(f"temperature must be 0 (greedy) or more, and finite, got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0.0 < top_p <= 1.0:

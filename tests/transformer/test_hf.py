@@ -1,6 +1,9 @@
 """GPT-2's weights under Hugging Face's names: the same logits from their model and from ours."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from typer.testing import CliRunner
 from tinygrad_lite import Generator, no_grad
 from transformer.cli.main import app
 from transformer.config import GPTConfig
-from transformer.hf import from_huggingface, to_huggingface
+from transformer.hf import export, from_huggingface, to_huggingface
 from transformer.model import GPT, as_tokens
 
 SIZES = dict(vocab_size=61, block_size=24, layers=3, heads=4, channels=32)
@@ -77,8 +80,9 @@ def test_hugging_faces_weights_give_the_same_logits_in_our_model():
         np.testing.assert_allclose(logits_of(model, IDS), expected, atol=2e-5 * np.abs(expected).max())
 
 
-def test_names_round_trip():
-    model = random_model()
+@pytest.mark.parametrize("bias", [True, False])
+def test_names_round_trip(bias):
+    model = random_model(bias=bias)
     weights = arrays(model)
     back = from_huggingface(to_huggingface(weights, model.config), model.config)
     assert back.keys() == weights.keys()
@@ -92,19 +96,41 @@ def test_a_model_that_is_no_gpt2_says_which_choice_is_another():
         to_huggingface({}, config)
 
 
-def test_weights_that_do_not_fit_are_all_named():
-    config, model = GPTConfig(**SIZES), random_model()
-    good = to_huggingface(arrays(model), config)
-    bad = {**good, "transformer.wpe.weight": np.ones((99, 32)), "transformer.h.3.ln_1.weight": np.ones(32)}
-    bad["lm_head.weight"] = bad["lm_head.weight"] + 1
-    del bad["transformer.h.0.ln_1.bias"]
+def test_every_weight_that_does_not_fit_is_named():
+    model = random_model()
+    state = to_huggingface(arrays(model), model.config)
+    del state["transformer.ln_f.bias"]
+    state["transformer.wpe.weight"] = state["transformer.wpe.weight"][:7]
+    state["transformer.h.1.attn.c_attn.weight"] = state["transformer.h.1.attn.c_attn.weight"].T
+    state["lm_head.weight"] = state["lm_head.weight"] + 1
+    state["transformer.h.3.ln_1.bias"] = np.zeros(32, np.float32)  # of a fourth layer
     with pytest.raises(ValueError) as caught:
-        from_huggingface(bad, config)
-    for part in ("h.0.ln_1.bias is missing", "wpe.weight must be (24, 32), is (99, 32)", "h.3.ln_1.weight is not of this model",
-                 "lm_head.weight is not wte.weight"):  # fmt: skip
-        assert part in str(caught.value)
-    with pytest.raises(ValueError, match="is not zero, and the config has no biases"):
-        from_huggingface(good, GPTConfig(**{**SIZES, "bias": False}))
+        from_huggingface(state, model.config)
+    lines = str(caught.value).splitlines()
+    assert "5 weights do not fit" in lines[0] and {line.strip() for line in lines[1:]} == {
+        "transformer.ln_f.bias is missing",
+        "transformer.wpe.weight must be (24, 32), is (7, 32)",
+        "transformer.h.1.attn.c_attn.weight must be (32, 96), is (96, 32)",
+        "lm_head.weight is not equal to wte.weight: GPT-2's head is tied to the embedding",
+        "transformer.h.3.ln_1.bias has no place in the model",
+    }
+
+
+def test_a_config_without_biases_takes_no_others_than_zeros():
+    model = random_model()
+    state = to_huggingface(arrays(model), model.config)
+    with pytest.raises(ValueError, match=r"h.2.ln_1.bias is not zero: the config must say bias=True"):
+        from_huggingface(state, GPTConfig(**SIZES, bias=False))
+
+
+@pytest.mark.parametrize("prefix", ["", "transformer."])
+def test_the_causal_mask_among_the_weights_is_left_out(prefix):
+    model = random_model()
+    state = to_huggingface(arrays(model), model.config)
+    for name in ("transformer.h.0.attn.bias", "transformer.h.2.attn.masked_bias"):
+        state[name] = np.ones((1, 1, 24, 24), bool)
+    state = {name.removeprefix(prefix): array for name, array in state.items()}
+    assert from_huggingface(state, model.config).keys() == arrays(model).keys()
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +164,23 @@ def test_an_exported_run_is_a_directory_that_transformers_reads(exported):
 def test_an_export_never_writes_over_what_is_there(exported):
     result = CliRunner().invoke(app, ["export", "--from", str(exported / "run"), "--to", str(exported / "hf")])
     assert result.exit_code != 0 and "already" in str(result.exception)
+
+
+def test_an_export_after_one_that_was_killed_succeeds_and_clears_up(tmp_path):
+    model = random_model()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    others = [f".writing-my[1]-{os.getppid()}", ".writing-my[1]x", ".writing-my1"]  # of one that runs; of other names
+    for name in [".writing-my[1]", f".writing-my[1]-{ended.pid}", f".writing-my[1]-{os.getpid()}", *others]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("half")
+    export(tmp_path / "my[1]", arrays(model), model.config)
+    assert {p.name for p in (tmp_path / "my[1]").iterdir()} == {"model.safetensors", "config.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"my[1]", *others}
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path):
+    model = random_model()
+    with pytest.raises(KeyError):
+        export(tmp_path / "out", {}, model.config)
+    assert not list(tmp_path.iterdir())

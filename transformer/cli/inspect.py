@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -16,15 +17,16 @@ from tinygrad_lite import Generator
 
 from .. import checkpoint
 from ..config import GPTConfig
-from ..data import read_text
-from ..evaluation import evaluate
+from ..data import DataError, read_text
+from ..evaluation import check_stride, evaluate
 from ..hf import export
 from ..memory import MIB, expected_bytes
 from ..model import GPT
 from ..presets import TrainConfig
 from ..sampling import generate, start_of_text
 
-console = Console(highlight=False, markup=False, soft_wrap=True)  # paths and numbers stay whole
+# Paths and texts are printed as they are: no markup, no emoji, no break that a terminal would not make itself.
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 From = Annotated[Path, typer.Option("--from", help="The run's directory.")]
 
 
@@ -75,19 +77,39 @@ def evaluate_command(
     if not data:
         raise ValueError("eval: name a text with --data FILE")
     model, tok, _ = load_model(directory)
-    stride = max(1, model.config.block_size // 2) if stride is None else stride
-    for path in data:
+    if stride is None:
+        stride = max(1, model.config.block_size // 2)
+    check_stride(stride, model.config.block_size)  # now, and not after the disjoint windows
+    for number, path in enumerate(data):
         tokens = tok.encode_to_array(read_text(path))
-        table = Table("windows", "tokens", "nats/token", "bits/byte", "per token", "per word")
         for name, step in (("disjoint", None), (f"sliding by {stride}", stride)):
-            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-                task = progress.add_task(name, total=None)
-                result = evaluate(model, tokens, tok, stride=step,
-                                  progress=lambda done, of, p=progress, t=task: p.update(t, completed=done, total=of))  # fmt: skip
-            table.add_row(name, f"{result.tokens:,}", f"{result.loss:.4f}", f"{result.bits_per_byte:.4f}",
-                          f"{result.token_perplexity:.5g}", f"{result.word_perplexity:.5g}")  # fmt: skip
-        console.print(f"{path}: loss, and perplexity per token and per word")
-        console.print(table)
+            try:
+                result = _evaluate_shown(model, tokens, tok, step, f"{path.name}, {name}")
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from None
+            if step is None:
+                console.print(f"\n{path}" if number else str(path))
+                _print_row("windows", "tokens", "nats/token", "bits/byte", "ppl/token", "ppl/word")
+            _print_row(name, f"{result.tokens:,}", _number(result.loss, 4), _number(result.bits_per_byte, 4),
+                       _number(result.token_perplexity, 2), _number(result.word_perplexity, 2))  # fmt: skip
+
+
+def _evaluate_shown(model, tokens, tok, stride, title):
+    """evaluate(), with a bar where a terminal can take it away again."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(escape(title), total=None)
+        return evaluate(model, tokens, tok, stride=stride,
+                        progress=lambda done, of: progress.update(task, completed=done, total=of))  # fmt: skip
+
+
+def _print_row(windows, tokens, *figures):
+    # Plain columns, 78 wide: a table of rich's would cut the figures where the terminal, or a pipe, is narrow.
+    console.print(f"  {windows:<15}  {tokens:>11}  " + "  ".join(f"{f:>10}" for f in figures))
+
+
+def _number(value: float, digits: int) -> str:
+    """At most ten characters: with fixed digits, or where large in scientific notation."""
+    return f"{value:.{digits}f}" if value < 10 ** (7 - digits) else f"{value:.3e}"
 
 
 def export_command(
@@ -113,7 +135,7 @@ def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")]
     for key, n in rows.items():
         table.add_row(key, f"{n:,}", f"{n / total:.1%}", f"{n * 4 / 2**20:.2f}")
     table.add_row("all", f"{total:,}", "100 %", f"{total * 4 / 2**20:.2f}", style="bold")
-    console.print(table)
+    console.print(table, soft_wrap=False)
     c, p = state["model"], state["progress"]
     console.print(", ".join(f"{k} {v}" for k, v in c.items()))
     console.print(f"Tokenizer: {type(tok).__name__}, {tok.vocab_size:,} tokens.")
