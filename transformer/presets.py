@@ -121,7 +121,7 @@ PRESETS: dict[str, dict] = {
         vocab_size=2048,
         model=dict(layers=4, heads=2, channels=64, block_size=128, positions="rope", norm="rmsnorm", bias=False),
         batch_size=16,
-        max_seconds=135.0,
+        max_seconds=125.0,
         optimizer="muon",
         lr=4e-3,
         min_lr=0.0,
