@@ -1,7 +1,7 @@
 """How much memory a run will take, from its sizes, and how much this process holds.
 
 The formula was held to the resident memory of processes that trained 27 to 82 MiB of weights (6 and 12 layers of 384
-channels, with and without dropout, rotary positions, SwiGLU, Muon and a vocabulary of 20,000): within 10 % each, which
+channels, with and without dropout, rotary positions, SwiGLU, Muon and a vocabulary of 20,000): within 15 % each, which
 tests/transformer/test_memory.py repeats.
 """
 
@@ -19,9 +19,9 @@ MIB = 2**20
 def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int, hidden: int = 0) -> int:
     """The most that training holds at once, in bytes, the interpreter and the text aside; float32.
 
-    parameters P, hidden: those of them that Muon updates, with one moment instead of two. Held are weights, gradients and moments. A step adds what backward keeps of each row of each
-    layer, and a copy of the weights at logged steps; timing steps for --max-seconds keeps a copy of all; a
-    checkpoint copies the moments.
+    parameters: of the model; hidden: those of them that Muon updates, with one moment instead of two. Held are weights,
+    gradients and moments. A step adds what backward keeps of each row of each layer, and a copy of the weights at logged
+    steps; timing steps for --max-seconds keeps a copy of all; a checkpoint copies the moments.
     """
     from tinygrad_lite.kernels.cpu.linear_cross_entropy import chunk_rows  # here, since kernels import Numba
 
@@ -33,9 +33,7 @@ def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int, hidden
     if model.dropout:  # attention with dropout keeps scores, weights and dropped weights
         layer += 3 * model.heads * t
     if model.positions == "rope":
-        layer += (
-            model.heads + 2 * model.kv_heads
-        ) * model.head_size  # the projection, turned: attention keeps that too
+        layer += (model.heads + 2 * model.kv_heads) * model.head_size  # attention keeps the turned projection too
     # Outside the layers: embeddings and the last norm; at its peak backward also holds one layer's gradients.
     kept = rows * (model.layers * layer + 9 * c)
     logits = (

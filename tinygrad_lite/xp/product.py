@@ -1,9 +1,10 @@
 """Matrix products on the CPU: BLAS computes pieces of the result, our threads share them out.
 
 OpenBLAS has threads of its own, which wait for each other by spinning, inside a product too: with another busy process
-on the machine each product takes as long as the scheduler lets a spinning thread wait. A training step of 2 million
-parameters on 2 cores took 4.4 s beside three other processes, and 0.3 s alone. Here BLAS runs on one thread, and a
-thread that does not get a core leaves its pieces to the others.
+on the machine each product takes as long as the scheduler lets a spinning thread wait. Beside three busy processes on 2
+cores, 768 x 128 by 128 x 512 took 16 ms on OpenBLAS's two threads and 1.3 ms on one (medians); 12 training steps of 0.8
+million parameters took 90 s, and 29 s as here: BLAS runs on one thread, and a thread of ours that does not get a core
+leaves its pieces to the others. On a quiet machine this costs some 5 to 8 % of a product.
 """
 
 from __future__ import annotations
