@@ -28,7 +28,7 @@ def registered():
     """Takes the ops that a test registers out again."""
     before = dict(registry.OPS), dict(registry.Namespace.formulas)
     yield
-    for now, then in zip((registry.OPS, registry.Namespace.formulas), before, strict=True):
+    for after, then in zip((registry.OPS, registry.Namespace.formulas), before, strict=True):
         now.clear()
         now.update(then)
 

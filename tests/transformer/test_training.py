@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tinygrad_lite import default_generator
+from tinygrad_lite import default_generator, threads
 from tokenizer import CharTokenizer
 from transformer import checkpoint
 from transformer.evaluation import evaluate
@@ -51,6 +51,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
         trainer.run()
     assert_same(weights(a), weights(b))
     assert not np.array_equal(weights(a)["tokens.weight"], weights(c)["tokens.weight"])
+
+
+def test_the_weights_are_the_same_bits_whatever_the_number_of_threads():
+    found, before = [], threads.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            trainer = make(steps=4, optimizer="muon", batch_size=12,
+                           model=dict(layers=1, heads=4, channels=128, block_size=64))  # fmt: skip
+            trainer.run()
+            found.append(weights(trainer))
+    finally:
+        threads.set_num_threads(before)
+    for other in found[1:]:
+        assert_same(found[0], other)
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "muon"}, {"accumulate": 2, "schedule": "wsd"},
