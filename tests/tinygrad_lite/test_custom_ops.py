@@ -28,9 +28,9 @@ def registered():
     """Takes the ops that a test registers out again."""
     before = dict(registry.OPS), dict(registry.Namespace.formulas)
     yield
-    for after, then in zip((registry.OPS, registry.Namespace.formulas), before, strict=True):
-        now.clear()
-        now.update(then)
+    for table, kept in zip((registry.OPS, registry.Namespace.formulas), before, strict=True):
+        table.clear()
+        table.update(kept)
 
 
 def test_an_op_without_a_rule_never_records(registered):
