@@ -86,11 +86,15 @@ def log_softmax(x, dim: int = -1) -> Tensor:
 
 
 # -- layers ----------------------------------------------------------------------------------------------------
-def linear(x, weight, bias=None) -> Tensor:
-    """x @ weight.T + bias: x (..., I) or (I,), weight (O, I), bias (O,) or None. Returns (..., O) or (O,)."""
+def linear(x, weight, bias=None, residual=None) -> Tensor:
+    """x @ weight.T + bias + residual: x (..., I) or (I,), weight (O, I), bias (O,) or None. Returns (..., O) or (O,).
+
+    residual, of the result's shape or None, is added while the product is made, which costs next to nothing.
+    """
     if isinstance(x, Tensor) and x.ndim == 1:
-        return loss.linear.call(x.unsqueeze(0), weight, bias).squeeze(0)
-    return loss.linear.call(x, weight, bias)
+        residual = residual.unsqueeze(0) if isinstance(residual, Tensor) else residual
+        return loss.linear.call(x.unsqueeze(0), weight, bias, residual).squeeze(0)
+    return loss.linear.call(x, weight, bias, residual)
 
 
 def embedding(indices, weight) -> Tensor:

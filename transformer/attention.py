@@ -12,6 +12,13 @@ from tinygrad_lite import functional as F
 from .config import GPTConfig
 
 
+def add_to(residual, linear, x, dropout):
+    """residual + dropout(linear(x)); the sum comes with the product where no dropout stands between."""
+    if dropout.training and dropout.p > 0.0:
+        return residual + dropout(linear(x))
+    return linear(x, residual)
+
+
 class Attention(nn.Module):
     """H query heads over kv_heads shared key-value heads, causal. arXiv:1706.03762, arXiv:2305.13245."""
 
@@ -24,8 +31,8 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.scale = 1.0 / math.sqrt(d)
 
-    def forward(self, x, cache=None):
-        """x (B, T, C) to (B, T, C)."""
+    def forward(self, x, residual, cache=None):
+        """residual + attention(x), both (B, T, C)."""
         c = self.config
         b, t, _ = x.shape
         qkv = self.qkv(x)  # (B, T, (H + 2 Hkv) D)
@@ -44,7 +51,7 @@ class Attention(nn.Module):
             else:
                 out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)  # (B, H, T, D)
             out = out.transpose(1, 2).reshape(b, t, c.channels)
-        return self.dropout(self.project(out))
+        return add_to(residual, self.project, out, self.dropout)
 
     def _heads(self, qkv, b, t):
         c, d = self.config, self.config.head_size

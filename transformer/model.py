@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_lite import Generator, Tensor, nn
 from tinygrad_lite import functional as F
 
-from .attention import Attention
+from .attention import Attention, add_to
 from .config import GPTConfig
 
 
@@ -34,8 +34,8 @@ class MLP(nn.Module):
         self.down = nn.Linear(config.hidden, config.channels, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x):
-        """x (B, T, C) to (B, T, C)."""
+    def forward(self, x, residual):
+        """residual + mlp(x), both (B, T, C)."""
         if self.activation == "gelu" and self.up.bias is not None:
             hidden = F.bias_gelu(F.linear(x, self.up.weight), self.up.bias, approximate="tanh")  # (B, T, 4C)
         else:
@@ -46,7 +46,7 @@ class MLP(nn.Module):
                 hidden = F.relu(hidden)
             else:
                 hidden = F.swiglu(hidden)
-        return self.dropout(self.down(hidden))
+        return add_to(residual, self.down, hidden, self.dropout)
 
 
 class Block(nn.Module):
@@ -61,8 +61,8 @@ class Block(nn.Module):
 
     def forward(self, x, cache=None):
         """x (B, T, C) to (B, T, C); cache: this layer's keys and values, when generating."""
-        x = x + self.attention(self.norm1(x), cache)
-        return x + self.mlp(self.norm2(x))
+        x = self.attention(self.norm1(x), x, cache)
+        return self.mlp(self.norm2(x), x)
 
 
 class GPT(nn.Module):

@@ -11,9 +11,10 @@ import pytest
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
 from tinygrad_lite.config import settings
-from tinygrad_lite.kernels.cpu.compile import jit, vectorise
 from tinygrad_lite.kernels.cpu.elementary import exp, normal_tail
 from tinygrad_lite.kernels.cpu.gelu_formulas import gelu_erf, gelu_tanh
+from tinygrad_lite.native.compile import jit, vectorise
+from tinygrad_lite.threads import parallel_for
 
 both = pytest.mark.parametrize("dtype", ["float32", "float64"])
 INF = float("inf")
@@ -170,7 +171,7 @@ def floats(low, high):
 
 def run(kernel, x, outputs=1):
     out = [np.empty_like(x) for _ in range(outputs)]
-    kernel[x.dtype](0, x.size, x, *out)
+    parallel_for(kernel[x.dtype], x.size, x.size, x, *out)
     return out
 
 

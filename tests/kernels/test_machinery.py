@@ -4,7 +4,7 @@ import numpy as np
 from kernels.checks import python
 
 from tinygrad_lite.kernels import lookup
-from tinygrad_lite.kernels.cpu import compile as compiler
+from tinygrad_lite.native import compile as compiler
 
 
 def test_lookup_finds_a_module_or_none():
@@ -59,7 +59,7 @@ def test_one_specialisation_for_read_only_and_writable_inputs():
         x = np.ones(40, np.float32)
         x.setflags(write=writable)
         kernel.forward(x, approximate="none")
-    assert len(kernel._forward_erf[np.dtype(np.float32)].signatures) == 1
+    assert len(kernel._forward_erf[np.dtype(np.float32)].function.signatures) == 1
 
 
 def test_kernels_run_as_plain_python():
@@ -73,7 +73,7 @@ def test_kernels_run_as_plain_python():
                 ("gelu", (x,), {"approximate": "none"}), ("gelu", (x,), {"approximate": "tanh"}),
                 ("bias_gelu", (x, one), {"approximate": "none"}), ("layer_norm", (x, one, one), {"eps": 1e-5}),
                 ("rms_norm", (x, one), {"eps": 1e-5}), ("softmax", (x,), {}), ("log_softmax", (x,), {}),
-                ("swiglu", (x[:, :32].copy(),), {}), ("linear", (x, x, np.ones(3, dtype)), {}),
+                ("swiglu", (x[:, :32].copy(),), {}), ("linear", (x, x, np.ones(3, dtype), np.ones((3, 3), dtype)), {}),
                 ("attention_qkv", (x.reshape(1, 3, 33),), {"heads": 1, "kv_heads": 1, "causal": True, "scale": 0.3}),
                 ("attention", (x.reshape(1, 1, 3, 33),) * 3, {"causal": True, "scale": 0.3}),
                 ("cross_entropy", (x, targets), {"ignore_index": -100, "label_smoothing": 0.1}),

@@ -43,8 +43,8 @@ def swiglu(x):
     return a / (1 + np.exp(-a)) * b
 
 
-def linear(x, weight, bias):
-    return x @ weight.T + (0 if bias is None else bias)
+def linear(x, weight, bias, residual):
+    return x @ weight.T + (0 if bias is None else bias) + (0 if residual is None else residual)
 
 
 @both
@@ -107,8 +107,10 @@ def test_swiglu(shape, dtype):
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_linear(with_bias, shape, dtype):
     r = rng()
-    arrays = r.standard_normal(shape), r.standard_normal((33, shape[-1])), r.standard_normal(33) if with_bias else None
-    check_kernel(lookup("cpu", "linear"), linear, arrays, dtype, terms=np.prod(shape))
+    x, weight, bias = r.standard_normal(shape), r.standard_normal((33, shape[-1])), r.standard_normal(33)
+    for residual in (None, r.standard_normal((*shape[:-1], 33))):
+        arrays = x, weight, bias if with_bias else None, residual
+        check_kernel(lookup("cpu", "linear"), linear, arrays, dtype, terms=np.prod(shape))
 
 
 @pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 4097])

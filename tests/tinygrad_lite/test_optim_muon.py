@@ -5,6 +5,7 @@ import pytest
 
 import tinygrad_lite as tgl
 from tinygrad_lite import Tensor, nn, optim, threads
+from tinygrad_lite.config import settings
 
 A, B, C = 3.4445, -4.7750, 2.0315
 
@@ -162,22 +163,36 @@ def test_learning_rates_of_groups_keep_their_ratio():
     assert [g["lr"] for g in optimizer.param_groups] == [5.0, 0.5, 0.5]
 
 
-def test_many_matrices_are_shared_among_threads_with_the_same_bits_as_one_after_another(monkeypatch):
-    shapes, found = [(40, 24), (24, 40), (33, 33), (8, 70), (70, 8), (16, 16), (1, 5)], []
-    for count, least in ((1, 4), (2, 4), (3, 4), (1, 100)):
-        monkeypatch.setattr("tinygrad_lite.optim.muon.MATRICES_TO_SHARE", least)
-        before = threads.get_num_threads()
+def muon_after_three_steps(shapes, dtype, nesterov=True):
+    rng = np.random.default_rng(0)
+    params = [nn.Parameter(Tensor(rng.standard_normal(s).astype(dtype))) for s in shapes]
+    optimizer = optim.Muon(params, lr=0.1, weight_decay=0.01, nesterov=nesterov)
+    for _ in range(3):
+        optimizer.zero_grad()
+        for p in params:
+            (p * Tensor(rng.standard_normal(p.shape).astype(dtype))).sum().backward()
+        optim.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+    return [p.numpy().copy() for p in params]
+
+
+SHAPES = [(40, 24), (24, 40), (33, 33), (8, 70), (70, 8), (16, 16), (1, 5), (0, 3), (5, 1)]
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_the_compiled_step_is_the_readable_one(monkeypatch, nesterov):
+    compiled = muon_after_three_steps(SHAPES, np.float64, nesterov)
+    monkeypatch.setattr(settings, "use_fused", False)
+    for a, b in zip(compiled, muon_after_three_steps(SHAPES, np.float64, nesterov)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-11)  # 15 products in a chain, values near 1
+
+
+def test_the_bits_of_a_step_do_not_depend_on_the_number_of_threads():
+    found, before = [], threads.get_num_threads()
+    for count in (1, 2, 3):
         threads.set_num_threads(count)
         try:
-            rng = np.random.default_rng(0)
-            params = [nn.Parameter(Tensor(rng.standard_normal(s).astype(np.float32))) for s in shapes]
-            optimizer = optim.Muon(params, lr=0.1, weight_decay=0.01)
-            for _ in range(3):
-                optimizer.zero_grad()
-                for p in params:
-                    (p * Tensor(rng.standard_normal(p.shape).astype(np.float32))).sum().backward()
-                optimizer.step()
-            found.append([p.numpy().copy() for p in params])
+            found.append(muon_after_three_steps(SHAPES, np.float32))
         finally:
             threads.set_num_threads(before)
     for other in found[1:]:

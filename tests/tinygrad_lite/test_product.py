@@ -52,6 +52,17 @@ def test_stacks_and_vectors_are_as_numpys(shapes):
     assert matmul(x, y).shape == np.matmul(x, y).shape and close(matmul(x, y), x, y)
 
 
+@pytest.mark.parametrize("m, k, n", [(3, 4, 5), (300, 70, 200), (200, 70, 300), (1, 700, 900), (900, 700, 1)])
+def test_a_bias_and_a_residual_are_added_on_the_way(m, k, n):
+    x, y = rng().standard_normal((m, k)), rng(1).standard_normal((k, n))
+    bias, residual = rng(2).standard_normal(n), rng(3).standard_normal((m, n))
+    for right in (y, np.asfortranarray(y)):
+        for b in (None, bias):
+            for r in (None, residual):
+                exact = x @ y + (0 if b is None else b) + (0 if r is None else r)
+                np.testing.assert_allclose(matmul(x, right, None, b, r), exact, rtol=0, atol=1e-12 * k)
+
+
 def test_what_is_not_two_floats_of_a_kind_goes_to_numpy():
     x = rng().integers(0, 9, (80, 90))
     np.testing.assert_array_equal(matmul(x, x.T), x @ x.T)

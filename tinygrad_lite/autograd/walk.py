@@ -170,7 +170,7 @@ class Walk:
         sent = kernel.backward(g, kept, needs, tuple(into), **node.params)
         for parent, gx, need in zip(parents, sent, needs, strict=True):
             if need:
-                self._arrive(parent, gx, node.op, fresh=True)
+                self._arrive(parent, gx, node.op, fresh=gx is not g)
         return sent
 
     def _fused_graph(self, node, g):

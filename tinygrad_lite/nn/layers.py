@@ -45,8 +45,9 @@ class Linear(Module):
             bound = 1.0 / math.sqrt(max(in_features, 1))
             self.bias = init.uniform_(_new((out_features,), dtype, device), -bound, bound, generator)
 
-    def forward(self, x):
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x, residual=None):
+        """x (..., in_features) to (..., out_features); `residual`, of that shape, is added."""
+        return F.linear(x, self.weight, self.bias, residual)
 
     def extra_repr(self):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

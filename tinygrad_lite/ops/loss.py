@@ -4,21 +4,27 @@ from ._axes import ndim_of
 from .registry import Case, Ints, Values, fused
 
 
-@fused(Case((2, 3), (4, 3), (4,)), Case((2, 2, 3), (2, 3), (2,)))
-def linear(xp, x, weight, bias):
-    """x @ weight.T + bias: x (..., I), weight (O, I), bias (O,) or None."""
+@fused(Case((2, 3), (4, 3), (4,), (2, 4)), Case((2, 2, 3), (2, 3), (2,), (2, 2, 2)))
+def linear(xp, x, weight, bias, residual):
+    """x @ weight.T + bias + residual: x (..., I), weight (O, I), bias (O,) or None, residual (..., O) or None."""
     y = xp.matmul(x, xp.transpose(weight, axes=(1, 0)))
-    return y if bias is None else y + bias
+    y = y if bias is None else y + bias
+    return y if residual is None else y + residual
 
 
 @linear.validate
-def _(x, weight, bias):
+def _(x, weight, bias, residual):
     if ndim_of(weight) != 2 or ndim_of(x) < 2 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"linear: weight (O, I) must match the last axis of x (..., I), got x {tuple(x.shape)}, weight {tuple(weight.shape)}"
         )
     if bias is not None and tuple(bias.shape) != (weight.shape[0],):
         raise ValueError(f"linear: bias must be ({weight.shape[0]},), got {tuple(bias.shape)}")
+    shape = (*x.shape[:-1], weight.shape[0])
+    if residual is not None and tuple(getattr(residual, "shape", ())) != shape:
+        raise ValueError(
+            f"linear: residual must have the result's shape {shape}, got {getattr(residual, 'shape', residual)}"
+        )
     return {}
 
 

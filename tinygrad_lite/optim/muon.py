@@ -7,8 +7,9 @@ from numbers import Integral
 
 import numpy as np
 
-from .. import threads
-from ..device import CPU
+from ..config import settings
+from ..dtypes import float32, float64
+from ..kernels import lookup
 from .adam import MOMENTS, adam_update
 from .blocks import computing_dtype, scratch
 from .optimizer import Optimizer
@@ -17,19 +18,12 @@ from .optimizer import Optimizer
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-# From so many matrices on, threads share out whole ones: Newton-Schulz is a chain of small products, between which they
-# would wait for each other.
-MATRICES_TO_SHARE = 4
-
-
-def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7, matmul=None):
+def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
     """Newton-Schulz iteration: a matrix with g's singular vectors and singular values between about 0.7 and 1.2.
 
     g (R, C) contiguous with R <= C; buffers: two arrays (R, C), of which g may be the second, and two (R, R).
-    matmul: the product to use, by default the namespace's. Returns one of the buffers. Cost: steps * (4 R R C + 2 R R R)
-    operations.
+    Returns one of the buffers. Cost: steps * (4 R R C + 2 R R R) operations.
     """
-    matmul = matmul or xp.matmul
     a, b, c = COEFFICIENTS
     x, y, square, mixed = buffers
     line = g.reshape(-1)
@@ -40,12 +34,12 @@ def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7, matmul=None
             norm = math.sqrt(float(xp.matmul(line, line)))
     xp.divide(g, norm, out=x)
     for _ in range(steps):
-        matmul(x, x.T, out=square)  # (R, R)
-        matmul(square, square, out=mixed)  # (R, R)
+        xp.matmul(x, x.T, out=square)  # (R, R)
+        xp.matmul(square, square, out=mixed)  # (R, R)
         mixed *= c
         square *= b
         mixed += square
-        matmul(mixed, x, out=y)  # (R, C)
+        xp.matmul(mixed, x, out=y)  # (R, C)
         x *= a
         y += x
         x, y = y, x
@@ -53,27 +47,22 @@ def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7, matmul=None
 
 
 def muon_update(group, flat, first, last, grad_scale):
-    """One Muon step of matrices first to last."""
-    count, xp = last + 1 - first, flat.device.xp
-    if flat.device is CPU and count >= MATRICES_TO_SHARE:
-        whole = xp.lib.matmul  # on one thread each
-
-        def update(start, stop):
-            for i in range(first + start, first + stop):
-                _update_matrix(group, flat, i, grad_scale, whole)
-
-        threads.parallel_for(update, count, 1)
+    """One Muon step of matrices first to last: the compiled kernel where there is one, else matrix by matrix."""
+    matrices = [i for i in range(first, last + 1) if flat.params[i].size]
+    kernel = lookup(flat.device.name, "muon") if settings.use_fused and flat.dtype in (float32, float64) else None
+    if matrices and kernel is not None and kernel.works(flat.dtype):
+        options = {name: group[name] for name in ("lr", "momentum", "nesterov", "ns_steps", "weight_decay")}
+        places = np.array([(flat.starts[i], *flat.params[i].shape) for i in matrices])
+        kernel.step(flat.data, flat.grad, flat.state["momentum_buffer"], places, **options, grad_scale=grad_scale)
         return
-    for i in range(first, last + 1):
-        _update_matrix(group, flat, i, grad_scale, xp.matmul)
+    for i in matrices:
+        _update_matrix(group, flat, i, grad_scale)
 
 
-def _update_matrix(group, flat, i, grad_scale, matmul):
+def _update_matrix(group, flat, i, grad_scale):
     xp, dtype = flat.device.xp, computing_dtype(flat)
     momentum, lr, decay = group["momentum"], group["lr"], group["weight_decay"]
     (rows, columns), a, b = flat.views[i].shape, flat.starts[i], flat.stops[i]
-    if a == b:
-        return
     low, high = min(rows, columns), max(rows, columns)
     x, y, *squares = scratch("muon", [(low, high)] * 2 + [(low, low)] * 2, dtype, flat.device)
     held, direction, spare = flat.state["momentum_buffer"][a:b], y.reshape(-1), x.reshape(-1)
@@ -89,7 +78,7 @@ def _update_matrix(group, flat, i, grad_scale, matmul):
     if tall:  # the transposed problem has the smaller squares
         x[...] = direction.reshape(rows, columns).T
         x, y = y, x
-    u = orthogonalise(xp, y, [x, y, *squares], group["ns_steps"], matmul=matmul)
+    u = orthogonalise(xp, y, [x, y, *squares], group["ns_steps"])
     u *= lr * math.sqrt(max(1.0, rows / columns))
     p = flat.open_master(a, b).reshape(rows, columns)
     if decay:

@@ -3,8 +3,8 @@
 OpenBLAS has threads of its own, which wait for each other by spinning, inside a product too: with another busy process
 on the machine each product takes as long as the scheduler lets a spinning thread wait. Beside three busy processes on 2
 cores, 768 x 128 by 128 x 512 took 16 ms on OpenBLAS's two threads and 1.3 ms on one (medians); 12 training steps of 0.8
-million parameters took 90 s, and 29 s as here: BLAS runs on one thread, and a thread of ours that does not get a core
-leaves its pieces to the others. On a quiet machine this costs some 5 to 8 % of a product.
+million parameters took 90 s, and 29 s with BLAS on one thread in each of ours: one that does not get a core leaves its
+pieces to the others.
 """
 
 from __future__ import annotations
@@ -17,24 +17,34 @@ SMALL = 1 << 18  # multiplications; below it BLAS takes one thread, and some 20 
 TINY = 4096  # elements of an operand
 TILE = 32  # a piece's rows or columns are a multiple of it, so that BLAS's own tiles are full
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
+_NOTHING = {(dtype, ndim): np.empty((0,) * ndim, dtype) for dtype in _REAL for ndim in (1, 2)}
 
 
-def matmul(x, y, out=None):
+def matmul(x, y, out=None, bias=None, residual=None):
     """np.matmul, shared among the threads where that pays: two matrices, or stacks of as many matrices each.
+
+    bias (columns,) and residual, of the result's shape, are added to a product of two matrices on the way.
 
     The pieces depend on the shapes alone: the same bits whatever the number of threads.
     """
-    if x.dtype in _REAL and y.dtype == x.dtype and 1 < x.ndim == y.ndim:
-        if x.ndim == 2:
-            (rows, inner), columns = x.shape, y.shape[1]
-            if rows * inner * columns > SMALL:
-                return _matrix(x, y, out, rows, columns)
-        elif x.shape[:-2] == y.shape[:-2] and x.shape[0] > 1 and x.size * y.shape[-1] > SMALL:
-            return _stack(x, y, out)
-    if x.size < TINY and y.size < TINY:  # too small for BLAS's threads
-        return np.matmul(x, y, out=out)
-    threads.get_num_threads()  # settles BLAS too
-    return np.matmul(x, y, out=out)
+    if x.dtype in _REAL and y.dtype == x.dtype and 1 < x.ndim == y.ndim <= 3 and x.size * y.shape[-1] > SMALL:
+        gemm = threads.gemm_address(x.dtype)
+        if gemm and threads.has_compiler() and x.shape[-1] == y.shape[-2] and x.shape[:-2] == y.shape[:-2]:
+            shape = (*x.shape[:-1], y.shape[-1])
+            if out is None:
+                out = np.empty(shape, x.dtype)
+            elif out.shape != shape:
+                raise ValueError(f"matmul: out must be {shape}, got {out.shape}")
+            if _share(gemm, x, y, out, bias, residual):
+                return out
+    if x.size >= TINY or y.size >= TINY:  # else too small for BLAS's threads
+        threads.get_num_threads()  # settles BLAS too
+    out = np.matmul(x, y, out=out)
+    if bias is not None:
+        out += bias
+    if residual is not None:
+        out += residual
+    return out
 
 
 def einsum(*xs, subscripts):
@@ -43,38 +53,38 @@ def einsum(*xs, subscripts):
     return np.einsum(subscripts, *xs, optimize=len(xs) > 1)
 
 
-def _matrix(x, y, out, rows, columns):
-    if out is None:
-        out = np.empty((rows, columns), x.dtype)
-    elif out.shape != (rows, columns):
-        raise ValueError(f"matmul: out must be {(rows, columns)}, got {out.shape}")
-    wide = (
-        columns > rows
-    )  # cut the longer side of the result: the operand that each piece reads whole is the smaller one
-    length, work = (columns if wide else rows), rows * columns * x.shape[1]
-    # Each piece packs that operand again for BLAS: few pieces of a small product, more where many cores could help.
-    pieces = 4 if work < 1 << 27 else 8 if work < 1 << 31 else 16
-    step = -(-length // (pieces * TILE)) * TILE
-    threads.parallel_for(_columns if wide else _rows, -(-length // step), 1, x, y, out, step)
-    return out
+def _share(gemm, x, y, out, bias, residual):
+    """Compute x @ y into out on all threads; False, and nothing done, where BLAS cannot take the arrays as they lie."""
+    from ..native import gemm as native  # with it comes Numba, 0.4 s
 
-
-def _rows(start, stop, x, y, out, step):
-    for i in range(start * step, stop * step, step):
-        np.matmul(x[i : i + step], y, out=out[i : i + step])
-
-
-def _columns(start, stop, x, y, out, step):
-    for i in range(start * step, stop * step, step):
-        np.matmul(x, y[:, i : i + step], out=out[:, i : i + step])
-
-
-def _stack(x, y, out):
-    if out is None:
-        out = np.empty((*x.shape[:-1], y.shape[-1]), x.dtype)
-    threads.parallel_for(_matrices, len(x), 1, x, y, out)
-    return out
-
-
-def _matrices(start, stop, x, y, out):
-    np.matmul(x[start:stop], y[start:stop], out=out[start:stop])
+    if not out.flags.c_contiguous and out.swapaxes(-1, -2).flags.c_contiguous and bias is None and residual is None:
+        x, y, out = y.swapaxes(-1, -2), x.swapaxes(-1, -2), out.swapaxes(-1, -2)  # out.T = y.T @ x.T
+    rows, columns = out.shape[-2:]
+    if not (out.flags.c_contiguous and native.fits(x) and native.fits(y)):
+        return False
+    dtype = x.dtype
+    if x.ndim == 3:
+        threads.parallel_for(native.stack[dtype], len(x), 1, gemm, x, y, out)
+    elif rows == 1:
+        if not y.T.flags.c_contiguous:
+            return False
+        threads.parallel_for(native.rows_times_vector[dtype], columns, max(1, SMALL // y.shape[0]), y.T, x[0], out[0])
+        if bias is not None:
+            out += bias
+        if residual is not None:
+            out += residual
+    elif columns == 1:
+        return False
+    else:
+        wide = columns > rows  # cut the longer side: the operand that each piece reads whole is the smaller one
+        length, work = (columns if wide else rows), rows * columns * x.shape[1]
+        # Each piece packs that operand again for BLAS: few pieces of a small product, more where many cores could help.
+        pieces = 4 if work < 1 << 27 else 8 if work < 1 << 31 else 16
+        step = -(-length // (pieces * TILE)) * TILE
+        steps = (rows, step) if wide else (step, columns)
+        bias, residual = (
+            (_NOTHING[dtype, 1] if bias is None else bias),
+            (_NOTHING[dtype, 2] if residual is None else residual),
+        )
+        threads.parallel_for(native.pieces[dtype], -(-length // step), 1, gemm, *steps, x, y, bias, residual, out)
+    return True

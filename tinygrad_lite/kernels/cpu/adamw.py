@@ -5,9 +5,9 @@ Decoupled weight decay: Loshchilov & Hutter 2017, arXiv:1711.05101; the order of
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS
-from .compile import jit, vectorise
 
 CHUNK = 65536  # elements in one partial sum of squares
 

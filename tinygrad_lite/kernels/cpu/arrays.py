@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
-from .compile import jit, vectorise
 
 # Elements worth a chunk, and below which a kernel is not divided: 10 to 20 microseconds at the 0.3 to 0.7 ns an element
 # of a norm or a GELU. layer_norm of (256, 64): 4.7 us in one chunk, 7.1 in two.

@@ -13,7 +13,7 @@ Rows of queries, keys, values and outputs are contiguous over the head size D. T
 
 import numpy as np
 
-from .compile import inline, jit, routine, vectorise
+from ...native.compile import inline, jit, routine, vectorise
 from .elementary import exp, row_max
 from .tile import COLUMNS, ROWS, multiply_tile
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
-from .compile import jit, vectorise
 from .gelu_formulas import gelu_erf, gelu_tanh, write_biased_slopes, write_biased_values
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import buffer, grain, rows
-from .compile import jit, vectorise
 from .elementary import exp
 from .row_formulas import log_probability, log_sum_exp
 

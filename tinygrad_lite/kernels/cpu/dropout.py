@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS, buffer
-from .compile import jit, vectorise
 from .philox import philox_block
 
 

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from .compile import INLINE
+from ...native.compile import INLINE
 
 
 def exp(x):

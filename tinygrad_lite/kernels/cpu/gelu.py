@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS, buffer
-from .compile import jit, vectorise
 from .gelu_formulas import gelu_erf, gelu_tanh, write_slopes, write_values
 
 

@@ -3,7 +3,7 @@
 A kernel hands gelu_erf or gelu_tanh to a loop by name: both are compiled into it.
 """
 
-from .compile import inline
+from ...native.compile import inline
 from .elementary import exp, normal_tail
 
 

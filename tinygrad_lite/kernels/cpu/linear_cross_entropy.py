@@ -7,10 +7,10 @@ whose own gradient is 1, and backward scales them. Wijmans et al. 2024 ("Cut you
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from ...xp.product import matmul
 from .arrays import GRAIN_ELEMENTS, buffer, grain
-from .compile import jit, vectorise
 from .row_formulas import log_probability, log_sum_exp, softmax_row
 
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward

@@ -1,7 +1,7 @@
 """log_softmax over the last axis."""
 
+from ...native.compile import jit, vectorise
 from .arrays import map_rows, map_rows_backward
-from .compile import jit, vectorise
 from .elementary import exp
 from .row_formulas import log_probability, log_sum_exp, row_sum
 

@@ -6,9 +6,9 @@ test vectors, is tinygrad_lite/philox.py.
 
 import numpy as np
 
+from ...native.compile import inline, jit, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS
-from .compile import inline, jit, vectorise
 
 
 @inline

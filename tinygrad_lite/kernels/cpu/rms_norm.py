@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
-from .compile import jit, vectorise
 from .row_formulas import inverse_deviation
 
 

@@ -4,9 +4,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import buffer, grain, rows
-from .compile import jit, vectorise
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .compile import inline, inline_in_order, routine, vectorise
+from ...native.compile import inline, inline_in_order, routine, vectorise
 from .elementary import exp, row_max
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import grain
-from .compile import jit, vectorise
 
 
 def scatter_add_rows(out, indices, g):

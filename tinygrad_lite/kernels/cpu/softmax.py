@@ -1,7 +1,7 @@
 """softmax over the last axis."""
 
+from ...native.compile import jit, vectorise
 from .arrays import map_rows, map_rows_backward
-from .compile import jit, vectorise
 from .row_formulas import softmax_row
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ...native.compile import inline, jit, vectorise
 from ...threads import parallel_for
 from .arrays import buffer, grain, rows
-from .compile import inline, jit, vectorise
 from .elementary import exp
 
 

@@ -8,13 +8,15 @@
     parallel_for(scale[x.dtype], x.shape[0], 32, x, weight, out)
 
 The words are the arguments' types: i an index, d a float64 scalar, u a uint64 scalar; r1, r2 ... a read-only
-C-contiguous array of the kernel's dtype with that many axes, w1, w2 ... one that is written; R1, W1 an int64 array, B1
-a uint32 one that is written, D1 a float64 one that is written. Types are explicit, so that a strided, a read-only and a
+C-contiguous array of the kernel's dtype with that many axes, w1, w2 ... one that is written; a2, a3 ... one of any
+strides that is read or written; R1, W1 an int64 array, B1 a uint32 one that is written, D1 a float64 one that is
+written. Types are explicit, so that a strided, a read-only and a
 fresh array make one specialisation, not three; a read-only type accepts both kinds.
 
 A dtype is compiled when it is first asked for: training never pays for the float64 kernels of gradient checks.
 """
 
+import functools
 import hashlib
 import pathlib
 import sys
@@ -29,7 +31,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ...config import settings
+from ..config import settings
 
 # Everything that lets LLVM reorder a sum into vector lanes and fuse multiply-adds; not nnan and ninf, which would let
 # it drop the NaN that a user is looking for.
@@ -42,23 +44,55 @@ OPTIONS = {"fastmath": FASTMATH, "error_model": "numpy"}
 INLINE = {**OPTIONS, "forceinline": True}
 
 
+def compiled(function, argument_types):
+    """A function for these types and no others, compiled, kept on disk, and run without the interpreter's lock."""
+    dispatcher = numba.njit(nogil=True, **OPTIONS)(function)
+    _enable_cache(dispatcher)
+    dispatcher.compile(argument_types)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+class Compiled:
+    """A kernel for one dtype: where it is, and `launch`, which shares its range among threads (see `pool.launcher`).
+
+    One launch is compiled for all kernels that take the same types.
+    """
+
+    __slots__ = ("function", "address", "launch")
+
+    def __init__(self, function, argument_types):
+        self.function = compiled(function, argument_types)
+        (result,) = self.function.overloads.values()
+        self.address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        self.launch = _launcher(argument_types[2:])
+
+
 class Kernel(dict):
-    """Compiled functions by dtype: kernel[x.dtype](start, stop, ...)."""
+    """A kernel's compiled forms by dtype, for parallel_for(kernel[x.dtype], n, grain, ...).
+
+    With NUMBA_DISABLE_JIT=1 each is the Python function itself, for a debugger to step through.
+    """
 
     def __init__(self, function, signature):
         self.function = function
         self.signature = signature.split()
 
     def __missing__(self, dtype):
-        if numba.config.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: a debugger steps through the Python text
-            compiled = self.function
+        if numba.config.DISABLE_JIT:
+            entry = self.function
         else:
-            compiled = numba.njit(nogil=True, **OPTIONS)(self.function)
-            _enable_cache(compiled)
-            compiled.compile(tuple(_type(word, numba.from_dtype(np.dtype(dtype))) for word in self.signature))
-            compiled.disable_compile()
-        self[dtype] = compiled
-        return compiled
+            element = numba.from_dtype(np.dtype(dtype))
+            entry = Compiled(self.function, tuple(_type(word, element) for word in self.signature))
+        self[dtype] = entry
+        return entry
+
+
+@functools.cache
+def _launcher(argument_types):
+    from .pool import launcher
+
+    return launcher(argument_types)
 
 
 def jit(signature):
@@ -111,7 +145,7 @@ def _type(word, dtype):
         return scalar[word]
     kind, ndim = word[0], int(word[1:])
     element = {"R": types.int64, "W": types.int64, "B": types.uint32, "D": types.float64}.get(kind, dtype)
-    return types.Array(element, ndim, "C", readonly=kind in "rR")
+    return types.Array(element, ndim, "A" if kind == "a" else "C", readonly=kind in "rRa")
 
 
 def _cache_directory():
@@ -121,7 +155,8 @@ def _cache_directory():
     returned the old machine code.
     """
     key = hashlib.sha256()
-    for source in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+    package = pathlib.Path(__file__).parent.parent
+    for source in sorted(package.glob("native/*.py")) + sorted(package.glob("kernels/cpu/*.py")):
         key.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
     key.update(repr((versions, llvmlite.binding.get_host_cpu_name())).encode())

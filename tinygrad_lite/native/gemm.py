@@ -1,0 +1,113 @@
+"""Matrix products by pieces: BLAS computes each on the thread that took it, without the interpreter in between."""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .compile import jit, routine, vectorise
+
+ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112  # CBLAS's
+
+
+@intrinsic
+def call_gemm(typing_context, gemm, flip_x, flip_y, m, n, k, alpha, x, ldx, y, ldy, beta, out, ldo):
+    """out (m, n) = alpha op(x) op(y) + beta out, by cblas_sgemm or cblas_dgemm at an address; arrays give where data begin."""
+    index, double, arrays = types.intp, types.float64, (x, y, out)
+    signature = types.void(*[index] * 6, double, x, index, y, index, double, out, index)
+
+    def generate(context, builder, signature, args):
+        real = context.get_value_type(out.dtype)
+        int32, int64 = ir.IntType(32), ir.IntType(64)
+        kind = ir.FunctionType(
+            ir.VoidType(),
+            [int32] * 3 + [int64] * 3 + [real, real.as_pointer(), int64, real.as_pointer(), int64]
+            + [real, real.as_pointer(), int64],
+        )  # fmt: skip
+        gemm, flip_x, flip_y, m, n, k, alpha, _, ldx, _, ldy, beta, _, ldo = args
+        x_data, y_data, out_data = (
+            context.make_array(array)(context, builder, args[place]).data for array, place in zip(arrays, (7, 9, 12))
+        )
+        flip_x, flip_y = builder.trunc(flip_x, int32), builder.trunc(flip_y, int32)
+        if out.dtype == types.float32:
+            alpha, beta = builder.fptrunc(alpha, real), builder.fptrunc(beta, real)
+        builder.call(
+            builder.inttoptr(gemm, kind.as_pointer()),
+            [
+                ir.Constant(int32, ROW_MAJOR), flip_x, flip_y, m, n, k, alpha,
+                x_data, ldx, y_data, ldy, beta, out_data, ldo,
+            ],
+        )  # fmt: skip
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@jit("i i i i i a2 a2 r1 a2 w2")
+def pieces(start, stop, gemm, row_step, column_step, x, y, bias, residual, out):
+    """Pieces start to stop of out = x @ y + bias + residual: blocks of row_step x column_step, numbered along the rows.
+
+    bias (columns,) and residual (rows, columns) may be empty. BLAS adds to what is there, which costs it no more than
+    the zeros that it would write first: so the additions cost one write, while the piece goes into cache.
+    """
+    vectorise()
+    size = x.itemsize
+    columns = (out.shape[1] + column_step - 1) // column_step
+    flip_x, ldx = (AS_IS, x.strides[0] // size) if x.strides[1] == size else (TRANSPOSED, x.strides[1] // size)
+    flip_y, ldy = (AS_IS, y.strides[0] // size) if y.strides[1] == size else (TRANSPOSED, y.strides[1] // size)
+    for piece in range(start, stop):
+        i, j = piece // columns * row_step, piece % columns * column_step
+        target = out[i : i + row_step, j : j + column_step]
+        if residual.size:
+            _add_rows(residual[i : i + row_step, j : j + column_step], bias[j : j + column_step], target)
+        elif bias.size:
+            for r in range(target.shape[0]):
+                target[r] = bias[j : j + column_step]
+        beta = 1.0 if residual.size or bias.size else 0.0
+        call_gemm(
+            gemm, flip_x, flip_y, target.shape[0], target.shape[1], x.shape[1], 1.0, x[i:], ldx, y[:, j:], ldy,
+            beta, target, out.strides[0] // size,
+        )  # fmt: skip
+
+
+@routine
+def _add_rows(x, bias, out):
+    for r in range(out.shape[0]):
+        source, target = x[r], out[r]
+        if bias.size:
+            for j in range(target.size):
+                target[j] = source[j] + bias[j]
+        else:
+            for j in range(target.size):
+                target[j] = source[j]
+
+
+@jit("i i i a3 a3 w3")
+def stack(start, stop, gemm, x, y, out):
+    """Matrices start to stop of out = x @ y."""
+    size = x.itemsize
+    flip_x, ldx = (AS_IS, x.strides[1] // size) if x.strides[2] == size else (TRANSPOSED, x.strides[2] // size)
+    flip_y, ldy = (AS_IS, y.strides[1] // size) if y.strides[2] == size else (TRANSPOSED, y.strides[2] // size)
+    for i in range(start, stop):
+        call_gemm(
+            gemm, flip_x, flip_y, out.shape[1], out.shape[2], x.shape[2], 1.0, x[i], ldx, y[i], ldy, 0.0, out[i],
+            out.strides[1] // size,
+        )  # fmt: skip
+
+
+def fits(x):
+    """Whether BLAS can read (or, as a result, write) these matrices where they are: one of the last two axes is dense."""
+    (rows, columns), (row, column), size = x.shape[-2:], x.strides[-2:], x.itemsize
+    return (column == size and row >= columns * size and row % size == 0) or (
+        row == size and column >= rows * size and column % size == 0
+    )
+
+
+@jit("i i r2 r1 w1")
+def rows_times_vector(start, stop, x, y, out):
+    """out[i] = x[i] . y for rows start to stop: one pass over x, as fast as memory gives it."""
+    vectorise()
+    for i in range(start, stop):
+        row, total = x[i], out.dtype.type(0)
+        for k in range(y.size):
+            total += row[k] * y[k]
+        out[i] = total

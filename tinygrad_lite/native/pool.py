@@ -1,0 +1,112 @@
+"""The half of the thread pool that is machine code: publishing a job, dealing its chunks, and waiting for the next.
+
+Why threads spin for a moment. A core that has nothing to do halts, and waking it takes 35 to 140 microseconds on the
+virtual machines this was measured on, and so does waking a thread that waits for the interpreter's lock. A step of a
+small GPT has some 110 kernels and products of 50 to 1000 microseconds. So a worker that has finished a job watches for
+the next one for PATIENCE microseconds before it sleeps, without the interpreter's lock, in code that never asks for it:
+neither between jobs nor between chunks.
+
+The state is a block of words, by address; those that many threads write are 128 bytes apart.
+
+    GATE     job number, whether it is open, and how many workers are inside, in one word
+    NEXT     the first item that nobody has taken yet
+    ENTRY, JOB, ITEMS, STEP     what the open job computes: entry(job, start, stop) for chunks of STEP items
+    HELPERS  workers with a lower number may join
+    IDLE     spins before a worker sleeps
+    LEAVE    1: workers go to sleep at once
+    YIELD    the address of the system's function that gives the core to another thread, or 0
+
+A worker joins by adding 1 to the gate with a compare-and-swap, which fails if the job was closed meanwhile, so between
+joining and leaving the job's words and the caller's stack stay as they are. The caller takes chunks itself, closes the
+gate, and waits until nobody is inside: it never waits for a worker that has not begun.
+"""
+
+import numba
+
+from ..native.atomics import call_entry, call_nullary, compare_swap, fetch_add, load, pack, pause, store
+from ..native.compile import compiled, routine
+
+LINE = 128
+GATE, NEXT, ENTRY = 0, LINE, 2 * LINE
+JOB, ITEMS, STEP = ENTRY + 8, ENTRY + 16, ENTRY + 24
+HELPERS, IDLE, LEAVE, YIELD = 3 * LINE, 3 * LINE + 8, 3 * LINE + 16, 3 * LINE + 24
+SLEEPS = 4 * LINE  # one line a worker: 1 while it sleeps or is about to
+OPEN, NUMBER = 1 << 16, 1 << 17  # below OPEN: how many workers are inside
+
+PATIENCE = 300  # microseconds
+BEFORE_YIELD = 2000  # spins of the caller before it offers its core to the worker it waits for
+
+
+@routine
+def _drain(state, entry, job, items, step):
+    while True:
+        start = fetch_add(state + NEXT, step)
+        if start >= items:
+            return
+        call_entry(entry, job, start, min(start + step, items))
+
+
+@routine
+def _share(state, entry, job, items, step):
+    """Compute all chunks, with whoever joins, and return when nobody is inside any more."""
+    if step >= items:
+        call_entry(entry, job, 0, items)
+        return
+    store(state + ENTRY, entry)
+    store(state + JOB, job)
+    store(state + ITEMS, items)
+    store(state + STEP, step)
+    store(state + NEXT, 0)
+    store(state + GATE, (load(state + GATE) // NUMBER + 1) * NUMBER + OPEN)
+    _drain(state, entry, job, items, step)
+    fetch_add(state + GATE, -OPEN)
+    spins = 0
+    while load(state + GATE) % OPEN:
+        pause()
+        spins += 1
+        if spins > BEFORE_YIELD and load(state + YIELD):
+            call_nullary(load(state + YIELD))
+
+
+def _serve(state, worker):
+    """Join jobs as they come; return when none has come for a while."""
+    sleeps = state + SLEEPS + worker * LINE
+    store(sleeps, 0)
+    done, idle = -1, 0
+    while idle < load(state + IDLE) and not load(state + LEAVE):
+        gate = load(state + GATE)
+        if gate & OPEN and gate // NUMBER != done and worker < load(state + HELPERS):
+            if compare_swap(state + GATE, gate, gate + 1):
+                done, idle = gate // NUMBER, 0
+                _drain(state, load(state + ENTRY), load(state + JOB), load(state + ITEMS), load(state + STEP))
+                fetch_add(state + GATE, -1)
+        else:
+            pause()
+            idle += 1
+    store(sleeps, 1)
+
+
+def _spin(state, count):
+    """What a worker does while nothing comes, `count` times: to find out how long that takes."""
+    for _ in range(count):
+        if load(state + GATE) & OPEN and load(state + HELPERS) > count and load(state + LEAVE):
+            return
+        pause()
+
+
+serve, spin = (compiled(f, (numba.types.intp, numba.types.intp)) for f in (_serve, _spin))
+
+
+def launcher(argument_types):
+    """Compiled launch(state, kernel, items, step, *arguments) -> failed, for kernels that take these types."""
+    names = ", ".join(f"a{i}" for i in range(len(argument_types)))
+    text = f"""
+def launch_{len(argument_types)}(state, kernel, items, step, {names}):
+    entry, job, failed = pack(kernel, ({names},))
+    share(state, entry, job, items, step)
+    return load(failed)
+"""
+    scope = {"__name__": __name__, "pack": pack, "share": _share, "load": load}
+    exec(compile(text, __file__, "exec"), scope)  # Numba's *args would cost a tuple a call, and is slow to match types
+    function = scope[f"launch_{len(argument_types)}"]
+    return compiled(function, (*[numba.types.intp] * 4, *argument_types))
