@@ -256,7 +256,7 @@ row(
 # -- layers' ops --------------------------------------------------------------------------------------------------
 row(
     "linear",
-    lambda t, x, w, b: ours.linear(x, w, b) + ours.linear(x, w, None),
+    lambda t, x, w, b: ours.linear(x, w, b, ours.linear(x, w, None, None)),
     [((2, 3), (4, 3), (4,)), ((2, 2, 3), (2, 3), (2,)), ((1, 5), (1, 5), (1,))],
     theirs=lambda t, x, w, b: F.linear(x, w, b) + F.linear(x, w),
     tol=32,
@@ -307,7 +307,7 @@ row("attention", lambda t, q, k, v: ours.attention(q, k, v, causal=True, scale=0
 def _qkv(x, heads, kv_heads):
     b, t, p = x.shape
     d = p // (heads + 2 * kv_heads)
-    q, k, v = x.reshape(b, t, -1, d).transpose(1, 2).split([heads, kv_heads, kv_heads], 1)
+    q, k, v = x.reshape(b, t, heads + 2 * kv_heads, d).transpose(1, 2).split([heads, kv_heads, kv_heads], 1)
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.6, enable_gqa=True)
     return y.transpose(1, 2).reshape(b, t, heads * d)
 

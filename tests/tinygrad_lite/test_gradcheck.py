@@ -372,7 +372,7 @@ def test_linear_without_a_bias():
         leaf(np.random.default_rng(0).standard_normal((2, 3))),
         leaf(np.random.default_rng(1).standard_normal((4, 3))),
     )
-    assert gradcheck(lambda x, w: functional.linear(x, w, None), (x, w), order=2).verdict == "ok"
+    assert gradcheck(lambda x, w: functional.linear(x, w, None, None), (x, w), order=2).verdict == "ok"
 
 
 def test_powers_at_zero():
