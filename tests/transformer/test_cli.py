@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from transformer import checkpoint
-from transformer.cli.main import app
+from transformer.cli.app import app
 from transformer.cli.plot import loss_curve
 from transformer.log import read_log
 
@@ -212,3 +212,12 @@ def test_help_names_every_command():
     output = tgl("--help")
     for command in ("train", "sample", "eval", "info", "gradcheck"):
         assert command in output
+
+
+@pytest.mark.parametrize("name, value", [("TGL_NUM_THREADS", "abc"), ("TGL_FUSED", "yes")])
+def test_a_bad_environment_variable_is_one_line_that_names_it(name, value):
+    command = [sys.executable, "-m", "transformer.cli.main", "--version"]
+    done = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"tgl: {name}: expected ") and done.stderr.count("\n") == 1
+    assert repr(value) in done.stderr and "unset" in done.stderr

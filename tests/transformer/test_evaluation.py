@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from transformer import evaluation
-from transformer.cli.main import app
+from transformer.cli.app import app
 from transformer.config import GPTConfig
 from transformer.data import DataError
 from transformer.evaluation import Evaluation, evaluate

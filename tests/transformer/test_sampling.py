@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tinygrad_lite import Generator
 from transformer.attention import Cache
-from transformer.cli.main import app
+from transformer.cli.app import app
 from transformer.config import GPTConfig
 from transformer.model import GPT, as_tokens
 from transformer.sampling import check_sampling, generate, pick
