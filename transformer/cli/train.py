@@ -120,7 +120,7 @@ def train(
                 console.print(f"The run that was in {out} is now in {kept}.")
             run(trainer, view)
             p = trainer.progress
-            if trainer.stop_requested and p.step < config.steps:
+            if not trainer.finished:
                 console.print(f"\nStopped at step {p.step}; all is saved. Go on with: {command}")
                 raise typer.Exit(130)
             finish(trainer, out, began)
