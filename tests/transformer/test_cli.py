@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from transformer import checkpoint
 from transformer.cli.app import app
 from transformer.cli.plot import loss_curve
+from transformer.cli.run_view import _Console
 from transformer.log import read_log
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 60
@@ -212,6 +213,21 @@ def test_help_names_every_command():
     output = tgl("--help")
     for command in ("train", "sample", "eval", "info", "gradcheck"):
         assert command in output
+
+
+def test_sentences_break_between_words_on_a_terminal_and_paths_and_commands_never_do():
+    path = "/a-folder/with/a/rather-long-name/and/runs"
+
+    def said(terminal):
+        screen = io.StringIO()
+        _Console(file=screen, force_terminal=terminal, width=30, soft_wrap=True, highlight=False).say(
+            f"\nEverything of this run is in {path}. Go on with:", f"tgl train --out {path}"
+        )
+        return screen.getvalue()
+
+    lines = said(True).splitlines()
+    assert lines == ["", "Everything of this run is in", f"{path}.", "Go on with:", f"    tgl train --out {path}"]
+    assert len(said(False).splitlines()) == 3
 
 
 @pytest.mark.parametrize("name, value", [("TGL_NUM_THREADS", "abc"), ("TGL_FUSED", "yes")])
