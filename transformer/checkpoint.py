@@ -118,6 +118,8 @@ def _flush(path: Path):
 def find(out) -> Path:
     """The newest complete checkpoint in a run's directory; a checkpoint's own directory is itself."""
     out = Path(out)
+    if out.is_file():
+        raise CheckpointError(f"{out} is a file: name the run's directory, {out.parent} perhaps")
     if (out / "state.json").exists():
         return out
     named, whole = _latest(out), _checkpoints(out)
@@ -133,7 +135,7 @@ def find(out) -> Path:
 def _latest(out: Path) -> Path | None:
     try:
         return out / (out / "latest").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from transformer import checkpoint
 from transformer.cli.app import app
 from transformer.cli.plot import loss_curve
-from transformer.cli.run_view import _Console
+from transformer.cli.screen import Screen
 from transformer.log import read_log
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 60
@@ -78,7 +78,7 @@ def test_eval_gives_figures_with_disjoint_and_sliding_windows(run):
 def test_info_lists_parameters_and_losses(run):
     folder, _ = run
     output = tgl("info", folder / "run")
-    assert "tokens seen" in output and "held-out loss" in output and "blocks" in output
+    assert "tokens seen" in output and "Held-out loss" in output and "blocks" in output
 
 
 def test_the_losses_that_counting_reaches_are_said_before_and_a_run_that_misses_them_is_told(run):
@@ -220,7 +220,7 @@ def test_sentences_break_between_words_on_a_terminal_and_paths_and_commands_neve
 
     def said(terminal):
         screen = io.StringIO()
-        _Console(file=screen, force_terminal=terminal, width=30, soft_wrap=True, highlight=False).say(
+        Screen(file=screen, force_terminal=terminal, width=30).say(
             f"\nEverything of this run is in {path}. Go on with:", f"tgl train --out {path}"
         )
         return screen.getvalue()

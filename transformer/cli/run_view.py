@@ -8,9 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from textwrap import fill
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygrad_lite import Generator
@@ -20,25 +18,17 @@ from ..memory import MIB, compiler_bytes, expected_bytes, peak_bytes, process_by
 from ..sampling import generate, start_of_text
 from ..trainer import Trainer
 from .plot import loss_curve
+from .screen import Screen
 
 
-class _Console(Console):
+class _Screen(Screen):
     def on_broken_pipe(self):
         """`tgl train | head`: go on without a word, instead of ending a run that is not saved yet."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def say(self, text: str, command: str | None = None, style: str | None = None):
-        """A sentence, broken between words on a terminal only; a command on a line of its own, whole, to be copied."""
-        if self.is_terminal:  # not by rich, which breaks a path that is longer than a line
-            lines = text.split("\n")
-            text = "\n".join(fill(line, self.width, break_long_words=False, break_on_hyphens=False) for line in lines)
-        self.print(text, style=style)
-        if command is not None:
-            self.print(f"    {command}")
 
-
-console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)  # paths and texts stay as they are
+console = _Screen()
 
 
 def size_of(text: str) -> str:
