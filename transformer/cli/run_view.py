@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tinygrad_lite import Generator
 
 from ..baseline import baselines
-from ..memory import MIB, compiler_bytes, expected_bytes, peak_bytes, process_bytes
+from ..memory import COMPILING_BYTES, MIB, expected_bytes, kernels_bytes, peak_bytes, process_bytes
 from ..sampling import generate, start_of_text
 from ..trainer import Trainer
 from .plot import loss_curve
@@ -39,12 +39,11 @@ def size_of(text: str) -> str:
 
 def expected_peak_bytes(trainer: Trainer) -> int:
     """Resident memory of this process at the run's peak: what it has held, or holds now and a step beside it."""
+    held = process_bytes() + kernels_bytes()  # first: to count a step's bytes imports Numba
     parameters = trainer.model.num_parameters()
     hidden = sum(p.size for p in trainer.model.blocks.parameters() if p.ndim == 2)
-    step = (
-        expected_bytes(trainer.model.config, trainer.config, parameters, hidden) - 4 * parameters
-    )  # weights are there
-    return max(peak_bytes(), process_bytes() + step + compiler_bytes())
+    step = expected_bytes(trainer.model.config, trainer.config, parameters, hidden)
+    return max(peak_bytes(), held + step - 4 * parameters)  # weights are there
 
 
 def say_expectations(trainer: Trainer):
@@ -54,7 +53,8 @@ def say_expectations(trainer: Trainer):
     length = f"about {config.max_seconds:.0f} s of training" if config.steps is None else f"{config.steps:,} steps"
     console.say(
         f"Model: {trainer.model.num_parameters():,} parameters. Expect {length}, "
-        f"about {expected_peak_bytes(trainer) / MIB:,.0f} MiB of memory."
+        f"about {expected_peak_bytes(trainer) / MIB:,.0f} MiB of memory "
+        f"({COMPILING_BYTES / MIB:.0f} more where kernels are not compiled yet)."
     )
     console.say(
         f"Loss, in nats a token: a uniform guess has {base.uniform:.2f}, which is where training starts; counting tokens "
