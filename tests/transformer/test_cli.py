@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from transformer import checkpoint
 from transformer.cli.app import app
-from transformer.cli.plot import loss_curve
+from transformer.cli.plot import loss_curve, text_curve
+from transformer.cli.run_view import RunView
 from transformer.cli.screen import Screen
 from transformer.log import read_log
 
@@ -193,6 +194,35 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_run_ends_as_if_never_stopped(tmp
     assert 0 < checkpoint.load(tmp_path / "cut")[2]["progress"]["step"] < 400
     tgl("train", "--resume", "--out", tmp_path / "cut")
     assert checkpoint.digest(tmp_path / "cut") == checkpoint.digest(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
+def test_ctrl_c_while_the_end_is_evaluated_stops_soon_and_says_how_to_go_on(tmp_path, monkeypatch):
+    real, batches = RunView.__call__, []
+
+    def interrupted(self, kind, values):
+        real(self, kind, values)
+        if kind == "evaluating" and self.trainer.progress.step == 3:
+            batches.append(values)
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunView, "__call__", interrupted)
+        (tmp_path / "text.txt").write_text(TEXT)
+        output = tgl("train", "--data", tmp_path / "text.txt", "--tokenizer", "char", *TINY, "--steps", 3, "--out",
+                     tmp_path / "run", code=130)  # fmt: skip
+    assert len(batches) == 1 and batches[0]["done"] < batches[0]["of"]
+    assert f"Stopped at step 3; all is saved. Go on with:\n    tgl train --resume --out {tmp_path}" in output
+    assert "Done" not in output and "Done" in tgl("train", "--resume", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "steps, width, last_ticks", [(1000, 100, ["750", "900"]), (400, 60, ["150", "300"]), (1, 80, ["1", "2"])]
+)
+def test_the_curve_in_the_terminal_has_round_ticks(steps, width, last_ticks):
+    drawn = text_curve([(1, 4.0), (steps, 2.0)], [(steps, 2.5)], width).splitlines()
+    axis = next(i for i, line in enumerate(drawn) if "(step)" in line)
+    assert drawn[axis + 1].split()[-2:] == last_ticks and max(map(len, drawn)) <= width
 
 
 def test_the_loss_curve_is_drawn_in_a_terminal(run, tmp_path):

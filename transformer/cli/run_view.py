@@ -70,6 +70,7 @@ class RunView:
 
     def __init__(self):
         self.progress = self.task = self.trainer = self.speed = None
+        self.learning = ""  # what the bar says between evaluations
 
     def __call__(self, kind, values):
         if kind == "calibrated":
@@ -81,8 +82,8 @@ class RunView:
             return
         if kind == "step":
             self.speed = values.get("tokens_per_s", self.speed)
-            shown = f"loss {values['loss']:.3f}" + (f"  {self.speed:,.0f} tokens/s" if self.speed else "")
-            self.progress.update(self.task, completed=values["step"], doing=shown)
+            self.learning = f"loss {values['loss']:.3f}" + (f"  {self.speed:,.0f} tokens/s" if self.speed else "")
+            self.progress.update(self.task, completed=values["step"], doing=self.learning)
             every = self.trainer.config.sample_every
             if every and values["step"] % every == 0:
                 console.rule(f"sample at step {values['step']}", align="left")
@@ -90,6 +91,7 @@ class RunView:
         elif kind == "evaluating":
             self.progress.update(self.task, doing=f"evaluating: {values['done']} of {values['of']} windows")
         elif kind == "eval":
+            self.progress.update(self.task, doing=self.learning)
             console.say(
                 f"step {values['step']:>6}  held-out loss {values['val_loss']:.4f} nats a token, "
                 f"{values['bits_per_byte']:.3f} bits a byte"
