@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from transformer import checkpoint
 from transformer.cli.app import app
+from transformer.cli.main import main
 from transformer.cli.plot import loss_curve, text_curve
 from transformer.cli.run_view import RunView
 from transformer.cli.screen import Screen
@@ -133,6 +134,31 @@ def test_a_setting_that_cannot_be_is_named_before_anything_is_written(tmp_path, 
     (tmp_path / "text.txt").write_text(TEXT)
     message = refused("train", "--data", tmp_path / "text.txt", *TINY, "--out", tmp_path / "run", *flags)
     assert named in message and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags, named", [(("--layers", 0), "layers must be"), (("--dropout", 1.5), "dropout must be")])
+def test_a_model_that_cannot_be_is_named_before_the_text_is_read(tmp_path, flags, named):
+    assert named in refused("train", "--data", tmp_path / "missing.txt", "--out", tmp_path / "run", *flags)
+
+
+def test_a_file_in_place_of_the_runs_directory_is_named_and_kept(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    (tmp_path / "text.txt").write_text(TEXT)
+    message = refused("train", "--data", tmp_path / "text.txt", *TINY, "--steps", 1, "--out", tmp_path / "run")
+    assert "run is a file: a run needs a directory" in message and (tmp_path / "run").read_text() == "mine"
+
+
+def test_more_memory_than_there_is_ends_in_one_line_with_a_way_out(monkeypatch, capsys):
+    def full():
+        raise MemoryError("Unable to allocate 96.1 GiB")
+
+    monkeypatch.setattr("transformer.cli.app.app", full)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert (
+        capsys.readouterr().err
+        == "tgl: Unable to allocate 96.1 GiB: try a smaller --batch-size, --block-size or model\n"
+    )
 
 
 def test_accumulated_steps_train_the_same_model_as_large_ones(tmp_path):

@@ -18,11 +18,13 @@ def main():
         _end(error, MISUSE)
     try:
         app()
-    except (ValueError, TypeError, IndexError, RuntimeError, OSError, MemoryError) as error:
+    except MemoryError as error:
+        _end(f"{error or 'out of memory'}: try a smaller --batch-size, --block-size or model", 1)
+    except (ValueError, TypeError, IndexError, RuntimeError, OSError) as error:
         _end(error, 1)
 
 
-def _end(error: Exception, code: int):
+def _end(error, code: int):
     print(f"tgl: {error}", file=sys.stderr)
     sys.exit(code)
 

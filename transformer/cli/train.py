@@ -87,6 +87,7 @@ def train(
         if unused := config.unused(given):
             console.say(f"Not used: {', '.join(unused)}.")
     config.check()
+    config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
     with console.status("Reading the text and turning it into tokens"):
         corpus = load_corpus(data, leave_out=out)
         if config.expected and not _is_expected_text(config, corpus, data):
