@@ -37,8 +37,6 @@ def lock(out):
     The operating system lets go of it when the process ends, however it ends.
     """
     out = Path(out)
-    if out.is_file():
-        raise CheckpointError(f"{out} is a file: a run needs a directory, choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     held = FileLock(out / ".lock")
     try:

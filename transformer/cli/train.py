@@ -86,6 +86,8 @@ def train(
         config = _configured(preset(given.get("preset_name", "quick")), given)
         if unused := config.unused(given):
             console.say(f"Not used: {', '.join(unused)}.")
+    if out.is_file():
+        raise ValueError(f"--out {out} is a file: a run needs a directory")
     config.check()
     config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
     with console.status("Reading the text and turning it into tokens"):
