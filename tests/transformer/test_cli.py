@@ -242,13 +242,14 @@ def test_ctrl_c_while_the_end_is_evaluated_stops_soon_and_says_how_to_go_on(tmp_
     assert "Done" not in output and "Done" in tgl("train", "--resume", "--out", tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    "steps, width, last_ticks", [(1000, 100, ["750", "900"]), (400, 60, ["150", "300"]), (1, 80, ["1", "2"])]
-)
-def test_the_curve_in_the_terminal_has_round_ticks(steps, width, last_ticks):
+@pytest.mark.parametrize("steps, width, last_ticks", [
+    (1000, 100, ["750", "900"]), (400, 60, ["150", "300"]), (42, 100, ["36", "42"]), (2000, 50, ["1,000", "2,000"]), (1, 80, ["1", "2"]),
+])  # fmt: skip
+def test_the_curve_in_the_terminal_has_round_ticks_and_its_last_point(steps, width, last_ticks):
     drawn = text_curve([(1, 4.0), (steps, 2.0)], [(steps, 2.5)], width).splitlines()
     axis = next(i for i, line in enumerate(drawn) if "(step)" in line)
     assert drawn[axis + 1].split()[-2:] == last_ticks and max(map(len, drawn)) <= width
+    assert sum(line.count("o") for line in drawn[1:axis]) == 1  # the held-out loss
 
 
 def test_the_loss_curve_is_drawn_in_a_terminal(run, tmp_path):

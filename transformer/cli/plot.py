@@ -42,12 +42,15 @@ def text_curve(train, val, width: int, color: bool = False) -> str:
 
 
 def _round_ticks(steps: int, columns: int) -> tuple[int, float]:
-    """(columns, step at their end): not more columns than given, so that the ticks, ten columns apart, are round."""
-    least = max(steps, 2) * 10 / columns  # from one tick to the next
+    """(columns, step at their end): not more columns than given, so that the ticks, ten columns apart, are round.
+
+    The last step lies within the last column: on its far edge, a point would not be drawn.
+    """
+    tenths = max(steps, 2) * 10
+    least = tenths / (columns - 1)  # steps from one tick to the next
     power = 10 ** math.floor(math.log10(least))
-    tick = next(n * power for n in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if n * power >= least)
-    tick = max(1, math.ceil(tick))
-    columns = min(columns, math.ceil(max(steps, 2) * 10 / tick))
+    tick = max(1, math.ceil(next(n * power for n in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if n * power >= least)))
+    columns = tenths // tick + 1
     return columns, columns * tick / 10
 
 
