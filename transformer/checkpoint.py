@@ -118,13 +118,13 @@ def _flush(path: Path):
 def find(out) -> Path:
     """The newest complete checkpoint in a run's directory; a checkpoint's own directory is itself."""
     out = Path(out)
+    if out.is_file():
+        raise CheckpointError(f"{out} is a file: name the run's directory, {out.parent} perhaps")
     if (out / "state.json").exists():
         return out
-    pointer, whole = out / "latest", _checkpoints(out)
-    if pointer.exists():
-        named = out / pointer.read_text(encoding="utf-8").strip()
-        if named in whole:
-            return named
+    named, whole = _latest(out), _checkpoints(out)
+    if named in whole:
+        return named
     if whole:
         return whole[-1]
     earlier = sorted(out.glob("earlier-*"))
@@ -132,15 +132,43 @@ def find(out) -> Path:
     raise CheckpointError(f"{out}: no checkpoint here{where}")
 
 
+def _latest(out: Path) -> Path | None:
+    try:
+        return out / (out / "latest").read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _steadily(out, read):
+    """read(the newest checkpoint); again where a run replaced that one by a newer one meanwhile.
+
+    Without a lock, so that reading never writes and never keeps a run waiting.
+    """
+    while True:
+        named = _latest(Path(out))
+        try:
+            return read(find(out))
+        except CheckpointError:
+            if _latest(Path(out)) == named:  # nothing has changed: it is damaged
+                raise
+
+
 def load(out) -> tuple[dict, dict, dict]:
     """(weights, moments, state) of the newest checkpoint in a directory."""
-    weights, state = load_weights(out)
-    return weights, _read(find(out) / "optimizer.safetensors", load_file), state
+
+    def read(path):
+        weights, state = _weights_and_state(path)
+        return weights, _read(path / "optimizer.safetensors", load_file), state
+
+    return _steadily(out, read)
 
 
 def load_weights(out) -> tuple[dict, dict]:
     """(weights, state) only, for sampling and evaluation."""
-    path = find(out)
+    return _steadily(out, _weights_and_state)
+
+
+def _weights_and_state(path: Path):
     state = _read(path / "state.json", lambda file: json.loads(file.read_text(encoding="utf-8")))
     return _read(path / "model.safetensors", load_file), state
 

@@ -115,7 +115,7 @@ def read_text(path) -> str:
 def _read(path, newline):
     # newline="" keeps line ends as they are: bytes are counted as in the file.
     with open(path, encoding="utf-8", newline=newline) as file:
-        return file.read()
+        return file.read().removeprefix("\ufeff")  # the byte order mark that some editors put first is no text
 
 
 class Loader:
@@ -139,16 +139,3 @@ class Loader:
         window = self.tokens[starts[:, None] + np.arange(self.block_size + 1)]
         window = window.astype(np.int64)
         return window[:, :-1], window[:, 1:]
-
-
-def windows(tokens: np.ndarray, block_size: int, limit: int | None = None):
-    """Non-overlapping (inputs, targets) windows over all tokens, the last one shorter; each token scored once.
-
-    limit: at most so many windows, evenly spaced over the text.
-    """
-    starts = np.arange(0, len(tokens) - 1, block_size)
-    if limit is not None and len(starts) > limit:
-        starts = starts[np.linspace(0, len(starts) - 1, limit).astype(np.int64)]
-    for start in starts:
-        chunk = tokens[start : start + block_size + 1].astype(np.int64)
-        yield chunk[:-1], chunk[1:]

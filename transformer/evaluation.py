@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_lite import no_grad
 
-from .data import DataError, windows
+from .data import DataError
 from .model import GPT, as_tokens
 
 
@@ -61,7 +61,8 @@ def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = 
     """Score every token after the first, once.
 
     stride None: non-overlapping windows of the model's context. stride S: each window scores its last S tokens
-    with as much context before them as fits (slower, lower). limit: at most so many windows, evenly spaced.
+    with as much context before them as fits (slower, lower). limit: at most so many windows, evenly spaced; only what
+    they score counts.
 
     Raises DataError where there is no token to score, ValueError for a stride or limit that means nothing.
     """
@@ -73,23 +74,26 @@ def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = 
         raise DataError(
             f"evaluate: needs at least 2 tokens, one to predict from and one to score, got {len(tokens)}: give more text"
         )
-    rows = list(windows(tokens, size, limit)) if stride is None else list(_sliding(tokens, size, stride))
+    spans = windows(len(tokens), size) if stride is None else _sliding(len(tokens), size, stride)
+    if limit is not None and len(spans) > limit:
+        spans = spans[np.linspace(0, len(spans) - 1, limit).astype(np.int64)]
     was_training = model.training
     model.eval()
     nats, scored, scored_ids = 0.0, 0, []
     try:
         with no_grad():
-            for start in range(0, len(rows), batch_size):
-                group = rows[start : start + batch_size]
-                inputs = np.zeros((len(group), max(len(x) for x, _ in group)), np.int64)
+            for first in range(0, len(spans), batch_size):
+                group = spans[first : first + batch_size]
+                inputs = np.zeros((len(group), (group[:, 1] - group[:, 0]).max()), np.int64)
                 targets = np.full_like(inputs, -100)
-                for i, (x, y) in enumerate(group):
-                    inputs[i, : len(x)], targets[i, : len(y)] = x, y
+                for i, (start, end, scored_from) in enumerate(group):
+                    inputs[i, : end - start] = tokens[start:end]
+                    targets[i, scored_from - start : end - start] = tokens[scored_from + 1 : end + 1]
                 nats += batch_loss(model, inputs, targets)
                 scored += int((targets != -100).sum())
                 scored_ids.append(targets[targets != -100])
                 if progress is not None:
-                    progress(min(start + batch_size, len(rows)), len(rows))
+                    progress(min(first + batch_size, len(spans)), len(spans))
     finally:
         model.train(was_training)
     text = tokenizer.decode_bytes(np.concatenate(scored_ids).tolist())
@@ -102,13 +106,13 @@ def check_stride(stride: int | None, size: int):
         raise ValueError(f"evaluate: the stride must be from 1 to the context {size}, got {stride}")
 
 
-def _sliding(tokens, size, stride):
-    end, done = 0, 1
-    while done < len(tokens):
-        end = min(len(tokens), max(done + stride, size + 1) if done == 1 else done + stride)
-        start = max(0, end - size - 1)
-        chunk = tokens[start:end].astype(np.int64)
-        targets = chunk[1:].copy()
-        targets[: done - start - 1] = -100
-        yield chunk[:-1], targets
-        done = end
+def windows(count: int, size: int) -> np.ndarray:
+    """Non-overlapping windows over `count` tokens, the last one shorter: rows of (start, end, start) as in _sliding."""
+    starts = np.arange(0, count - 1, size)
+    return np.stack([starts, np.minimum(starts + size, count - 1), starts], axis=1)
+
+
+def _sliding(count: int, size: int, stride: int) -> np.ndarray:
+    """Rows of (start, end, from): a window reads tokens start to end, and scores the successors of from to end."""
+    ends = np.minimum(np.arange(min(size, count - 1), count - 1 + stride, stride), count - 1)
+    return np.stack([np.maximum(ends - size, 0), ends, np.concatenate([[0], ends[:-1]])], axis=1)

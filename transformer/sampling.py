@@ -11,19 +11,27 @@ from tinygrad_lite import Generator, no_grad
 from .attention import Cache
 from .model import GPT, as_tokens
 
+BROKEN = (
+    "the model's weights are broken, or too large for float32: take an earlier checkpoint, or train with a lower --lr"
+)
+
 
 def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top_k: int | None = None,
          top_p: float | None = None) -> int:  # fmt: skip
     """One token from logits (V,). temperature 0 takes the most likely; top_k keeps the k most likely; top_p the
     smallest set whose probability reaches p (Holtzman et al. 2019, arXiv:1904.09751). Of equal logits the lower id
-    comes first."""
+    comes first. -inf forbids a token; logits that are NaN, +inf or all -inf are a ValueError."""
+    top = float(logits.max())
+    if not math.isfinite(top):
+        held = {math.inf: "+inf", -math.inf: "-inf alone"}.get(top, "NaN")
+        raise ValueError(f"sampling: the logits hold {held}, so there is no most likely token: {BROKEN}")
     if temperature == 0.0:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64)
+    scaled = logits.astype(np.float64) - top
     if top_k is not None and top_k < scaled.size:
         scaled = _keep(scaled, top_k)
     with np.errstate(over="ignore"):  # of a tiny temperature: -inf is then right, and 0 / temperature stays 0
-        p = np.exp((scaled - scaled.max()) / temperature)
+        p = np.exp(scaled / temperature)
     p /= p.sum()
     if top_p is not None and top_p < 1.0:
         order = np.argsort(-p, kind="stable")

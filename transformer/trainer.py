@@ -24,6 +24,10 @@ from .model import GPT
 from .presets import FREE_ON_RESUME, TrainConfig
 
 
+class _Stopped(Exception):
+    """An evaluation is left half way, since `stop_requested` was set."""
+
+
 class NonFiniteLoss(RuntimeError):
     """The loss or a gradient is NaN or infinite: nothing that follows would mean anything."""
 
@@ -128,13 +132,21 @@ class Trainer:
             self.report("calibrated", {"step_ms": seconds * 1e3, "steps": c.steps})
         return c.steps
 
+    @property
+    def finished(self) -> bool:
+        """Whether every step is taken and the last evaluation made."""
+        return self.progress.step == self.config.steps and not self._evaluation_due()
+
     def run(self) -> Progress:
-        """Train to the last step, or until `stop_requested`; saves before every evaluation and at the end."""
+        """Train to the last step, or until `stop_requested`; saves before every evaluation and at the end.
+
+        A stop cuts an evaluation short too: `finished` is then false, and the run that resumes makes up for it.
+        """
         c, p = self.config, self.progress
         self.settle_steps()
         self.log.truncate(p.step, {e["step"] for e in p.evaluations})
-        if p.step and self._evaluation_due():  # killed between the save and the evaluation that follows it
-            self.evaluate(c.eval_windows if p.step < c.steps else c.final_windows)
+        if p.step and self._evaluation_due() and self._evaluate_now() is None:  # cut short after the save before it
+            return p
         window, window_tokens = time.perf_counter(), 0
         while p.step < c.steps and not self.stop_requested:
             logged = p.step % c.log_every == 0 or p.step == c.steps - 1
@@ -157,7 +169,8 @@ class Trainer:
             if due or (c.save_every and p.step % c.save_every == 0):
                 self.save()  # before the evaluation: a run killed there loses nothing
             if due:
-                self.evaluate(c.eval_windows if p.step < c.steps else c.final_windows)
+                if self._evaluate_now() is None:
+                    return p  # saved already
                 window, window_tokens = time.perf_counter(), 0
         if self.out is not None:
             self.save()
@@ -174,10 +187,24 @@ class Trainer:
         c, p = self.config, self.progress
         return (p.step % c.eval_every == 0 or p.step == c.steps) and all(e["step"] != p.step for e in p.evaluations)
 
-    def evaluate(self, limit=None) -> Evaluation:
-        """Held-out loss now, logged as val_loss and bits a byte."""
-        result = evaluate(self.model, self.val, self.tokenizer, limit=limit,
-                          progress=lambda done, of: self.report("evaluating", {"done": done, "of": of}))  # fmt: skip
+    def _evaluate_now(self) -> Evaluation | None:
+        c = self.config
+        return self.evaluate(c.eval_windows if self.progress.step < c.steps else c.final_windows)
+
+    def evaluate(self, limit=None) -> Evaluation | None:
+        """Held-out loss now, logged as val_loss and bits a byte; None if `stop_requested` was set before its end."""
+
+        def show(done, of):
+            self.report("evaluating", {"done": done, "of": of})
+            if self.stop_requested and done < of:
+                raise _Stopped
+
+        if self.stop_requested:
+            return None
+        try:
+            result = evaluate(self.model, self.val, self.tokenizer, limit=limit, progress=show)
+        except _Stopped:
+            return None
         entry = {"step": self.progress.step, "val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
         entry["val_tokens"] = result.tokens
         self.progress.evaluations.append(entry)

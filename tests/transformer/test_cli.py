@@ -15,8 +15,11 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from transformer import checkpoint
-from transformer.cli.main import app
-from transformer.cli.plot import loss_curve
+from transformer.cli.app import app
+from transformer.cli.main import main
+from transformer.cli.plot import loss_curve, text_curve
+from transformer.cli.run_view import RunView
+from transformer.cli.screen import Screen
 from transformer.log import read_log
 
 TEXT = "To be, or not to be, that is the question: whether 'tis nobler in the mind to suffer. " * 60
@@ -77,7 +80,7 @@ def test_eval_gives_figures_with_disjoint_and_sliding_windows(run):
 def test_info_lists_parameters_and_losses(run):
     folder, _ = run
     output = tgl("info", folder / "run")
-    assert "tokens seen" in output and "held-out loss" in output and "blocks" in output
+    assert "tokens seen" in output and "Held-out loss" in output and "blocks" in output
 
 
 def test_the_losses_that_counting_reaches_are_said_before_and_a_run_that_misses_them_is_told(run):
@@ -131,6 +134,31 @@ def test_a_setting_that_cannot_be_is_named_before_anything_is_written(tmp_path, 
     (tmp_path / "text.txt").write_text(TEXT)
     message = refused("train", "--data", tmp_path / "text.txt", *TINY, "--out", tmp_path / "run", *flags)
     assert named in message and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags, named", [(("--layers", 0), "layers must be"), (("--dropout", 1.5), "dropout must be")])
+def test_a_model_that_cannot_be_is_named_before_the_text_is_read(tmp_path, flags, named):
+    assert named in refused("train", "--data", tmp_path / "missing.txt", "--out", tmp_path / "run", *flags)
+
+
+def test_a_file_in_place_of_the_runs_directory_is_named_and_kept(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    (tmp_path / "text.txt").write_text(TEXT)
+    message = refused("train", "--data", tmp_path / "text.txt", *TINY, "--steps", 1, "--out", tmp_path / "run")
+    assert "run is a file: a run needs a directory" in message and (tmp_path / "run").read_text() == "mine"
+
+
+def test_more_memory_than_there_is_ends_in_one_line_with_a_way_out(monkeypatch, capsys):
+    def full():
+        raise MemoryError("Unable to allocate 96.1 GiB")
+
+    monkeypatch.setattr("transformer.cli.app.app", full)
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert (
+        capsys.readouterr().err
+        == "tgl: Unable to allocate 96.1 GiB: try a smaller --batch-size, --block-size or model\n"
+    )
 
 
 def test_accumulated_steps_train_the_same_model_as_large_ones(tmp_path):
@@ -194,6 +222,36 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_run_ends_as_if_never_stopped(tmp
     assert checkpoint.digest(tmp_path / "cut") == checkpoint.digest(tmp_path / "whole")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
+def test_ctrl_c_while_the_end_is_evaluated_stops_soon_and_says_how_to_go_on(tmp_path, monkeypatch):
+    real, batches = RunView.__call__, []
+
+    def interrupted(self, kind, values):
+        real(self, kind, values)
+        if kind == "evaluating" and self.trainer.progress.step == 3:
+            batches.append(values)
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunView, "__call__", interrupted)
+        (tmp_path / "text.txt").write_text(TEXT)
+        output = tgl("train", "--data", tmp_path / "text.txt", "--tokenizer", "char", *TINY, "--steps", 3, "--out",
+                     tmp_path / "run", code=130)  # fmt: skip
+    assert len(batches) == 1 and batches[0]["done"] < batches[0]["of"]
+    assert f"Stopped at step 3; all is saved. Go on with:\n    tgl train --resume --out {tmp_path}" in output
+    assert "Done" not in output and "Done" in tgl("train", "--resume", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("steps, width, last_ticks", [
+    (1000, 100, ["750", "900"]), (400, 60, ["150", "300"]), (42, 100, ["36", "42"]), (2000, 50, ["1,000", "2,000"]), (1, 80, ["1", "2"]),
+])  # fmt: skip
+def test_the_curve_in_the_terminal_has_round_ticks_and_its_last_point(steps, width, last_ticks):
+    drawn = text_curve([(1, 4.0), (steps, 2.0)], [(steps, 2.5)], width).splitlines()
+    axis = next(i for i, line in enumerate(drawn) if "(step)" in line)
+    assert drawn[axis + 1].split()[-2:] == last_ticks and max(map(len, drawn)) <= width
+    assert sum(line.count("o") for line in drawn[1:axis]) == 1  # the held-out loss
+
+
 def test_the_loss_curve_is_drawn_in_a_terminal(run, tmp_path):
     folder, _ = run
     screen = io.StringIO()
@@ -212,3 +270,27 @@ def test_help_names_every_command():
     output = tgl("--help")
     for command in ("train", "sample", "eval", "info", "gradcheck"):
         assert command in output
+
+
+def test_sentences_break_between_words_on_a_terminal_and_paths_and_commands_never_do():
+    path = "/a-folder/with/a/rather-long-name/and/runs"
+
+    def said(terminal):
+        screen = io.StringIO()
+        Screen(file=screen, force_terminal=terminal, width=30).say(
+            f"\nEverything of this run is in {path}. Go on with:", f"tgl train --out {path}"
+        )
+        return screen.getvalue()
+
+    lines = said(True).splitlines()
+    assert lines == ["", "Everything of this run is in", f"{path}.", "Go on with:", f"    tgl train --out {path}"]
+    assert len(said(False).splitlines()) == 3
+
+
+@pytest.mark.parametrize("name, value", [("TGL_NUM_THREADS", "abc"), ("TGL_FUSED", "yes")])
+def test_a_bad_environment_variable_is_one_line_that_names_it(name, value):
+    command = [sys.executable, "-m", "transformer.cli.main", "--version"]
+    done = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"tgl: {name}: expected ") and done.stderr.count("\n") == 1
+    assert repr(value) in done.stderr and "unset" in done.stderr

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from transformer.cli import check
-from transformer.cli.main import app
+from transformer.cli.app import app
 
 SOURCE = """
 import neighbour_of_mine

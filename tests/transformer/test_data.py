@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from transformer.data import DataError, Loader, load_corpus, read_text, windows
+from transformer.data import DataError, Loader, load_corpus, read_text
 
 
 def test_the_standard_library_is_a_corpus_without_a_network():
@@ -64,6 +64,17 @@ def test_line_ends_are_kept_so_that_bytes_count_as_in_the_file(tmp_path):
     assert read_text(tmp_path / "a.txt") == "a\r\nb\n"
 
 
+def test_a_byte_order_mark_is_no_text_and_taken_once_from_each_file(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfab")
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbf\xef\xbb\xbfcd\xef\xbb\xbf")
+    assert read_text(tmp_path / "a.txt") == "ab" and read_text(tmp_path / "b.txt") == "\ufeffcd\ufeff"
+    corpus = load_corpus([tmp_path])
+    assert corpus.train + corpus.val == "ab\n\ufeffcd\ufeff"
+    (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbf")
+    with pytest.raises(DataError, match="is empty"):
+        read_text(tmp_path / "mark.txt")
+
+
 def test_a_stripped_python_is_told_to_give_a_text(monkeypatch, tmp_path):
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(tmp_path)})
     with pytest.raises(DataError, match="--data FILE"):
@@ -100,9 +111,3 @@ def test_every_window_start_is_possible_and_none_runs_over():
 def test_too_little_text_says_what_is_needed():
     with pytest.raises(DataError, match="10 tokens.*context of 16"):
         Loader(np.arange(10), 1, 16, seed=0)
-
-
-@pytest.mark.parametrize("n", [2, 16, 17, 18, 33, 100])
-def test_windows_score_each_token_once(n):
-    targets = np.concatenate([y for _, y in windows(np.arange(n), 16)])
-    np.testing.assert_array_equal(targets, np.arange(1, n))

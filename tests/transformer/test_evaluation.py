@@ -1,13 +1,14 @@
 """The figures of a text: their limits, and how `tgl eval` prints them."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from transformer import evaluation
-from transformer.cli.main import app
+from transformer.cli.app import app
 from transformer.config import GPTConfig
 from transformer.data import DataError
 from transformer.evaluation import Evaluation, evaluate
@@ -51,6 +52,44 @@ def test_two_tokens_are_enough():
 def test_windows_that_score_nothing_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         evaluate(MODEL, np.arange(40, dtype=np.uint16), Bytes(), **settings)
+
+
+@pytest.mark.parametrize("stride", [None, 1, 3, 8])
+@pytest.mark.parametrize("limit, count", [(1, 1), (3, 3), (1000, None)])
+def test_a_limit_scores_so_many_windows_evenly_spaced_whatever_the_stride(stride, limit, count):
+    ids, seen = np.arange(100, dtype=np.uint16), []
+    part = evaluate(MODEL, ids, Bytes(), stride=stride, limit=limit, progress=lambda done, of: seen.append(of))
+    whole = evaluate(MODEL, ids, Bytes(), stride=stride)
+    if count is None:
+        assert part == whole and whole.tokens == 99
+    else:
+        assert set(seen) == {count} and 0 < part.tokens <= 8 * count and part.text_bytes == part.tokens
+        assert part.tokens < whole.tokens
+
+
+@pytest.mark.parametrize("count", [2, 8, 9, 10, 17, 100])
+@pytest.mark.parametrize("stride", [None, 1, 3, 8])
+def test_windows_score_each_token_after_the_first_once_and_in_order(count, stride, monkeypatch):
+    scored = []
+    monkeypatch.setattr(evaluation, "batch_loss", lambda model, x, y: scored.extend(y[y != -100]) or 0.0)
+    evaluate(MODEL, np.arange(count, dtype=np.uint16), Bytes(), stride=stride)
+    assert scored == list(range(1, count))
+
+
+def test_a_long_text_is_not_copied_once_a_window():
+    class Looked(Exception):
+        pass
+
+    def look(done, of):
+        raise Looked(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(Looked) as seen:
+            evaluate(MODEL, np.zeros(20_000, np.uint16), Bytes(), stride=1, progress=look)
+    finally:
+        tracemalloc.stop()
+    assert seen.value.args[0] < 2_000_000  # three numbers a window; its tokens, copied, were five times that
 
 
 @pytest.fixture(scope="module")

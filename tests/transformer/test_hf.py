@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tinygrad_lite import Generator, no_grad
-from transformer.cli.main import app
+from transformer.cli.app import app
 from transformer.config import GPTConfig
 from transformer.hf import export, from_huggingface, to_huggingface
 from transformer.model import GPT, as_tokens

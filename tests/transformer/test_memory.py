@@ -1,5 +1,6 @@
 """The memory that is said before a run is what the process then holds."""
 
+import re
 import subprocess
 import sys
 
@@ -53,6 +54,17 @@ def test_a_run_takes_the_memory_that_was_said(name):
     done = subprocess.run([sys.executable, "-c", PROGRAM, repr(RUNS[name])], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 0.87 < float(done.stdout) < 1.15  # the promise over what was taken
+
+
+@pytest.mark.slow
+def test_the_command_takes_the_memory_that_it_said_from_the_interpreter_to_the_kernels(tmp_path):
+    (tmp_path / "text.txt").write_text("To be, or not to be, that is the question. " * 100)
+    command = [sys.executable, "-m", "transformer.cli.main", "train", "--data", tmp_path / "text.txt", "--tokenizer", "char",
+               "--steps", "3", "--out", tmp_path / "run"]  # fmt: skip
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said, more = map(int, re.search(r"about (\d+) MiB of memory \((\d+) more", output).groups())
+    taken = int(re.search(r"(\d+) MiB of memory at the peak", output)[1])
+    assert 0.87 * said < taken < 1.15 * (said + more)
 
 
 def test_more_layers_longer_contexts_and_timing_take_more():

@@ -1,6 +1,7 @@
 """What is drawn from logits, which settings are refused, and the cache beside dropout."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from tinygrad_lite import Generator
 from transformer.attention import Cache
-from transformer.cli.main import app
+from transformer.cli.app import app
 from transformer.config import GPTConfig
 from transformer.model import GPT, as_tokens
 from transformer.sampling import check_sampling, generate, pick
@@ -45,6 +46,20 @@ def test_a_tiny_temperature_takes_the_most_likely_without_overflow(temperature):
 ])  # fmt: skip
 def test_top_k_keeps_exactly_k_and_of_equals_the_lowest(logits, k, kept):
     assert set(drawn(logits, top_k=k)) == kept
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {}, {"top_k": 1}, {"top_p": 0.5}])
+@pytest.mark.parametrize("logits, held", [
+    ([0.0, math.nan, 1.0], "NaN"), ([math.inf, math.nan], "NaN"), ([1.0, math.inf], "+inf"), ([-math.inf] * 3, "-inf alone"),
+])  # fmt: skip
+def test_logits_that_name_no_token_are_refused(logits, held, settings):
+    with pytest.raises(ValueError, match=f"the logits hold {re.escape(held)}, .*earlier checkpoint"):
+        drawn(logits, 1, **settings)
+
+
+def test_a_token_at_minus_infinity_is_never_drawn():
+    assert set(drawn([-math.inf, 0.0, -math.inf, 0.0])) == {1, 3}
+    assert drawn([-math.inf, 0.0], 1, temperature=0.0) == [1]
 
 
 def test_frequencies_follow_the_softmax_at_the_temperature():

@@ -155,6 +155,37 @@ def test_a_run_killed_before_its_evaluation_makes_up_for_it_and_ends_the_same(tm
     assert [e["step"] for e in read_log(tmp_path / "cut" / "log.jsonl") if "val_loss" in e] == [6, 12]
 
 
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_stop_cuts_an_evaluation_short_and_the_resumed_run_makes_up_for_it(tmp_path, at):
+    make(tmp_path / "whole").run()
+    trainer, batches = make(tmp_path / "cut"), []
+
+    def report(kind, values):
+        if kind == "evaluating" and trainer.progress.step == at:
+            batches.append(values)
+            trainer.stop_requested = True
+
+    trainer.report = report
+    assert trainer.run().step == at
+    assert len(batches) == 1 and batches[0]["done"] < batches[0]["of"] and not trainer.finished
+    assert checkpoint.load(tmp_path / "cut")[2]["progress"]["step"] == at
+    again = make(tmp_path / "cut")
+    again.resume(tmp_path / "cut")
+    again.run()
+    assert again.finished and checkpoint.digest(tmp_path / "whole") == checkpoint.digest(tmp_path / "cut")
+    assert [e["step"] for e in read_log(tmp_path / "cut" / "log.jsonl") if "val_loss" in e] == [6, 12]
+
+
+def test_a_stop_while_the_last_step_runs_leaves_the_evaluation_to_the_resumed_run(tmp_path):
+    trainer = make(tmp_path)
+    stop_after(trainer, 12)
+    trainer.run()
+    assert not trainer.finished and [e["step"] for e in trainer.progress.evaluations] == [6]
+    again = make(tmp_path)
+    again.resume(tmp_path)
+    assert [e["step"] for e in again.run().evaluations] == [6, 12] and again.finished
+
+
 def test_a_half_written_checkpoint_is_never_loaded(tmp_path):
     trainer = make(tmp_path)
     trainer.run()

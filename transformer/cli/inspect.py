@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
 
 import tokenizer as tokenizers
 from tinygrad_lite import Generator
@@ -23,10 +21,10 @@ from ..hf import export
 from ..memory import MIB, expected_bytes
 from ..model import GPT
 from ..presets import TrainConfig
-from ..sampling import generate, start_of_text
+from ..sampling import check_sampling, generate, start_of_text
+from .screen import Screen
 
-# Paths and texts are printed as they are: no markup, no emoji, no break that a terminal would not make itself.
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+console = Screen()
 From = Annotated[Path, typer.Option("--from", help="The run's directory.")]
 
 
@@ -43,16 +41,21 @@ def sample(
     prompt: Annotated[str | None, typer.Option(help="What the text begins with.")] = None,
     count: Annotated[int, typer.Option("--tokens", min=0, help="Tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 takes the most likely token each time.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option()] = None,
-    top_p: Annotated[float | None, typer.Option()] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the so many most likely tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the most likely tokens that together have this probability.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same text.")] = 0,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print while it is made.")] = True,
 ):
     """Continue a prompt."""
+    check_sampling(temperature, top_k, top_p)  # now, and not after the prompt is printed
     model, tok, _ = load_model(directory)
-    ids = tok.encode(prompt) if prompt is not None else start_of_text(tok)
+    ids = start_of_text(tok) if prompt is None else _encoded(tok, prompt, "--prompt").tolist()
     if not ids:
-        raise ValueError("--prompt is empty: give at least one character")
+        raise ValueError("--prompt is empty: give at least one character, or leave it out")
+    if len(ids) > (size := model.config.block_size):
+        print(f"tgl: the prompt has {len(ids)} tokens; the model sees the last {size}", file=sys.stderr)
     tokens = generate(model, ids, count, temperature=temperature, top_k=top_k, top_p=top_p, generator=Generator(seed))
     decoder, pieces = tok.stream_decoder(), [prompt or ""]
     if stream:
@@ -64,6 +67,16 @@ def sample(
             sys.stdout.flush()
     pieces.append(decoder.flush())
     sys.stdout.write(pieces[-1] + "\n" if stream else "".join(pieces) + "\n")
+
+
+def _encoded(tok, text: str, what):
+    try:
+        return tok.encode_to_array(text)
+    except tokenizers.UnknownCharacterError as error:
+        character = str(error).partition(";")[0]
+        raise ValueError(
+            f"{what}: {character}: leave it out, train on text that has it, or train with --tokenizer bpe"
+        ) from None
 
 
 def evaluate_command(
@@ -81,7 +94,7 @@ def evaluate_command(
         stride = max(1, model.config.block_size // 2)
     check_stride(stride, model.config.block_size)  # now, and not after the disjoint windows
     for number, path in enumerate(data):
-        tokens = tok.encode_to_array(read_text(path))
+        tokens = _encoded(tok, read_text(path), path)
         for name, step in (("disjoint", None), (f"sliding by {stride}", stride)):
             try:
                 result = _evaluate_shown(model, tokens, tok, step, f"{path.name}, {name}")
@@ -125,29 +138,45 @@ def export_command(
 def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")] = Path("runs/latest")):
     """Parameters by module, memory, tokens seen, losses."""
     model, tok, state = load_model(directory)
-    table = Table("module", "parameters", "share", "MiB")
-    rows: dict[str, int] = {}
-    for name, parameter in model.named_parameters():
-        parts = name.split(".")
-        key = "blocks.*." + ".".join(parts[2:-1]) if parts[0] == "blocks" else parts[0]
-        rows[key] = rows.get(key, 0) + parameter.size
-    total = sum(rows.values())
-    for key, n in rows.items():
-        table.add_row(key, f"{n:,}", f"{n / total:.1%}", f"{n * 4 / 2**20:.2f}")
-    table.add_row("all", f"{total:,}", "100 %", f"{total * 4 / 2**20:.2f}", style="bold")
-    console.print(table, soft_wrap=False)
+    total = model.num_parameters()
+    _print_parameters(model, total)
     c, p = state["model"], state["progress"]
-    console.print(", ".join(f"{k} {v}" for k, v in c.items()))
-    console.print(f"Tokenizer: {type(tok).__name__}, {tok.vocab_size:,} tokens.")
-    console.print(
+    console.say("\nModel: " + ", ".join(f"{k}={v}" for k, v in c.items()) + ".")
+    console.say(f"Tokenizer: {type(tok).__name__}, {tok.vocab_size:,} tokens.")
+    console.say(
         f"Step {p['step']:,} of {state['train']['steps']:,}, {p['tokens_seen']:,} tokens seen, {p['clipped']:,} steps clipped."
     )
     if p["loss"] is not None:
-        console.print(f"Training loss {p['first_loss']:.4f} at first, {p['loss']:.4f} last.")
+        console.say(f"Training loss {p['first_loss']:.4f} at first, {p['loss']:.4f} last.")
+    if p["evaluations"]:
+        console.say("Held-out loss, in nats a token, and bits a byte:")
     for e in p["evaluations"][-5:]:
-        console.print(
-            f"step {e['step']:>6}: held-out loss {e['val_loss']:.4f} nats a token, {e['bits_per_byte']:.3f} bits a byte"
-        )
+        console.print(f"  step {e['step']:>7,}  {e['val_loss']:.4f}  {e['bits_per_byte']:.3f}")
     hidden = sum(q.size for q in model.blocks.parameters() if q.ndim == 2)
     expected = expected_bytes(model.config, TrainConfig.from_dict(state["train"]), total, hidden)
-    console.print(f"Memory to continue training: {expected / MIB:,.0f} MiB beside the text and the interpreter.")
+    console.say(f"Memory to continue training: {expected / MIB:,.0f} MiB beside the text and the interpreter.")
+
+
+def _print_parameters(model: GPT, total: int):
+    rows, blocks = {}, {}
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        into, key = (blocks, ".".join(parts[2:-1])) if parts[0] == "blocks" else (rows, parts[0])
+        if into is blocks:
+            rows.setdefault("blocks", 0)  # here, so that the rows stand in the model's order
+            rows["blocks"] += parameter.size
+        into[key] = into.get(key, 0) + parameter.size
+    lines = [("module", "parameters", "share", "MiB")]
+    for key, n in (*rows.items(), ("all", total)):
+        lines.append(_parameter_row(key if key != "blocks" else f"blocks ({len(model.blocks)})", n, total))
+        if key == "blocks":
+            lines += [_parameter_row(f"  {inner}", m, total) for inner, m in blocks.items()]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    if console.is_terminal and sum(widths) + 6 > console.width:
+        widths = widths[:-1]  # MiB are the parameters again
+    for name, *figures in lines:
+        console.print(name.ljust(widths[0]) + "".join(f"  {f:>{w}}" for f, w in zip(figures, widths[1:])))
+
+
+def _parameter_row(name: str, n: int, total: int):
+    return name, f"{n:,}", f"{n / total:.1%}", f"{n * 4 / MIB:,.2f}"

@@ -3,39 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
-import typer
-
-import tinygrad_lite
-
-from .check import gradcheck
-from .inspect import evaluate_command, export_command, info, sample
-from .train import train
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Train a small GPT without a framework, look inside it, prove its gradients.")  # fmt: skip
-app.command()(train)
-app.command("eval")(evaluate_command)
-app.command()(sample)
-app.command()(info)
-app.command("export")(export_command)
-app.command()(gradcheck)
-
-
-def _show_version(wanted: bool):
-    if wanted:
-        print(f"tgl {tinygrad_lite.__version__}")
-        raise typer.Exit()
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
-    ] = False,
-):
-    pass
+MISUSE = 2  # exit code
 
 
 def main():
@@ -44,10 +13,20 @@ def main():
         if hasattr(stream, "reconfigure"):  # a text with any character prints on any terminal
             stream.reconfigure(errors="replace")
     try:
+        from .app import app  # here, since the engine reads the environment when it is imported, and may refuse it
+    except ValueError as error:
+        _end(error, MISUSE)
+    try:
         app()
+    except MemoryError as error:
+        _end(f"{error or 'out of memory'}: try a smaller --batch-size, --block-size or model", 1)
     except (ValueError, TypeError, IndexError, RuntimeError, OSError) as error:
-        print(f"tgl: {error}", file=sys.stderr)
-        sys.exit(1)
+        _end(error, 1)
+
+
+def _end(error, code: int):
+    print(f"tgl: {error}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ..log import read_log
@@ -25,9 +26,10 @@ def text_curve(train, val, width: int, color: bool = False) -> str:
     import plotille
 
     figure = plotille.Figure()
-    figure.width, figure.height, figure.color_mode, figure.with_colors = max(20, width - 28), 12, "names", color
+    columns, last = _round_ticks(train[-1][0], max(20, width - 28))
+    figure.width, figure.height, figure.color_mode, figure.with_colors = columns, 12, "names", color
     figure.x_label, figure.y_label = "step", "nats a token"
-    figure.set_x_limits(0, max(2, train[-1][0]))
+    figure.set_x_limits(0, last)
     losses = [loss for _, loss in (*train, *val)]
     room = 0.05 * (max(losses) - min(losses)) + 0.01
     figure.set_y_limits(min(losses) - room, max(losses) + room)
@@ -37,6 +39,19 @@ def text_curve(train, val, width: int, color: bool = False) -> str:
     if val:
         figure.plot(*zip(*val), label="held out", lc="red" if color else None, marker="o")
     return figure.show(legend=True)
+
+
+def _round_ticks(steps: int, columns: int) -> tuple[int, float]:
+    """(columns, step at their end): not more columns than given, so that the ticks, ten columns apart, are round.
+
+    The last step lies within the last column: on its far edge, a point would not be drawn.
+    """
+    tenths = max(steps, 2) * 10
+    least = tenths / (columns - 1)  # steps from one tick to the next
+    power = 10 ** math.floor(math.log10(least))
+    tick = max(1, math.ceil(next(n * power for n in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if n * power >= least)))
+    columns = tenths // tick + 1
+    return columns, columns * tick / 10
 
 
 def _png(train, val, png: Path):

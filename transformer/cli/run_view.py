@@ -9,26 +9,26 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygrad_lite import Generator
 
 from ..baseline import baselines
-from ..memory import MIB, compiler_bytes, expected_bytes, peak_bytes, process_bytes
+from ..memory import COMPILING_BYTES, MIB, expected_bytes, kernels_bytes, peak_bytes, process_bytes
 from ..sampling import generate, start_of_text
 from ..trainer import Trainer
 from .plot import loss_curve
+from .screen import Screen
 
 
-class _Console(Console):
+class _Screen(Screen):
     def on_broken_pipe(self):
         """`tgl train | head`: go on without a word, instead of ending a run that is not saved yet."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-console = _Console(highlight=False, markup=False, soft_wrap=True)  # paths stay as they are, and whole, to be copied
+console = _Screen()
 
 
 def size_of(text: str) -> str:
@@ -39,12 +39,11 @@ def size_of(text: str) -> str:
 
 def expected_peak_bytes(trainer: Trainer) -> int:
     """Resident memory of this process at the run's peak: what it has held, or holds now and a step beside it."""
+    held = process_bytes() + kernels_bytes()  # first: to count a step's bytes imports Numba
     parameters = trainer.model.num_parameters()
     hidden = sum(p.size for p in trainer.model.blocks.parameters() if p.ndim == 2)
-    step = (
-        expected_bytes(trainer.model.config, trainer.config, parameters, hidden) - 4 * parameters
-    )  # weights are there
-    return max(peak_bytes(), process_bytes() + step + compiler_bytes())
+    step = expected_bytes(trainer.model.config, trainer.config, parameters, hidden)
+    return max(peak_bytes(), held + step - 4 * parameters)  # weights are there
 
 
 def say_expectations(trainer: Trainer):
@@ -52,68 +51,71 @@ def say_expectations(trainer: Trainer):
     config = trainer.config
     base = trainer.baselines = baselines(trainer.loader.tokens, trainer.val, trainer.tokenizer.vocab_size)
     length = f"about {config.max_seconds:.0f} s of training" if config.steps is None else f"{config.steps:,} steps"
-    console.print(
+    console.say(
         f"Model: {trainer.model.num_parameters():,} parameters. Expect {length}, "
-        f"about {expected_peak_bytes(trainer) / MIB:,.0f} MiB of memory."
+        f"about {expected_peak_bytes(trainer) / MIB:,.0f} MiB of memory "
+        f"({COMPILING_BYTES / MIB:.0f} more where kernels are not compiled yet)."
     )
-    console.print(
+    console.say(
         f"Loss, in nats a token: a uniform guess has {base.uniform:.2f}, which is where training starts; counting tokens "
         f"reaches {base.single:.2f}, counting pairs {base.pair:.2f}."
     )
     if config.expected:
         low, high = config.expected
-        console.print(f"Expect {low} to {high} {config.expected_unit} on held-out text in the end.")
+        console.say(f"Expect {low} to {high} {config.expected_unit} on held-out text in the end.")
 
 
 class RunView:
-    """The trainer's `report`: told of "calibrated", "step", "eval", "warning"; prints each once."""
+    """The trainer's `report`: told of "calibrated", "step", "evaluating", "eval", "warning"; shows each once."""
 
-    def __init__(self, tok):
-        self.tok, self.progress, self.task, self.trainer = tok, None, None, None
+    def __init__(self):
+        self.progress = self.task = self.trainer = self.speed = None
+        self.learning = ""  # what the bar says between evaluations
 
     def __call__(self, kind, values):
         if kind == "calibrated":
-            console.print(
+            console.say(
                 f"Timed: {values['step_ms']:.0f} ms a step, so {values['steps']:,} steps. "
                 f"A run with --steps {values['steps']} repeats this one."
             )
         if self.progress is None:
             return
         if kind == "step":
-            speed = values.get("tokens_per_s")
-            shown = {"loss": f"{values['loss']:.3f}"} | ({"speed": f"{speed:,.0f}"} if speed else {})
-            self.progress.update(self.task, completed=values["step"], **shown)
+            self.speed = values.get("tokens_per_s", self.speed)
+            self.learning = f"loss {values['loss']:.3f}" + (f"  {self.speed:,.0f} tokens/s" if self.speed else "")
+            self.progress.update(self.task, completed=values["step"], doing=self.learning)
             every = self.trainer.config.sample_every
             if every and values["step"] % every == 0:
                 console.rule(f"sample at step {values['step']}", align="left")
                 console.print(sample_text(self.trainer, 120))
+        elif kind == "evaluating":
+            self.progress.update(self.task, doing=f"evaluating: {values['done']} of {values['of']} windows")
         elif kind == "eval":
-            console.print(
+            self.progress.update(self.task, doing=self.learning)
+            console.say(
                 f"step {values['step']:>6}  held-out loss {values['val_loss']:.4f} nats a token, "
                 f"{values['bits_per_byte']:.3f} bits a byte"
             )
         elif kind == "warning":
-            console.print(f"Warning: {values['text']}", style="yellow")
+            console.say(f"Warning: {values['text']}", style="yellow")
 
 
 def run(trainer: Trainer, view: RunView):
     """Train behind a progress bar. The first Ctrl-C finishes the step and saves; the second stops at once."""
-    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]}"),
-               TextColumn("{task.fields[speed]} tokens/s"), TimeRemainingColumn())  # fmt: skip
+    columns = (TextColumn("{task.completed}/{task.total}"), BarColumn(), TextColumn("{task.fields[doing]}"),
+               TimeRemainingColumn())  # fmt: skip
 
     def stop(signum, frame):
         if trainer.stop_requested:
             raise KeyboardInterrupt
         trainer.stop_requested = True
-        console.print("\nFinishing this step and saving; press Ctrl-C again to stop at once.")
+        console.say("\nFinishing this step and saving; press Ctrl-C again to stop at once.")
 
     found = signal.signal(signal.SIGINT, stop)
     try:
         with Progress(*columns, console=console) as progress:
             view.progress, view.trainer = progress, trainer
-            view.task = progress.add_task(
-                "", total=trainer.config.steps, completed=trainer.progress.step, loss="", speed=""
-            )
+            view.task = progress.add_task("", total=trainer.config.steps, completed=trainer.progress.step, doing="")
             trainer.run()
     finally:
         signal.signal(signal.SIGINT, found)
@@ -142,7 +144,7 @@ def finish(trainer: Trainer, out: Path, began: float):
         if last["val_tokens"] >= len(trainer.val) - 1
         else f" (over {last['val_tokens']:,} of its {len(trainer.val):,} tokens)"
     )
-    console.print(
+    console.say(
         f"Done: held-out loss {last['val_loss']:.4f} nats a token, {last['bits_per_byte']:.3f} bits a byte{scored}, after "
         f"{p.tokens_seen:,} tokens and {time.perf_counter() - began:.0f} s in all; {peak_mib:,.0f} MiB of memory "
         f"at the peak. Everything is in {out}."
@@ -150,15 +152,15 @@ def finish(trainer: Trainer, out: Path, began: float):
     reached = last["bits_per_byte"] if config.expected_unit == "bits a byte" else last["val_loss"]
     if config.expected and not config.expected[0] <= reached <= config.expected[1]:
         low, high = config.expected
-        console.print(
+        console.say(
             f"Warning: {reached:.3f} {config.expected_unit} is outside the expected {low} to {high}: "
             "compare log.jsonl with another seed's, and the text with the preset's.",
             style="yellow",
         )
     elif last["val_loss"] > trainer.baselines.pair:
-        console.print(
+        console.say(
             f"Warning: {last['val_loss']:.2f} nats a token is no better than counting pairs of tokens "
             f"({trainer.baselines.pair:.2f}): too few steps, or a learning rate that does not suit.",
             style="yellow",
         )
-    console.print(f"Try: tgl sample --from {shlex.quote(str(out))}")
+    console.say("Try:", f"tgl sample --from {shlex.quote(str(out))}")

@@ -79,29 +79,32 @@ def train(
         stored = checkpoint.load_to_resume(out)[2]
         config, data = _resumed(stored, given, out)
         at, before = stored["progress"]["step"], stored["train"]["steps"]
-        console.print(f"Continuing {out} at step {at} of {config.steps}.")
+        console.say(f"Continuing {out} at step {at} of {config.steps}.")
         if config.steps != before and config.schedule != "constant":
-            console.print(f"The learning rate's schedule is stretched from {before} to {config.steps} steps.")
+            console.say(f"The learning rate's schedule is stretched from {before} to {config.steps} steps.")
     else:
         config = _configured(preset(given.get("preset_name", "quick")), given)
         if unused := config.unused(given):
-            console.print(f"Not used: {', '.join(unused)}.")
+            console.say(f"Not used: {', '.join(unused)}.")
+    if out.is_file():
+        raise ValueError(f"--out {out} is a file: a run needs a directory")
     config.check()
+    config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
     with console.status("Reading the text and turning it into tokens"):
         corpus = load_corpus(data, leave_out=out)
         if config.expected and not _is_expected_text(config, corpus, data):
             config.expected = None
         tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"]) if stored else _train_tokenizer(config, corpus)
         train_ids, val_ids = tok.encode_to_array(corpus.train), tok.encode_to_array(corpus.val)
-    console.print(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
+    console.say(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
     if corpus.skipped:
-        console.print(f"Left out: {len(corpus.skipped)} files that are not UTF-8 text, {corpus.skipped[0]} the first.")
+        console.say(f"Left out: {len(corpus.skipped)} files that are not UTF-8 text, {corpus.skipped[0]} the first.")
     per_token = corpus.val_bytes / max(len(val_ids), 1)
-    console.print(f"Tokens: {len(train_ids):,} of {tok.vocab_size:,} kinds, {per_token:.2f} bytes each.")
+    console.say(f"Tokens: {len(train_ids):,} of {tok.vocab_size:,} kinds, {per_token:.2f} bytes each.")
     if "vocab_size" in given and tok.vocab_size < config.vocab_size and config.tokenizer == "bpe":
-        console.print(f"The text has no more than these {tok.vocab_size:,} kinds to merge into.")
+        console.say(f"The text has no more than these {tok.vocab_size:,} kinds to merge into.")
     del corpus  # 30 MB of text, not needed any more
-    view = RunView(tok)
+    view = RunView()
     source = [str(Path(p).resolve()) for p in data] if data else []
     trainer = Trainer(config, train_ids, val_ids, tok, out, source, view)
     command = f"tgl train --resume --out {shlex.quote(str(out))}"
@@ -113,23 +116,23 @@ def train(
             with console.status("Timing a few steps; the first ones compile the kernels"):
                 trainer.settle_steps()
             passes = config.steps * trainer.tokens_per_step / len(train_ids)
-            console.print(
+            console.say(
                 f"Steps: {config.steps:,} of {trainer.tokens_per_step:,} tokens ({passes:.2f} passes over the text)."
             )
             if not resume and (kept := checkpoint.move_aside(out)) is not None:
-                console.print(f"The run that was in {out} is now in {kept}.")
+                console.say(f"The run that was in {out} is now in {kept}.")
             run(trainer, view)
             p = trainer.progress
-            if trainer.stop_requested and p.step < config.steps:
-                console.print(f"\nStopped at step {p.step}; all is saved. Go on with: {command}")
+            if not trainer.finished:
+                console.say(f"\nStopped at step {p.step}; all is saved. Go on with:", command)
                 raise typer.Exit(130)
             finish(trainer, out, began)
         except KeyboardInterrupt:
             saved = trainer.saved_step
-            way_on = (
-                "nothing of this run was saved" if saved is None else f"step {saved} is saved. Go on with: {command}"
-            )
-            console.print(f"\nStopped at once; {way_on}")
+            if saved is None:
+                console.say("\nStopped at once; nothing of this run was saved.")
+            else:
+                console.say(f"\nStopped at once; step {saved} is saved. Go on with:", command)
             raise typer.Exit(130) from None
 
 

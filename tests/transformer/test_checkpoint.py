@@ -1,0 +1,68 @@
+"""Reading a run's directory while the run goes on writing into it."""
+
+import os
+
+import numpy as np
+import pytest
+
+from transformer import checkpoint
+
+
+def save(out, step):
+    """A checkpoint whose every part tells its step."""
+    array = np.full(3, step, np.float32)
+    checkpoint.save(out, step, {"w": array}, {"optimizer.m": array}, {"step": step})
+
+
+def parts(loaded):
+    *arrays, state = loaded
+    return {state["step"], *(int(x) for named in arrays for array in named.values() for x in array)}
+
+
+@pytest.mark.parametrize("load", [checkpoint.load, checkpoint.load_weights])
+@pytest.mark.parametrize("function", ["_latest", "_checkpoints", "_read"])
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_save_at_any_moment_of_reading_leaves_one_whole_checkpoint_to_read(
+    tmp_path, monkeypatch, load, function, call, when
+):
+    save(tmp_path, 10)
+    real, calls = getattr(checkpoint, function), []
+
+    def meanwhile(*args):
+        calls.append(args)
+        number = len(calls)
+        if number == call and when == "before":
+            other_process_saves()
+        result = real(*args)
+        if number == call and when == "after":
+            other_process_saves()
+        return result
+
+    def other_process_saves():
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, function, real)
+            save(tmp_path, 20)
+
+    monkeypatch.setattr(checkpoint, function, meanwhile)
+    assert parts(load(tmp_path)) in ({10}, {20})
+
+
+def test_a_checkpoint_that_is_damaged_and_not_replaced_is_an_error_at_once(tmp_path):
+    save(tmp_path, 10)
+    (tmp_path / "step-00000010" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(checkpoint.CheckpointError, match="model.safetensors: cannot be read"):
+        checkpoint.load_weights(tmp_path)
+
+
+def test_reading_writes_nothing_and_needs_no_lock(tmp_path):
+    save(tmp_path, 10)
+    with checkpoint.lock(tmp_path):
+        before = {p: p.stat().st_mtime_ns for p in (tmp_path, *tmp_path.rglob("*"))}
+        mode = os.stat(tmp_path).st_mode
+        os.chmod(tmp_path, 0o500)
+        try:
+            assert parts(checkpoint.load_weights(tmp_path)) == {10}
+        finally:
+            os.chmod(tmp_path, mode)
+    assert {p: p.stat().st_mtime_ns for p in before} == before

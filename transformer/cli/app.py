@@ -1,0 +1,37 @@
+"""`tgl`: its commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import tinygrad_lite
+
+from .check import gradcheck
+from .inspect import evaluate_command, export_command, info, sample
+from .train import train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Train a small GPT without a framework, look inside it, prove its gradients.")  # fmt: skip
+app.command()(train)
+app.command("eval")(evaluate_command)
+app.command()(sample)
+app.command()(info)
+app.command("export")(export_command)
+app.command()(gradcheck)
+
+
+def _show_version(wanted: bool):
+    if wanted:
+        print(f"tgl {tinygrad_lite.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+    ] = False,
+):
+    pass
