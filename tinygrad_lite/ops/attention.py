@@ -78,7 +78,7 @@ def attention_qkv(xp, qkv, *, heads, kv_heads, causal, scale):
 def _(qkv, *, heads, kv_heads, causal, scale):
     if heads < 1 or kv_heads < 1 or heads % kv_heads:
         raise ValueError(f"attention_qkv: heads must be a multiple of kv_heads, got {heads} and {kv_heads}")
-    if ndim_of(qkv) != 3 or qkv.shape[2] % (heads + 2 * kv_heads):
+    if ndim_of(qkv) != 3 or not qkv.shape[2] or qkv.shape[2] % (heads + 2 * kv_heads):
         raise ValueError(
             f"attention_qkv: expected (B, T, P) with P a multiple of heads + 2 kv_heads = {heads + 2 * kv_heads}, "
             f"got {tuple(qkv.shape)}"
