@@ -80,7 +80,7 @@ def _(qkv, *, heads, kv_heads, causal, scale):
         raise ValueError(f"attention_qkv: heads must be a multiple of kv_heads, got {heads} and {kv_heads}")
     if ndim_of(qkv) != 3 or not qkv.shape[2] or qkv.shape[2] % (heads + 2 * kv_heads):
         raise ValueError(
-            f"attention_qkv: expected (B, T, P) with P a multiple of heads + 2 kv_heads = {heads + 2 * kv_heads}, "
+            f"attention_qkv: expected (B, T, P) with P a positive multiple of heads + 2 kv_heads = {heads + 2 * kv_heads}, "
             f"got {tuple(qkv.shape)}"
         )
     return {"heads": int(heads), "kv_heads": int(kv_heads), "causal": bool(causal), "scale": float(scale)}
