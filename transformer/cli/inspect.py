@@ -50,6 +50,8 @@ def sample(
 ):
     """Continue a prompt."""
     model, tok, _ = load_model(directory)
+    if prompt is not None:  # where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes
+        prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     ids = tok.encode(prompt) if prompt is not None else start_of_text(tok)
     if not ids:
         raise ValueError("--prompt is empty: give at least one character")
