@@ -47,7 +47,7 @@ def make_huggingface(config: GPTConfig, threads: int):
     torch.set_num_threads(threads)
     ours = {name: p.numpy() for name, p in GPT(config, Generator(0)).named_parameters()}
     model = GPT2LMHeadModel(GPT2Config(**huggingface_config(config))).eval()
-    model.load_state_dict({name: torch.from_numpy(x) for name, x in to_huggingface(ours, config).items()})
+    model.load_state_dict({name: torch.tensor(x) for name, x in to_huggingface(ours, config).items()})
     del ours
 
     def run(request):

@@ -43,12 +43,16 @@ def table(head: list[str], rows: list[list]):
 
 def ratios(ours_ms: float, peer_ms: float | None = None, bound_ms: float | None = None) -> dict:
     """The words that every benchmark's last line uses: ratio above 1 means that we are faster than the peer."""
-    found = {"ours_ms": round(ours_ms, 4)}
+    found = {"ours_ms": _digits(ours_ms)}
     if peer_ms is not None:
-        found |= {"peer_ms": round(peer_ms, 4), "ratio": round(peer_ms / ours_ms, 3)}
+        found |= {"peer_ms": _digits(peer_ms), "ratio": round(peer_ms / ours_ms, 3)}
     if bound_ms is not None:
-        found |= {"bound_ms": round(bound_ms, 4), "over_bound": round(ours_ms / bound_ms, 3)}
+        found |= {"bound_ms": _digits(bound_ms), "over_bound": round(ours_ms / bound_ms, 3)}
     return found
+
+
+def _digits(x: float) -> float:
+    return float(f"{x:.5g}")  # microseconds of an op as well as minutes of a compilation
 
 
 def last_line(**found):

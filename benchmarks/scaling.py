@@ -12,6 +12,8 @@ import argparse
 import os
 from dataclasses import replace
 
+import numpy as np
+
 from transformer.config import GPTConfig
 
 from .pair import Side, take_turns
@@ -48,7 +50,7 @@ def measure(setup: Setup, threads: int, rounds: int) -> tuple[dict[str, Times], 
         side.close()
     ours, peer = ([loss for _, loss in warm[name][0]] for name in sides)
     times = {name: Times.of([answer[0][0] for answer in answers]) for name, answers in timed.items()}
-    return times, max(abs(a - b) for a, b in zip(ours, peer))
+    return times, float(np.abs(np.subtract(ours, peer)).max())
 
 
 def plot(points: list[dict], path: str):
@@ -92,7 +94,7 @@ def main():
             threads = value if what == "threads" else args.threads
             setup = changed(what, value)
             times, difference = measure(setup, threads, args.rounds)
-            apart = max(apart, difference)
+            apart = float(np.maximum(apart, difference))  # NaN stays
             points.append({"what": what, "value": value, **ratios(times["ours"].median, times["peer"].median),
                            "us_a_token": round(times["ours"].median * 1e3 / setup.batch / setup.model.block_size, 2),
                            "spread": str(times["ours"]), "peer_spread": str(times["peer"])})  # fmt: skip

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 
+import numpy as np
+
 from .bound import step_bound
 from .pair import Side, take_turns
 from .report import Times, last_line, ratios, table
@@ -72,7 +74,7 @@ def main():
 
     times = {name: Times.of([ms for answers in rounds for ms, _ in answers]) for name, rounds in timed.items()}
     losses = {name: losses_of(warm[name] + timed[name]) for name in sides}
-    apart = max(abs(a - b) for a, b in zip(losses["ours"][:AGREE_STEPS], losses["peer"][:AGREE_STEPS]))
+    apart = float(np.abs(np.subtract(losses["ours"], losses["peer"])[:AGREE_STEPS]).max())  # NaN if any loss is
     falls = {name: x[0] - min(x[-3:]) for name, x in losses.items()}
     print(f"\nConfiguration {args.config}: {parameters:,} parameters, {setup.batch} x {setup.model.block_size} tokens a "
           f"step, {args.threads} threads, {len(losses['ours']) - AGREE_STEPS} steps timed.\n")  # fmt: skip

@@ -6,11 +6,12 @@ import os
 import numpy as np
 import pytest
 
+from benchmarks import train_step
 from benchmarks.generate import GPT2, first_difference, weight_bytes
 from benchmarks.pair import Side, take_turns
 from benchmarks.report import Times, last_line, number, ratios, table
 from benchmarks.scaling import powers_up_to
-from benchmarks.training import CONFIGS, Batches, Setup, learnable_text, make_ours
+from benchmarks.training import CONFIGS, Batches, Setup, learnable_text, make_ours, make_torch
 from transformer.config import GPTConfig
 
 TINY = Setup(GPTConfig(65, 16, layers=1, heads=2, channels=16, bias=False), 8, 5, 1e-2, 10, (0.9, 0.99))
@@ -75,17 +76,16 @@ def test_our_step_learns_the_text():
     assert losses[0] > 4 and losses[-1] < losses[0] - 0.5
 
 
-def test_torchs_step_is_ours_in_every_one_of_its_ways():
+@pytest.mark.parametrize("mode, adamw", [
+    ("eager", "fused"), ("eager", "foreach"), pytest.param("compile", "fused", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_torchs_step_is_ours_in_each_of_its_ways(mode, adamw):
     pytest.importorskip("torch", reason="the peer whose losses are compared is not installed")
-    from benchmarks.training import make_torch
     from tinygrad_lite.threads import get_num_threads
 
-    for adamw in ("fused", "foreach"):
-        ours, theirs = (
-            [step(t) for t in Batches(TINY).take(20)]
-            for step in (make_ours(TINY, get_num_threads()), make_torch(TINY, 1, "eager", adamw))
-        )
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+    ours, theirs = make_ours(TINY, get_num_threads()), make_torch(TINY, 1, mode, adamw)
+    batches = Batches(TINY).take(20)
+    np.testing.assert_allclose([ours(x) for x in batches], [theirs(x) for x in batches], rtol=0, atol=1e-4)
 
 
 def test_a_table_lines_up_numbers_to_the_right(capsys):
@@ -120,3 +120,35 @@ def test_a_token_reads_gpt_2s_weights_once():
 
 def test_threads_are_varied_by_powers_of_two_up_to_all():
     assert powers_up_to(1) == (1,) and powers_up_to(6) == (1, 2, 4, 6) and powers_up_to(8) == (1, 2, 4, 8)
+
+
+class Timed:
+    """A side that takes so long, or does not run."""
+
+    MS = {("eager", "fused"): 9.0, ("eager", "foreach"): 8.0, ("compile", "foreach"): 7.0}
+
+    def __init__(self, make, setup, threads, mode, adamw):
+        self.way = mode, adamw
+
+    def run(self, batches):
+        if self.way not in self.MS:
+            raise RuntimeError("CppCompileError: no compiler\nlong text")
+        return [(100.0, 0.0)] * 2 + [(self.MS[self.way] + i, 0.0) for i in range(len(batches) - 2)]
+
+    def close(self):
+        return 0.0
+
+
+@pytest.mark.parametrize("peer, expected", [("best", ("compile", "foreach")), ("eager", ("eager", "foreach"))])
+def test_the_peer_is_the_fastest_way_that_runs(monkeypatch, capsys, peer, expected):
+    monkeypatch.setattr(train_step, "Side", Timed)
+    assert train_step.find_peer(TINY, 1, train_step.MODES[peer]) == expected
+    said = capsys.readouterr().out
+    assert "eager with foreach AdamW 8.0" in said and ("no compiler" in said) == (peer == "best")
+
+
+def test_without_any_way_the_benchmark_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(train_step, "Side", Timed)
+    monkeypatch.setattr(Timed, "MS", {})
+    with pytest.raises(SystemExit, match="pip install torch"):
+        train_step.find_peer(TINY, 1, ("eager",))
