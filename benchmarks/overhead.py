@@ -2,18 +2,19 @@
 
 Forward plus backward of small ops on four float32 elements: this engine, NumPy's own work for the same values
 and gradients, and PyTorch eager, in turns, so that other work on the machine hits all three alike. The figures
-are the least of many rounds, in microseconds; the ratio is ours over PyTorch's, and the goal is 0.8. Forward
-alone is shown too. Without PyTorch the ratio is left out.
+are the least of many rounds, in microseconds; the share is ours over PyTorch's, and the goal is 0.8. Forward alone is
+shown too. Without PyTorch the share is left out. One process: an op of microseconds waits for no thread.
 """
 
 import argparse
-import json
 import math
 import time
 
 import numpy as np
 
 import tinygrad_lite as tgl
+
+from .report import last_line, ratios
 
 try:
     import torch
@@ -109,18 +110,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=60)
     best = measure(parser.parse_args().rounds)
-    print(f"{'microseconds':14}{'numpy':>8}{'forward':>9}{'torch':>8}{'both':>8}{'torch':>8}{'ratio':>8}")
-    ratios = {}
+    print(f"{'microseconds':14}{'numpy':>8}{'forward':>9}{'torch':>8}{'both':>8}{'torch':>8}{'share':>8}")
+    shares = {}
     for name, t in best.items():
         theirs, their_forward = t.get("torch", math.nan), t.get("torch_forward", math.nan)
-        ratios[name] = t["ours"] / theirs
+        shares[name] = t["ours"] / theirs
         print(
-            f"{name:14}{t['numpy']:8.2f}{t['ours_forward']:9.2f}{their_forward:8.2f}{t['ours']:8.2f}{theirs:8.2f}{ratios[name]:8.2f}"
+            f"{name:14}{t['numpy']:8.2f}{t['ours_forward']:9.2f}{their_forward:8.2f}{t['ours']:8.2f}{theirs:8.2f}{shares[name]:8.2f}"
         )
-    mean = math.exp(sum(math.log(r) for r in ratios.values()) / len(ratios))
+    mean = _mean(shares.values())
     print(f"{'geometric mean':14}{mean:49.2f}")
     rounded = {name: {who: round(us, 3) for who, us in t.items()} for name, t in best.items()}
-    print(json.dumps({"us": rounded, "ratio": round(mean, 3) if mean == mean else None}))
+    ours_ms = _mean([t["ours"] for t in best.values()]) / 1e3
+    peer = ratios(ours_ms, _mean([t["torch"] for t in best.values()]) / 1e3) if torch else ratios(ours_ms)
+    last_line(peer="torch eager" if torch else None, **peer, of_peer=round(mean, 3) if torch else None, us=rounded)
+
+
+def _mean(values) -> float:
+    """The geometric mean."""
+    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 if __name__ == "__main__":

@@ -1,125 +1,110 @@
-"""A training step, ours against PyTorch's: forward, backward, clip, AdamW, float32.
+"""A training step, ours against PyTorch's and against what the machine allows: forward, backward, clip, AdamW, float32.
 
-    python -m benchmarks.train_step --config A [--threads 2] [--rounds 15]
+    python -m benchmarks.train_step --config A|B|C [--peer best|eager|compile] [--threads 2] [--rounds 15]
 
 Both start from the same weights and see the same batches, each in a process of its own; rounds of steps alternate
-(A B A B ...), so that a machine that slows down slows both. Losses must agree over the first 20 steps.
+(A B A B ...), so that a machine that slows down slows both. The first 20 steps are not timed: their losses must agree.
+The peer is the fastest of PyTorch's ways, {eager, torch.compile} x {foreach, fused AdamW}, found by a short look before.
+The bound is the time of the step's matrix products alone, plus moving AdamW's bytes: benchmarks/bound.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
+import os
 
 import numpy as np
 
-from transformer.config import GPTConfig
+from .bound import step_bound
+from .pair import Side, take_turns
+from .report import Times, last_line, ratios, table
+from .training import CONFIGS, Batches, Setup, make_ours, make_torch
 
-from .pair import Side
-
-LR, BETAS, DECAY = 1e-3, (0.9, 0.99), 0.1
-
-CONFIGS = {
-    "A": (dict(vocab_size=65, block_size=64, layers=4, heads=4, channels=128, bias=False), 12, 10),
-    "B": (dict(vocab_size=65, block_size=256, layers=6, heads=6, channels=384, bias=False), 8, 2),
-    "C": (dict(vocab_size=50304, block_size=64, layers=12, heads=12, channels=768), 4, 1),
-}
+AGREE_STEPS, AGREE_WITHIN, FALL = 20, 1e-4, 0.5
+MODES = {"best": ("eager", "compile"), "eager": ("eager",), "compile": ("compile",)}
+LOOK_STEPS = 6
 
 
-def learnable_text(n: int, vocab: int) -> np.ndarray:
-    """Tokens with something to learn: each is the one before times 5 plus 1, with one in eight random."""
-    rng, out = np.random.default_rng(0), np.zeros(n, np.int64)
-    noise, jump = rng.integers(0, vocab, n), rng.random(n) < 0.125
-    for i in range(1, n):
-        out[i] = noise[i] if jump[i] else (out[i - 1] * 5 + 1) % vocab
-    return out
+def find_peer(setup: Setup, threads: int, modes) -> tuple[str, str]:
+    """The faster of PyTorch's ways to take this step, one after the other; prints what each took."""
+    batches, found = Batches(setup).take(2 + LOOK_STEPS), {}
+    for mode in modes:
+        for adamw in ("fused", "foreach"):
+            side = Side(make_torch, setup, threads, mode, adamw)
+            try:
+                found[mode, adamw] = min(ms for ms, _ in side.run(batches)[2:])
+                side.close()
+            except RuntimeError as error:
+                print(f"PyTorch {mode}, {adamw} AdamW, does not run here: {str(error).splitlines()[0]}")
+    if not found:
+        raise SystemExit("train_step: no way of PyTorch's runs here: pip install torch")
+    print("A look at PyTorch's ways, best of a few steps in ms: "
+          + ", ".join(f"{mode} with {adamw} AdamW {ms:.1f}" for (mode, adamw), ms in found.items()))  # fmt: skip
+    return min(found, key=found.get)
 
 
-def make_ours(config: GPTConfig, threads: int):
-    """Our step: tokens (B, T + 1) to the loss before it."""
-    from tinygrad_lite import Generator, Tensor, optim
-    from tinygrad_lite.threads import set_num_threads
-    from transformer.model import GPT
-
-    set_num_threads(threads)
-    model = GPT(config, Generator(0))
-    adam = optim.AdamW(optim.decay_groups(list(model.named_parameters()), DECAY), lr=LR, betas=BETAS)
-
-    def step(tokens):
-        adam.zero_grad()
-        loss = model(Tensor(np.ascontiguousarray(tokens[:, :-1])), Tensor(np.ascontiguousarray(tokens[:, 1:])))
-        loss.backward()
-        optim.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        return loss.item()
-
-    return step
+def peer_name(mode: str, adamw: str) -> str:
+    """What the figures are compared with, in words."""
+    return f"torch {mode}, {adamw} AdamW"
 
 
-def make_torch(config: GPTConfig, threads: int):
-    """PyTorch's step, from our weights."""
-    import torch
-
-    from tinygrad_lite import Generator
-    from transformer.model import GPT
-
-    from .torch_gpt import TorchGPT, copy_weights
-
-    torch.set_num_threads(threads)
-    model = TorchGPT(config)
-    copy_weights(GPT(config, Generator(0)), model)
-    adam = torch.optim.AdamW([
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": DECAY},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ], lr=LR, betas=BETAS, fused=True)  # fmt: skip
-
-    def step(tokens):
-        tokens = torch.from_numpy(tokens)
-        adam.zero_grad(set_to_none=True)
-        loss = model(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        return loss.item()
-
-    return step
+def losses_of(rounds) -> list[float]:
+    """The loss of every step, in order."""
+    return [loss for answers in rounds for _, loss in answers]
 
 
 def main():
     """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=CONFIGS, default="A")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peer", choices=MODES, default="best")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--bound-repeats", type=int, default=50, help="the bound takes the best of so many products")
     args = parser.parse_args()
-    sizes, batch, steps = CONFIGS[args.config]
-    config = GPTConfig(**sizes)
-    text, rng = learnable_text(100_000, config.vocab_size), np.random.default_rng(1)
-    sides = {name: Side(make, config, args.threads) for name, make in (("ours", make_ours), ("peer", make_torch))}
-    times, losses = {"ours": [], "peer": []}, {"ours": [], "peer": []}
-    for round_number in range(args.rounds + 1):
-        starts = rng.integers(0, len(text) - config.block_size - 1, (steps, batch))
-        batches = [text[s[:, None] + np.arange(config.block_size + 1)] for s in starts]
-        for name, side in sides.items():
-            found = side.run(batches)
-            losses[name] += [loss for _, loss in found]
-            if round_number:  # the first round compiles and warms
-                times[name] += [ms for ms, _ in found]
+    setup = CONFIGS[args.config]
+    peer = find_peer(setup, args.threads, MODES[args.peer])
+    batches = Batches(setup)
+    sides = {"ours": Side(make_ours, setup, args.threads), "peer": Side(make_torch, setup, args.threads, *peer)}
+    warm = take_turns(sides, [batches.take(AGREE_STEPS)])
+    timed = take_turns(sides, [batches.take(setup.steps) for _ in range(args.rounds)])
     peaks = {name: side.close() for name, side in sides.items()}
-    ms = {name: statistics.median(t) for name, t in times.items()}
-    apart = max(abs(a - b) for a, b in zip(losses["ours"][:20], losses["peer"][:20]))
-    for name in times:
-        low, high = np.percentile(times[name], [10, 90])
-        print(
-            f"{name:>5}  {ms[name]:8.1f} ms a step  ({low:.1f} to {high:.1f})  loss {losses[name][0]:.4f} to "
-            f"{losses[name][-1]:.4f}  peak {peaks[name]:,.0f} MiB"
-        )
-    print(json.dumps({
-        "config": args.config, "peer": "torch eager, fused AdamW", "ours_ms": round(ms["ours"], 2), "peer_ms": round(ms["peer"], 2),
-        "ratio": round(ms["peer"] / ms["ours"], 3), "losses_agree": apart < 1e-4, "loss_difference": apart,
-        "ours_peak_mib": round(peaks["ours"]), "peer_peak_mib": round(peaks["peer"]),
-    }))  # fmt: skip
+    parameters = count_parameters(setup)
+    bound = step_bound(setup.model, setup.batch, parameters, args.threads, args.bound_repeats)
+
+    times = {name: Times.of([ms for answers in rounds for ms, _ in answers]) for name, rounds in timed.items()}
+    losses = {name: losses_of(warm[name] + timed[name]) for name in sides}
+    apart = float(np.abs(np.subtract(losses["ours"], losses["peer"])[:AGREE_STEPS]).max())  # NaN if any loss is
+    falls = {name: x[0] - min(x[-3:]) for name, x in losses.items()}
+    print(f"\nConfiguration {args.config}: {parameters:,} parameters, {setup.batch} x {setup.model.block_size} tokens a "
+          f"step, {args.threads} threads, {len(losses['ours']) - AGREE_STEPS} steps timed.\n")  # fmt: skip
+    rows = [[name, str(times[key]), times[key].median / bound.ms, losses[key][0], losses[key][-1], peaks[key]]
+            for key, name in (("ours", "ours"), ("peer", peer_name(*peer)))]  # fmt: skip
+    rows.append(["the bound", f"{bound.ms:.4g}", 1.0, None, None, None])
+    table(["", "ms a step (8 in 10)", "of the bound", "first loss", "last loss", "peak MiB"], rows)
+    print(
+        f"\nThe bound: linear layers' products {bound.linear_ms:.1f} ms (at {bound.gflops:.0f} GFLOP/s), attention's causal "
+        f"half {bound.attention_ms:.1f}, the bytes of AdamW and the norm {bound.bytes_ms:.1f}."
+    )
+    print(
+        f"Losses over the first {AGREE_STEPS} steps are at most {apart:.1e} apart (the limit is {AGREE_WITHIN:.0e}); they fall "
+        f"by {falls['ours']:.2f} and {falls['peer']:.2f} over the run (at least {FALL} is asked for)."
+    )
+    last_line(
+        config=args.config, peer=peer_name(*peer), **ratios(times["ours"].median, times["peer"].median, bound.ms),
+        losses_agree=apart <= AGREE_WITHIN, losses_fall=min(falls.values()) >= FALL, loss_difference=apart,
+        loss_fall=round(falls["ours"], 3), ours_peak_mib=round(peaks["ours"]), peer_peak_mib=round(peaks["peer"]),
+        ours_spread_ms=[round(times["ours"].low, 2), round(times["ours"].high, 2)],
+        peer_spread_ms=[round(times["peer"].low, 2), round(times["peer"].high, 2)], threads=args.threads,
+    )  # fmt: skip
+
+
+def count_parameters(setup: Setup) -> int:
+    """Parameters of the model, from its sizes: building it takes memory that would count as the sides' own."""
+    m, c = setup.model, setup.model.channels
+    vectors = 2 if m.bias else 1  # of a norm
+    layer = 12 * c * c + (9 * c if m.bias else 0) + 2 * vectors * c
+    return (m.vocab_size + m.block_size) * c + m.layers * layer + vectors * c
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.numpy import load_file, save_file
 
+from .files import replace
+
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
@@ -66,11 +68,11 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     (writing / "state.json").write_text(json.dumps(state), encoding="utf-8")
     for file in writing.iterdir():
         _flush(file)
-    os.replace(writing, final)
+    replace(writing, final)
     pointer = out / ".latest"
     pointer.write_text(final.name, encoding="utf-8")
     _flush(pointer)
-    os.replace(pointer, out / "latest")
+    replace(pointer, out / "latest")
     for old in before:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -101,7 +103,7 @@ def move_aside(out: Path) -> Path | None:
         kept, number = kept.with_name(f"{kept.name.partition('.')[0]}.{number}"), number + 1
     kept.mkdir()
     for path in parts:
-        os.replace(path, kept / path.name)
+        replace(path, kept / path.name)
     return kept
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .config import GPTConfig
+from .files import replace
 
 # ours in a block, theirs in a block, transposed?
 _BLOCK = [
@@ -162,7 +163,7 @@ def export(directory, weights: dict, config: GPTConfig):
         del renamed["lm_head.weight"]  # tied: it is wte.weight
         save_file(renamed, writing / "model.safetensors", metadata={"format": "pt"})
         (writing / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        os.replace(writing, directory)
+        replace(writing, directory)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
 
@@ -177,14 +178,10 @@ def _remove_left_overs(directory: Path):
 
 
 def _runs(pid: int) -> bool:
-    """Whether another process of this number runs. On Windows, where os.kill would end it, the answer is no: files
-    that are open cannot be removed there."""
-    if pid == os.getpid() or os.name != "posix":
-        return False
+    """Whether another process of this number runs."""
+    import psutil  # os.kill(pid, 0) would end it on Windows
+
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        return pid != os.getpid() and psutil.pid_exists(pid)
+    except OverflowError:  # no system has such numbers
         return False
-    except PermissionError:
-        pass  # it is another user's
-    return True

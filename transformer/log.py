@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
 from tinygrad_lite.xp.product import matmul
+
+from .files import replace
 
 
 class JsonLines:
@@ -32,7 +33,7 @@ class JsonLines:
         kept = [line for line in kept if "val_loss" not in line or line["step"] in evaluated]
         writing = self.path.with_name(self.path.name + ".writing")
         writing.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(writing, self.path)
+        replace(writing, self.path)
 
 
 def read_log(path) -> list[dict]:

@@ -49,7 +49,7 @@ def modules():
 
 def imports(name, path, known):
     """(imported module, whether at module level) of our own packages."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     inside = {
         id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in ast.walk(f)
     }
@@ -121,7 +121,7 @@ def test_import_is_light_and_changes_no_environment_variable():
 def test_environment_variables_are_read_in_one_file():
     readers = []
     for name, path in KNOWN.items():
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         attributes = [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
         names = [a.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "os" for a in n.names]
         if {"environ", "environb", "getenv", "getenvb"} & {*attributes, *names}:

@@ -48,7 +48,7 @@ def test_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path, monkey
             patch.setattr(os, step, fail)
             with pytest.raises(OSError, match="disk full"):
                 TOKENIZERS[0].save(path)
-        assert path.read_text() == "old"
+        assert path.read_text(encoding="utf-8") == "old"
         assert os.listdir(tmp_path) == ["tokenizer.json"]
 
 

@@ -18,7 +18,7 @@ from transformer import checkpoint
 from transformer.cli.app import app
 from transformer.cli.main import main
 from transformer.cli.plot import loss_curve, text_curve
-from transformer.cli.run_view import RunView
+from transformer.cli.run_view import RunView, quoted
 from transformer.cli.screen import Screen
 from transformer.log import read_log
 
@@ -59,7 +59,7 @@ def test_training_says_what_to_expect_trains_and_prints_samples(run):
     assert "Expect 20 steps" in output and "MiB" in output
     assert "sample 1" in output and re.search(r"Done: held-out loss \d\.\d+", output)
     assert (folder / "run" / "loss.png").stat().st_size > 5000
-    assert json.loads((folder / "run" / "log.jsonl").read_text().splitlines()[0])["step"] == 1
+    assert json.loads((folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])["step"] == 1
 
 
 def test_sampling_continues_the_prompt_and_repeats_with_its_seed(run):
@@ -202,8 +202,14 @@ def test_settings_that_another_one_makes_meaningless_are_named(tmp_path):
 
 
 def test_a_path_is_printed_as_it_is(tmp_path):
-    output = train_tiny(tmp_path, "--steps", 1, name="r[lr] [/b]")
-    assert f"tgl sample --from '{tmp_path}/r[lr] [/b]'" in output and "[lr]" in output.split("Everything is in")[1]
+    out = tmp_path / "r[lr] [" / "b]"  # rich's markup, were it read as such
+    output = train_tiny(tmp_path, "--steps", 1, name=out.relative_to(tmp_path))
+    assert f"tgl sample --from {quoted(out)}" in output and str(out) in output.split("Everything is in")[1]
+
+
+def test_a_path_is_quoted_as_the_systems_shell_reads_it():
+    assert quoted("runs/my run", "posix") == "'runs/my run'" and quoted("runs/a", "posix") == "runs/a"
+    assert quoted("C:\\my run", "nt") == '"C:\\my run"' and quoted("C:\\a", "nt") == "C:\\a"  # cmd.exe and PowerShell
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")

@@ -150,7 +150,7 @@ def exported(tmp_path_factory):
 def test_an_exported_run_is_a_directory_that_transformers_reads(exported):
     from transformer.cli.inspect import load_model
 
-    config = json.loads((exported / "hf" / "config.json").read_text())
+    config = json.loads((exported / "hf" / "config.json").read_text(encoding="utf-8"))
     assert config["model_type"] == "gpt2" and config["n_embd"] == 32
     transformers = pytest.importorskip("transformers", reason="the peer whose logits are compared is not installed")
     pytest.importorskip("torch", reason="transformers needs PyTorch to run GPT-2")

@@ -196,11 +196,11 @@ def test_a_half_written_checkpoint_is_never_loaded(tmp_path):
     assert checkpoint.find(tmp_path).name == "step-00000012.1"  # the second of that step: with its evaluation
 
 
-@pytest.mark.parametrize("moment", ["os.replace", "shutil.rmtree"])
+@pytest.mark.parametrize("moment", ["replace", "shutil.rmtree"])
 def test_a_save_that_is_cut_short_anywhere_leaves_a_whole_checkpoint(tmp_path, monkeypatch, moment):
     trainer = make(tmp_path)
     trainer.run()
-    expected, real, calls = weights(trainer), {"os.replace": os.replace, "shutil.rmtree": shutil.rmtree}[moment], []
+    expected, real, calls = weights(trainer), {"replace": os.replace, "shutil.rmtree": shutil.rmtree}[moment], []
 
     class Killed(BaseException):
         pass
@@ -228,7 +228,7 @@ def test_what_is_not_the_runs_own_is_never_removed(tmp_path):
     (tmp_path / "step-by-step").mkdir()
     (tmp_path / "step-by-step" / "notes.txt").write_text("mine")
     make(tmp_path).run()
-    assert (tmp_path / "step-by-step" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "step-by-step" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_two_runs_in_one_directory_are_refused(tmp_path):

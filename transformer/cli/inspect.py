@@ -51,6 +51,8 @@ def sample(
     """Continue a prompt."""
     check_sampling(temperature, top_k, top_p)  # now, and not after the prompt is printed
     model, tok, _ = load_model(directory)
+    if prompt is not None:  # where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes
+        prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     ids = start_of_text(tok) if prompt is None else _encoded(tok, prompt, "--prompt").tolist()
     if not ids:
         raise ValueError("--prompt is empty: give at least one character, or leave it out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from ..files import replace
 from ..log import read_log
 
 
@@ -18,7 +19,17 @@ def loss_curve(log: Path, png: Path, console=None):
     _png(train, val, png)
     if console is not None and console.is_terminal:
         curve = text_curve(train, val, width=min(console.width, 100), color=not console.no_color)
-        console.file.write(curve + "\n")
+        if _is_printable(curve, console.encoding):
+            console.file.write(curve + "\n")
+
+
+def _is_printable(text: str, encoding: str) -> bool:
+    """Whether a terminal can show it: many on Windows have no Braille, which the curve is made of."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def text_curve(train, val, width: int, color: bool = False) -> str:
@@ -71,5 +82,5 @@ def _png(train, val, png: Path):
     figure.tight_layout()
     writing = png.with_name(".writing-" + png.name)
     figure.savefig(writing, format="png")
-    writing.replace(png)
+    replace(writing, png)
     pyplot.close(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,16 @@ class _Screen(Screen):
 
 
 console = _Screen()
+
+
+def rule(title: str = ""):
+    """A line across the terminal, of characters that it has."""
+    console.rule(title, align="left", characters="─" if console.encoding.startswith("utf") else "-")
+
+
+def quoted(path, system: str = os.name) -> str:
+    """A path as one types it in this system's shell: cmd.exe takes single quotes for part of the name."""
+    return subprocess.list2cmdline([str(path)]) if system == "nt" else shlex.quote(str(path))
 
 
 def size_of(text: str) -> str:
@@ -86,7 +97,7 @@ class RunView:
             self.progress.update(self.task, completed=values["step"], doing=self.learning)
             every = self.trainer.config.sample_every
             if every and values["step"] % every == 0:
-                console.rule(f"sample at step {values['step']}", align="left")
+                rule(f"sample at step {values['step']}")
                 console.print(sample_text(self.trainer, 120))
         elif kind == "evaluating":
             self.progress.update(self.task, doing=f"evaluating: {values['done']} of {values['of']} windows")
@@ -134,9 +145,9 @@ def finish(trainer: Trainer, out: Path, began: float):
     """Samples, the loss curve, the figures, and a warning where they are not as expected."""
     config, p, peak_mib = trainer.config, trainer.progress, peak_bytes() / MIB
     for seed in (1, 2):
-        console.rule(f"sample {seed}", align="left")
+        rule(f"sample {seed}")
         console.print(sample_text(trainer, 160, seed))
-    console.rule()
+    rule()
     loss_curve(out / "log.jsonl", out / "loss.png", console)
     last = p.evaluations[-1]
     scored = (
@@ -163,4 +174,4 @@ def finish(trainer: Trainer, out: Path, began: float):
             f"({trainer.baselines.pair:.2f}): too few steps, or a learning rate that does not suit.",
             style="yellow",
         )
-    console.say("Try:", f"tgl sample --from {shlex.quote(str(out))}")
+    console.say("Try:", f"tgl sample --from {quoted(out)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..config import CHOICES, GPTConfig
 from ..data import Corpus, load_corpus
 from ..presets import FREE_ON_RESUME, OPTIMIZERS, PRESETS, SCHEDULES, TOKENIZERS, TrainConfig, preset
 from ..trainer import Trainer
-from .run_view import RunView, console, finish, run, say_expectations, size_of
+from .run_view import RunView, console, finish, quoted, run, say_expectations, size_of
 
 MODEL_FLAGS = {f.name for f in fields(GPTConfig)} - {"vocab_size"}
 TRAIN_FLAGS = {f.name for f in fields(TrainConfig)} - {"model"}
@@ -107,7 +106,7 @@ def train(
     view = RunView()
     source = [str(Path(p).resolve()) for p in data] if data else []
     trainer = Trainer(config, train_ids, val_ids, tok, out, source, view)
-    command = f"tgl train --resume --out {shlex.quote(str(out))}"
+    command = f"tgl train --resume --out {quoted(out)}"
     with checkpoint.lock(out):
         if resume:
             trainer.resume(out)

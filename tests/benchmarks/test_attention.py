@@ -1,0 +1,44 @@
+"""The attention benchmark's comparison and its measure of memory."""
+
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.attention import HEADS, NAMES, _extra_bytes, largest_difference, make_ours, make_torch
+
+MIB = 2**20
+
+
+def test_memory_beyond_what_a_call_returns_is_found():
+    def run():
+        result = np.ones(32 * MIB // 4, np.float32)
+        beside = np.ones(96 * MIB // 4, np.float32)
+        time.sleep(0.1)
+        return [result, beside[:0]]
+
+    assert 90 * MIB < _extra_bytes(run, t=0) < 100 * MIB
+    assert _extra_bytes(lambda: [], t=0) < 4 * MIB
+    rows = 4 * MIB  # one float a row and head must be kept too
+    assert 90 * MIB - 4 * HEADS * rows < _extra_bytes(run, rows) < 100 * MIB - 4 * HEADS * rows
+
+
+def test_the_largest_difference_is_relative_to_its_own_array_and_a_nan_is_never_missed():
+    ours = [np.ones(3), np.full(3, 100.0), np.ones(3), np.ones(3)]
+    theirs = [x.copy() for x in ours]
+    assert largest_difference(ours, theirs)[0] == 0
+    ours[1][0] += 0.1
+    assert largest_difference(ours, theirs) == (pytest.approx(1e-3), NAMES[1])
+    ours[2][1] = np.nan
+    assert np.isnan(largest_difference(ours, theirs)[0])
+
+
+def test_both_sides_compute_the_same():
+    pytest.importorskip("torch", reason="the peer whose results are compared is not installed")
+    from tinygrad_lite.threads import get_num_threads
+
+    sides = make_ours(get_num_threads()), make_torch(1)
+    for side in sides:
+        side(("prepare", 70))
+        side("run")
+    assert largest_difference(*(side("results") for side in sides))[0] < 1e-5
