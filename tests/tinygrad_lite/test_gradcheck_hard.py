@@ -223,14 +223,17 @@ def test_a_constant_with_a_gradient(mode, planted):
 
 
 # -- chance and memory ----------------------------------------------------------------------------------------
-@both_modes
-@pytest.mark.parametrize("seed", range(4))
-def test_a_coin_that_falls_alike_for_a_while(mode, seed, planted):
-    rng = np.random.default_rng(seed)
-    coin = lambda: 2.0 if rng.random() < 0.5 else 3.0
-    assert verdict(lambda x: x * coin(), leaf(), mode=mode) == "non-determinism"
+@pytest.mark.parametrize("mode, least", [("full", 60), ("fast", 54)])  # five falls alike: one in 32
+def test_a_coin_that_falls_alike_for_a_while(mode, least, planted):
+    coins, forward, backward = {}, [], []
+    coin = lambda: 2.0 if coins["rng"].random() < 0.5 else 3.0
     op = planted(lambda xp, g, x: g * x * coin())
-    assert verdict(lambda x: op(x), leaf(), mode=mode) == "non-determinism"
+    for seed in range(60):
+        coins["rng"] = np.random.default_rng(seed)
+        forward.append(verdict(lambda x: x * coin(), leaf(), mode=mode))
+        backward.append(verdict(lambda x: op(x), leaf(), mode=mode))
+    assert min(forward.count("non-determinism"), backward.count("non-determinism")) >= least
+    assert {*forward, *backward} <= {"non-determinism", "ok"}
 
 
 @both_modes

@@ -183,7 +183,7 @@ class Check:
         first = self.recorded.product(self.v)
         for _ in range(backward):
             for k, (a, b) in enumerate(zip(first, self.recorded.product(self.v, again=True), strict=True)):
-                if a is not None and not np.array_equal(a, b, equal_nan=True):
+                if a is not None and not ((a == b) | (np.isnan(a) & np.isnan(b))).all():
                     j = int(np.argmax(np.nan_to_num(np.abs(a - b), nan=np.inf)))
                     figures = f"{a.ravel()[j]:.10g} and {b.ravel()[j]:.10g}"
                     found[self.before :] = [Finding(
@@ -226,6 +226,8 @@ class Check:
         # Sums may be taken in another order; anything above is chance. A kernel and its twin take other roads, too.
         if a.shape != b.shape:
             return False
+        if (a == b).all():
+            return True
         relative = SLACK * self.eps if self.order == 1 else max(self.rtol0, 64.0 * self.eps)
         bound = relative * float(np.max(self.sizes, initial=0.0))
         return bool(np.all(np.nan_to_num(np.abs(difference(a, b)), nan=0.0) <= bound))

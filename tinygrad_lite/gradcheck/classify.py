@@ -53,8 +53,7 @@ class Judgement(NamedTuple):
 
 def difference(plus, minus):
     """plus - minus, where an output that is infinite alike on both sides counts as standing still."""
-    with np.errstate(invalid="ignore"):
-        return np.where(plus == minus, 0.0, plus - minus)
+    return np.where(plus == minus, 0.0, plus - minus)
 
 
 class Ladder(NamedTuple):

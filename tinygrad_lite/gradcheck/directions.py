@@ -9,6 +9,8 @@ halved again, towards the disagreement, until one element is left: log2(n) more 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from . import report as kinds
@@ -36,7 +38,7 @@ def check_directions(check):
 
 def levels(sizes: np.ndarray) -> list[np.ndarray]:
     """Masks of the figures of like size, the largest first; those that are zero last."""
-    rest, found = np.nan_to_num(sizes, nan=0.0) > 0.0, []
+    rest, found = sizes > 0.0, []  # nan is not above 0
     zeros = ~rest
     while rest.any() and len(found) < LEVELS:
         last = len(found) == LEVELS - 1
@@ -48,8 +50,11 @@ def levels(sizes: np.ndarray) -> list[np.ndarray]:
 
 def norm(x: np.ndarray) -> float:
     """The Euclidean norm, without overflow on the way."""
-    most = float(np.max(np.abs(x), initial=0.0))
-    return most * float(np.sqrt(((x / most) ** 2).sum())) if 0.0 < most < np.inf else most
+    most = float(np.abs(x).max(initial=0.0))
+    if not 0.0 < most < np.inf:
+        return most
+    x = x.ravel() / most
+    return most * math.sqrt(x @ x)
 
 
 class Moves:
@@ -65,7 +70,7 @@ class Moves:
 
     def both(self, u):
         """All outputs after a move h along u, and back."""
-        return self.ends if np.array_equal(u, self.u) else (self.at(u, self.h), self.at(u, -self.h))
+        return self.ends if (u == self.u).all() else (self.at(u, self.h), self.at(u, -self.h))
 
 
 class Direction:

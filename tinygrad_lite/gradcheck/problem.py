@@ -8,7 +8,7 @@ from ..autograd.gradient import grad
 from ..autograd.mode import enable_grad, no_grad
 from ..dtypes import float64, is_float
 from ..tensor import Tensor, wrap
-from .tolerance import eps_of, scales
+from .tolerance import eps_of, typical_scale
 
 # What the walk says of a rule whose gradient does not fit its input.
 _MISFIT = ("does not reduce to the input's shape", "must have its tensor's type")
@@ -48,6 +48,12 @@ def host64(x: Tensor) -> np.ndarray:
     return np.array(x.device.to_host(x.data), dtype=np.float64, order="C")
 
 
+def flat64(xs: list[Tensor]) -> np.ndarray:
+    """The values of several Tensors in a row."""
+    flat = [host64(x).ravel() for x in xs]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat)
+
+
 def overlaps(array) -> bool:
     """Whether two elements of an array stand at the same address."""
     if not array.size:
@@ -69,7 +75,7 @@ class Recorded:
         self.outs, self.xs = outs, xs
         self.products = {}  # those taken, by v: the inputs of a problem share them
         self.starts = np.cumsum([0] + [out.size for out in outs])
-        self.values = np.concatenate([host64(out).ravel() for out in outs])
+        self.values = flat64(outs)
 
     def place(self, o: int) -> tuple[int, tuple]:
         """Flat output number to (output, index)."""
@@ -156,7 +162,7 @@ class Problem:
                     raise
                 self.records = True
                 return self.value(points)
-        return np.concatenate([host64(out).ravel() for out in outs])
+        return flat64(outs)
 
     def moved(self, k: int, direction: np.ndarray, t: float) -> np.ndarray:
         """All outputs with checked input k at point + t * direction."""
@@ -181,7 +187,7 @@ class Problem:
         with enable_grad():
             recorded = Recorded(outputs_of(self.fn(*args)), xs)
         for i, point, x in zip(self.checked, self.points, xs, strict=True):
-            if not np.array_equal(host64(x), point):
+            if not (host64(x) == point).all():
                 x.data[...] = x.device.xp.asarray(point.astype(x.dtype))
                 raise ValueError(
                     f"gradcheck: the function writes to its input {i}: let it work on a copy, x.clone() say"
@@ -223,7 +229,7 @@ def _typical(problem, recorded) -> list[float]:
         large = float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
         for k, (g, point) in enumerate(zip(recorded.of_sum(i), problem.points, strict=True)):
             if g is not None and point.size:
-                found[k] = max(found[k], large / float(np.median(scales(point))))
+                found[k] = max(found[k], large / typical_scale(point))
     return found
 
 
