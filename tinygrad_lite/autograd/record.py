@@ -15,6 +15,7 @@ from .mode import TRACE, mode
 from .node import SHARED, Leaf, Node
 
 _SCALARS = (bool, int, float)
+_REFUSALS = (TypeError, ValueError, IndexError, OverflowError, AttributeError)  # what a check may trip over
 
 
 class Binder:
@@ -51,7 +52,10 @@ class Binder:
                 return apply(op, (x,), params)
             params = complete(params)
             if check is not None:
-                params = check(x, **params)
+                try:
+                    params = check(x, **params)
+                except _REFUSALS as error:
+                    raise explain(op, (x,), params, error) from None
             device = x.device
             try:
                 data = forward(device.xp, x.data, **params)
@@ -130,7 +134,7 @@ class Binder:
         device, xs = self._prepare(op, xs)
         params = _completer(op)(params)
         if op.check is not None:
-            params = op.check(*xs, **params)
+            params = _checked(op, xs, params)
         arrays = [x.data if type(x) is Tensor else x for x in xs]
         half = _half_of(arrays) if op.computes else None
         if half is not None:
@@ -162,7 +166,7 @@ class Binder:
             device, xs = self._prepare(op, xs)
             params = complete(params)
             if op.check is not None:
-                params = op.check(*xs, **params)
+                params = _checked(op, xs, params)
             state = mode.state
             if settings.use_fused and not (state == TRACE and mode.tracer.open_fused):
                 kernel = lookup(device.name, op.name)
@@ -229,6 +233,8 @@ class Binder:
         if device is None:
             xs = [as_tensor(x, None, op.name) if isinstance(x, _SCALARS) else x for x in xs]
             device = next((x.device for x in xs if x is not None), None)
+            if device is None:
+                raise TypeError(f"{op.name}: expected a Tensor for {' and '.join(op.inputs)}, got {len(xs)} times None")
         names = op.inputs if not op.variadic else op.inputs * len(xs)
         joint = [i for i, name in enumerate(names) if name not in op.integer_inputs and xs[i] is not None]
         tensors = [xs[i] for i in joint if type(xs[i]) is Tensor]
@@ -248,6 +254,13 @@ class Binder:
                 # a scalar beside half precision: computed in float32 like the rest
                 xs[i] = float(xs[i])
         return device, tuple(xs)
+
+
+def _checked(op, xs, params):
+    try:
+        return op.check(*xs, **params)
+    except _REFUSALS as error:
+        raise explain(op, xs, params, error) from None
 
 
 def share_version(x, out):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
+from ..errors import function, several
 from ..tensor import Tensor
 from . import report as kinds
 from .classify import FLAT, STEEP, Look, difference
@@ -55,7 +58,7 @@ def _orders(fn, inputs, order, settings, first, second) -> bool:
     """Check the first order, and the second where that is asked for and the first is right: whether it was."""
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, got {order!r}")
-    problem = Problem(fn, *_checked(inputs))
+    problem = Problem(function("gradcheck", fn), *_checked(inputs))
     check = _run(lambda: problem, 1, settings, first)
     if order == 1 or not first.ok:
         return False
@@ -70,13 +73,15 @@ def gradgradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", ra
     first order for granted: check that before.
     """
     settings, result = _settings(eps, atol, rtol, mode, seed), GradcheckResult(mode)
-    problem = Problem(fn, *_checked(inputs))
+    problem = Problem(function("gradgradcheck", fn), *_checked(inputs))
     _run(lambda: second_order(problem, problem.record("shadow"), seed), 2, settings, result)
     return _finished(result, raise_exception)
 
 
 def _checked(inputs):
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    inputs = (
+        [inputs] if isinstance(inputs, Tensor) else list(several("gradcheck", "inputs, a Tensor or several", inputs))
+    )
     for i, x in enumerate(inputs):
         lost = np.argwhere(~np.isfinite(host64(x))) if isinstance(x, Tensor) and x.requires_grad else ()
         if len(lost):
@@ -94,7 +99,7 @@ def _settings(eps, atol, rtol, mode, seed):
     if mode not in ("full", "fast"):
         raise ValueError(f'gradcheck: mode must be "full" or "fast", got {mode!r}')
     for name, value in (("eps", eps), ("atol", atol), ("rtol", rtol)):
-        if value is not None and not value >= 0:
+        if value is not None and not (isinstance(value, Real) and value >= 0):
             raise ValueError(f"gradcheck: {name} must be a number from 0, or None, got {value!r}")
     return {"eps": eps or None, "atol": atol, "rtol": rtol, "mode": mode, "seed": seed}
 
