@@ -10,6 +10,7 @@ from .errors import number, several
 from .random import given_or_default
 from .tensor import Tensor, as_tensor, functional
 from .tensor.arguments import integer, shape_of
+from .tensor.dlpack import imported
 
 
 def tensor(data, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -25,9 +26,9 @@ def from_dlpack(source) -> Tensor:
         raise TypeError(f"from_dlpack: expected an array that speaks DLPack, got {type(source).__name__}: use tensor()")
     on_host = source.__dlpack_device__()[0] == 1
     try:
-        array = np.from_dlpack(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
+        array = imported(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
     except (RuntimeError, BufferError) as error:
-        raise TypeError(f"from_dlpack: {error} (bfloat16: convert to float32 there first)") from None
+        raise TypeError(f"from_dlpack: {error}") from None
     dtypes.as_dtype(array.dtype)  # refuses what the engine does not compute with
     return as_tensor(array, None if on_host else "cuda", "from_dlpack")
 
