@@ -6,9 +6,11 @@ import numpy as np
 
 from . import dtypes
 from .device import get_device
-from .random import default_generator
+from .errors import number, several
+from .random import given_or_default
 from .tensor import Tensor, as_tensor, functional
-from .tensor.arguments import shape_of
+from .tensor.arguments import integer, shape_of
+from .tensor.dlpack import imported
 
 
 def tensor(data, dtype=None, device=None, requires_grad=False) -> Tensor:
@@ -24,9 +26,9 @@ def from_dlpack(source) -> Tensor:
         raise TypeError(f"from_dlpack: expected an array that speaks DLPack, got {type(source).__name__}: use tensor()")
     on_host = source.__dlpack_device__()[0] == 1
     try:
-        array = np.from_dlpack(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
+        array = imported(source) if on_host else get_device("cuda").xp.lib.from_dlpack(source)
     except (RuntimeError, BufferError) as error:
-        raise TypeError(f"from_dlpack: {error} (bfloat16: convert to float32 there first)") from None
+        raise TypeError(f"from_dlpack: {error}") from None
     dtypes.as_dtype(array.dtype)  # refuses what the engine does not compute with
     return as_tensor(array, None if on_host else "cuda", "from_dlpack")
 
@@ -54,6 +56,7 @@ def full(shape, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Every element `value`, a number; the type follows the value where none is given."""
     if hasattr(value, "item"):
         value = value.item()  # of a NumPy scalar or a Tensor
+    value = number("full", "value", value)
     if dtype is None:
         dtype = bool if isinstance(value, bool) else np.int64 if isinstance(value, int) else dtypes.default_float
     dtype = dtypes.as_dtype(dtype)
@@ -80,6 +83,7 @@ def empty(*shape, dtype=None, device=None, requires_grad=False) -> Tensor:
 def arange(start, end=None, step=1, dtype=None, device=None, requires_grad=False) -> Tensor:
     """start, start + step, ... below end."""
     start, end = (0, start) if end is None else (start, end)
+    start, end, step = [number("arange", n, v) for n, v in (("start", start), ("end", end), ("step", step))]
     if not step:
         raise ValueError(f"arange: step must not be 0, got {step}")
     array = np.arange(start, end, step)
@@ -88,23 +92,25 @@ def arange(start, end=None, step=1, dtype=None, device=None, requires_grad=False
 
 def linspace(start, end, steps, dtype=None, device=None, requires_grad=False) -> Tensor:
     """`steps` equally spaced values, both ends included."""
-    if steps < 0:
+    start, end = number("linspace", "start", start), number("linspace", "end", end)
+    if integer("linspace", "steps", steps) < 0:
         raise ValueError(f"linspace: steps must be from 0, got {steps}")
     return _made(np.linspace(start, end, steps), dtype, device, requires_grad)
 
 
 def eye(n, m=None, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Ones on the diagonal."""
-    _sizes("eye", (n, n if m is None else m))
+    n, m = _sizes("eye", (n, n if m is None else m))
     return _made(np.eye(n, m), dtype, device, requires_grad)
 
 
 def uniform(low, high, shape, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Uniform in [low, high)."""
     dtype, shape = _drawn_type("uniform", dtype), _sizes("uniform", (shape,))
+    low, high = number("uniform", "low", low), number("uniform", "high", high)
     if not low <= high:
         raise ValueError(f"uniform: expected low <= high, got {low} and {high}")
-    u = (generator or default_generator).uniform(int(np.prod(shape, dtype=np.int64))).astype(np.float64)
+    u = given_or_default("uniform", generator).uniform(int(np.prod(shape, dtype=np.int64))).astype(np.float64)
     array = (low + (high - low) * u.reshape(shape)).astype(dtype)
     if high > low:  # rounding to the type may have reached the upper end
         array = np.where(array < high, array, np.nextafter(dtype.type(high), dtype.type(low))).astype(dtype)
@@ -114,9 +120,10 @@ def uniform(low, high, shape, dtype=None, device=None, requires_grad=False, gene
 def normal(mean, std, shape, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Normal with a mean and a standard deviation."""
     dtype, shape = _drawn_type("normal", dtype), _sizes("normal", (shape,))
+    mean, std = number("normal", "mean", mean), number("normal", "std", std)
     if not std >= 0:
         raise ValueError(f"normal: std must be from 0, got {std}")
-    z = (generator or default_generator).normal(int(np.prod(shape, dtype=np.int64)))
+    z = given_or_default("normal", generator).normal(int(np.prod(shape, dtype=np.int64)))
     return _made(mean + std * z.reshape(shape), dtype, device, requires_grad)
 
 
@@ -135,9 +142,10 @@ def randint(low, high, shape=None, dtype=None, device=None, generator=None) -> T
     if shape is None:
         low, high, shape = 0, low, high
     shape = _sizes("randint", (shape,))
+    low, high = integer("randint", "low", low), integer("randint", "high", high)
     if not 0 < high - low <= 2**32:
         raise ValueError(f"randint: expected low < high within 2**32, got {low} and {high}")
-    n = (generator or default_generator).integers(low, high, int(np.prod(shape, dtype=np.int64)))
+    n = given_or_default("randint", generator).integers(low, high, int(np.prod(shape, dtype=np.int64)))
     return Tensor(n.reshape(shape), dtype, device)
 
 
@@ -147,11 +155,11 @@ def multinomial(probabilities, num_samples: int, replacement: bool = False, gene
     if p.ndim not in (1, 2) or (p < 0).any() or not np.isfinite(p).all() or (p.sum(-1) <= 0).any():
         raise ValueError("multinomial: expected rows of finite weights >= 0 with a positive sum")
     rows = p.reshape(-1, p.shape[-1])
-    if num_samples < 0:
+    if integer("multinomial", "num_samples", num_samples) < 0:
         raise ValueError(f"multinomial: num_samples must be from 0, got {num_samples}")
     if not replacement and ((rows > 0).sum(-1) < num_samples).any():
         raise ValueError(f"multinomial: fewer than {num_samples} weights are positive: pass replacement=True")
-    generator = generator or default_generator
+    generator = given_or_default("multinomial", generator)
     if replacement:
         cumulative = np.cumsum(rows / rows.sum(-1, keepdims=True), axis=-1)
         u = generator.uniform(len(rows) * num_samples).reshape(len(rows), num_samples)
@@ -167,18 +175,27 @@ def multinomial(probabilities, num_samples: int, replacement: bool = False, gene
     return Tensor(drawn.reshape(*p.shape[:-1], num_samples).astype(np.int64))
 
 
+def _like(op: str, x):
+    if not hasattr(x, "shape") or not hasattr(x, "dtype"):
+        raise TypeError(f"{op}: expected a Tensor or an array, got {type(x).__name__}")
+    return x
+
+
 def zeros_like(x, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Zeros, of x's shape, type and device."""
+    x = _like("zeros_like", x)
     return zeros(x.shape, **_as(x, dtype, device), requires_grad=requires_grad)
 
 
 def ones_like(x, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Ones, of x's shape, type and device."""
+    x = _like("ones_like", x)
     return ones(x.shape, **_as(x, dtype, device), requires_grad=requires_grad)
 
 
 def empty_like(x, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Unwritten memory made safe: zeros, of x's shape, type and device."""
+    x = _like("empty_like", x)
     return zeros(x.shape, **_as(x, dtype, device), requires_grad=requires_grad)
 
 
@@ -194,11 +211,13 @@ def randn_like(x, dtype=None, device=None, requires_grad=False, generator=None) 
 
 def uniform_like(x, low, high, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Uniform in [low, high), of x's shape, type and device."""
+    x = _like("uniform_like", x)
     return uniform(low, high, x.shape, **_as(x, dtype, device), requires_grad=requires_grad, generator=generator)
 
 
 def normal_like(x, mean, std, dtype=None, device=None, requires_grad=False, generator=None) -> Tensor:
     """Normal with a mean and a standard deviation, of x's shape, type and device."""
+    x = _like("normal_like", x)
     return normal(mean, std, x.shape, **_as(x, dtype, device), requires_grad=requires_grad, generator=generator)
 
 
@@ -211,17 +230,21 @@ def _as(x, dtype, device):
 
 def full_like(x, value, dtype=None, device=None, requires_grad=False) -> Tensor:
     """Every element `value`, of x's shape, type and device."""
+    x = _like("full_like", x)
     return full(x.shape, value, **_as(x, dtype, device), requires_grad=requires_grad)
 
 
 def randint_like(x, low, high, dtype=None, device=None, generator=None) -> Tensor:
     """Integers in [low, high), of x's shape, type and device."""
+    x = _like("randint_like", x)
     return randint(low, high, x.shape, **_as(x, dtype, device), generator=generator)
 
 
 def concatenate(tensors, dim=0, *, axis=None) -> Tensor:
     """Tensors joined along an axis."""
-    return functional.concatenate(*tensors, axis=dim if axis is None else axis)
+    return functional.concatenate(
+        *several("concatenate", "a sequence of Tensors", tensors), axis=dim if axis is None else axis
+    )
 
 
 cat = concatenate
@@ -229,7 +252,7 @@ cat = concatenate
 
 def stack(tensors, dim=0, *, axis=None) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    return functional.stack(*tensors, axis=dim if axis is None else axis)
+    return functional.stack(*several("stack", "a sequence of Tensors", tensors), axis=dim if axis is None else axis)
 
 
 def where(condition, x, y) -> Tensor:

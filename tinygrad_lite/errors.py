@@ -29,8 +29,34 @@ def explain(op, xs, params, error: Exception) -> Exception:
         message = "an integer to a negative power is no integer: convert with .float()"
     elif "out of bounds for" in message and message.startswith("Python integer"):
         message += ": convert the tensor to a wider type first, with .long() say"
+    elif isinstance(error, AttributeError):
+        message = f"expected Tensors for {', '.join(op.inputs)}"
+        error = TypeError(message)
     kind = IndexError if isinstance(error, IndexError) else TypeError if isinstance(error, TypeError) else ValueError
     return kind(f"{op.name}: got {given}{settings}: {message}")
+
+
+def number(owner: str, name: str, value):
+    """value, if it is a real number; a 0-d Tensor or array gives its own."""
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1:
+        value = value.item()
+    if not isinstance(value, Real):
+        raise TypeError(f"{owner}: {name} must be a number, got {value!r}")
+    return value
+
+
+def function(owner: str, fn):
+    """fn, if it can be called."""
+    if not callable(fn):
+        raise TypeError(f"{owner}: expected a function first, got {type(fn).__name__}")
+    return fn
+
+
+def several(owner: str, what: str, xs) -> tuple:
+    """A sequence of things as a tuple."""
+    if isinstance(xs, str) or not hasattr(xs, "__iter__"):
+        raise TypeError(f"{owner}: expected {what}, got {type(xs).__name__}")
+    return tuple(xs)
 
 
 def check_number(owner: str, name: str, value, below: float = math.inf):

@@ -12,9 +12,11 @@ import numpy as np
 
 from .create import full
 from .dtypes import is_float
+from .errors import number
 from .ops import activation, attention, elementwise, index, loss, normalise
-from .random import default_generator
+from .random import given_or_default
 from .tensor import Tensor, as_tensor, wrap
+from .tensor.arguments import integer
 
 __all__ = [
     "attention_qkv", "bias_gelu", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
@@ -110,7 +112,7 @@ def one_hot(indices, num_classes: int = -1) -> Tensor:
     indices = as_tensor(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: indices must be integers, got {indices.dtype}: convert with .long()")
-    if num_classes < -1:
+    if integer("one_hot", "num_classes", num_classes) < -1:
         raise ValueError(f"one_hot: num_classes must be from 0, or -1 to count them, got {num_classes}")
     if num_classes == -1:
         if not indices.size:
@@ -128,14 +130,14 @@ def dropout(x, p: float = 0.5, training: bool = True, generator=None) -> Tensor:
     The mask is a function of the generator's seed and place in its stream, so nothing is kept for backward.
     Raises ValueError unless 0 <= p <= 1. Srivastava et al. 2014; arXiv:1207.0580.
     """
-    if not 0.0 <= p <= 1.0:
+    if not 0.0 <= number("dropout", "p", p) <= 1.0:
         raise ValueError(f"dropout: p must be in [0, 1], got {p}")
     x = as_tensor(x)
     if not training or p == 0.0:
         return x
     if p == 1.0:
         return x * 0.0
-    key, offset = (generator or default_generator).reserve(x.size)
+    key, offset = given_or_default("dropout", generator).reserve(x.size)
     return activation.dropout.call(x, p=p, key=key, offset=offset)
 
 
@@ -167,6 +169,7 @@ def scaled_dot_product_attention(q, k, v, is_causal: bool = False, scale: float 
     scale: 1 / sqrt(D) by default. is_causal: query i sees keys up to i + (S - T), so that one new query sees all
     cached keys; PyTorch aligns to the first key instead, the same for T == S. Vaswani et al. 2017, arXiv:1706.03762.
     """
+    q = as_tensor(q, op="scaled_dot_product_attention")
     if scale is None:
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
     return attention.attention.call(q, k, v, causal=is_causal, scale=scale)
@@ -179,7 +182,10 @@ def attention_qkv(
 
     Returns (B, T, H D). kv_heads Hkv is heads by default; scale is 1 / sqrt(D) by default.
     """
-    kv_heads = heads if kv_heads is None else kv_heads
+    qkv, heads = as_tensor(qkv, op="attention_qkv"), integer("attention_qkv", "heads", heads)
+    kv_heads = heads if kv_heads is None else integer("attention_qkv", "kv_heads", kv_heads)
+    if qkv.ndim != 3:
+        raise ValueError(f"attention_qkv: qkv must be (batch, time, columns), got {qkv.shape}")
     scale = 1.0 / math.sqrt(max(qkv.shape[-1] // max(heads + 2 * kv_heads, 1), 1)) if scale is None else scale
     return attention.attention_qkv.call(qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, scale=scale)
 
@@ -216,7 +222,7 @@ def cross_entropy(
     """
     logits = as_tensor(logits)
     targets = as_tensor(targets, logits.device)
-    if not 0.0 <= label_smoothing <= 1.0:
+    if not 0.0 <= number("cross_entropy", "label_smoothing", label_smoothing) <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     if is_float(targets.dtype):
         return _cross_entropy_of_probabilities(logits, targets, label_smoothing, reduction)
@@ -277,7 +283,7 @@ def nll_loss(log_probabilities, targets, ignore_index: int = -100, reduction: st
         )
     if targets.dtype.kind not in "iu":
         raise TypeError(f"nll_loss: targets must be integer classes, got {targets.dtype}: convert with .long()")
-    ignored = targets == ignore_index
+    ignored = targets == integer("nll_loss", "ignore_index", ignore_index)
     safe = targets.masked_fill(ignored, 0)
     index.check_indices("nll_loss", safe, logs.shape[-1], f"classes count from 0, and only {ignore_index} is ignored")
     losses = -logs.gather(-1, safe.unsqueeze(-1)).squeeze(-1)  # (...)

@@ -92,6 +92,15 @@ class Generator:
 default_generator = Generator(0)
 
 
+def given_or_default(op: str, generator) -> Generator:
+    """The generator to draw from: the library's where none is given."""
+    if generator is None:
+        return default_generator
+    if not isinstance(generator, Generator):
+        raise TypeError(f"{op}: generator must be a tinygrad_lite.Generator or None, got {type(generator).__name__}")
+    return generator
+
+
 def manual_seed(seed: int) -> Generator:
     """Seed the generator that the library uses where none is given."""
     return default_generator.manual_seed(seed)

@@ -104,8 +104,18 @@ def test_a_value_that_jumps_is_a_kink_where_backward_fits_beside_it(mode, plante
 
 @both_modes
 def test_figures_lost_to_a_large_sum_are_not_blamed_on_backward(mode):
-    result = gradcheck(lambda x: (x + 1e14) - 1e14, leaf([0.3, 0.5]), mode=mode, raise_exception=False)
-    assert result.verdict == "inconclusive" and "added to a large one" in str(result)
+    for seed in range(20):
+        result = gradcheck(lambda x: (x + 1e14) - 1e14, leaf([0.3, 0.5]), mode=mode, raise_exception=False, seed=seed)
+        assert result.verdict == "inconclusive" and "added to a large one" in str(result)
+
+
+@both_modes
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.0])
+def test_a_gradient_on_the_flat_side_of_a_corner_is_wrong(mode, factor, planted):
+    # From 0.003 on the values move, on one side: no staircase.
+    op = planted(lambda xp, g, x: g * factor, lambda xp, x: xp.maximum(x, 0.0))
+    for seed in range(5):
+        assert verdict(lambda x: op(x), leaf([-0.003, -0.5]), mode=mode, seed=seed) == "wrong backward"
 
 
 @both_modes
@@ -213,14 +223,17 @@ def test_a_constant_with_a_gradient(mode, planted):
 
 
 # -- chance and memory ----------------------------------------------------------------------------------------
-@both_modes
-@pytest.mark.parametrize("seed", range(4))
-def test_a_coin_that_falls_alike_for_a_while(mode, seed, planted):
-    rng = np.random.default_rng(seed)
-    coin = lambda: 2.0 if rng.random() < 0.5 else 3.0
-    assert verdict(lambda x: x * coin(), leaf(), mode=mode) == "non-determinism"
+@pytest.mark.parametrize("mode, least", [("full", 60), ("fast", 54)])  # five falls alike: one in 32
+def test_a_coin_that_falls_alike_for_a_while(mode, least, planted):
+    coins, forward, backward = {}, [], []
+    coin = lambda: 2.0 if coins["rng"].random() < 0.5 else 3.0
     op = planted(lambda xp, g, x: g * x * coin())
-    assert verdict(lambda x: op(x), leaf(), mode=mode) == "non-determinism"
+    for seed in range(60):
+        coins["rng"] = np.random.default_rng(seed)
+        forward.append(verdict(lambda x: x * coin(), leaf(), mode=mode))
+        backward.append(verdict(lambda x: op(x), leaf(), mode=mode))
+    assert min(forward.count("non-determinism"), backward.count("non-determinism")) >= least
+    assert {*forward, *backward} <= {"non-determinism", "ok"}
 
 
 @both_modes

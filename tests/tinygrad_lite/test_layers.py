@@ -17,7 +17,7 @@ LAYERS = [
     ["tinygrad_lite.kernels"],
     ["tinygrad_lite.ops"],
     ["tinygrad_lite.autograd.record", "tinygrad_lite.autograd.walk", "tinygrad_lite.autograd.node",
-     "tinygrad_lite.autograd.mode"],
+     "tinygrad_lite.autograd.keep", "tinygrad_lite.autograd.mode"],
     ["tinygrad_lite.tensor"],
     ["tinygrad_lite.autograd", "tinygrad_lite.create", "tinygrad_lite.random", "tinygrad_lite.functions"],
     ["tinygrad_lite.functional", "tinygrad_lite.nn", "tinygrad_lite.optim"],

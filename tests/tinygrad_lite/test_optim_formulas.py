@@ -14,9 +14,12 @@ CASES = [
     ("SGD", dict(lr=0.1)),
     ("SGD", dict(lr=0.05, momentum=0.9)),
     ("SGD", dict(lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)),
+    ("SGD", dict(lr=0.05, momentum=0.9, dampening=0.3, weight_decay=0.01)),
     ("Adam", dict(lr=0.01)),
+    ("Adam", dict(lr=0.01, betas=(0.8, 0.95), weight_decay=0.1, amsgrad=True)),
     ("Adam", dict(lr=0.01, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)),
     ("AdamW", dict(lr=0.01)),
+    ("AdamW", dict(lr=0.02, betas=(0.8, 0.95), weight_decay=0.3, amsgrad=True)),
     ("AdamW", dict(lr=0.02, betas=(0.8, 0.95), weight_decay=0.3)),
 ]
 IDS = [f"{name}-{i}" for i, (name, _) in enumerate(CASES)]
@@ -155,6 +158,8 @@ def test_half_precision_accumulates_updates_below_its_own_resolution(kind, dtype
         (lambda p: optim.SGD([p], lr=-1.0), "lr must be at least 0"),
         (lambda p: optim.SGD([p], momentum=1.0), r"momentum must be in \[0, 1\)"),
         (lambda p: optim.SGD([p], nesterov=True), "nesterov needs a momentum"),
+        (lambda p: optim.SGD([p], momentum=0.9, nesterov=True, dampening=0.1), "no dampening"),
+        (lambda p: optim.SGD([p], momentum=0.9, dampening=-0.1), "dampening must be at least 0"),
         (lambda p: optim.AdamW([p], betas=(0.9, 1.0)), "betas"),
         (lambda p: optim.Adam([p], eps=float("nan")), "eps"),
         (lambda p: optim.SGD([{"params": [p]}, {"params": [p]}]), "in two groups"),

@@ -10,8 +10,10 @@ from tinygrad_lite import nn, optim
 
 MAKERS = {
     "SGD": lambda named: optim.SGD([p for _, p in named], lr=0.01, momentum=0.9),
+    "SGD dampened": lambda named: optim.SGD([p for _, p in named], lr=0.01, momentum=0.9, dampening=0.3),
     "Adam": lambda named: optim.Adam([p for _, p in named], weight_decay=0.1),
     "AdamW": lambda named: optim.AdamW(optim.decay_groups(named, 0.1), lr=0.01),
+    "AdamW amsgrad": lambda named: optim.AdamW([p for _, p in named], lr=0.01, amsgrad=True),
     "Muon": lambda named: optim.Muon([p for _, p in named if p.ndim == 2]),
     "MuonAdamW": lambda named: optim.MuonAdamW(optim.muon_groups(named, 0.1)),
 }

@@ -1,6 +1,7 @@
 """NaN, infinities, zeros and long axes: the values and gradients are PyTorch's, or better and said so."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -107,3 +108,29 @@ def test_inputs_that_are_not_numbers_stay_visible_in_the_gradient():
     x = tgl.tensor([nan, -1.0, 1.0]).requires_grad_()
     (x.relu() * x.detach()).sum().backward()
     assert math.isnan(x.grad[0].item()) and x.grad[1:].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("zeros", [(), (2,), (0, 5), (1, 2, 6)])
+def test_a_running_product_with_zeros_has_torchs_gradients(zeros):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    array, (w, v) = rng.standard_normal((3, 7)), rng.standard_normal((2, 3, 7))
+    array[1, list(zeros)] = 0.0
+    x, t = tgl.Tensor(array, requires_grad=True), torch.tensor(array, requires_grad=True)
+    (g,) = tgl.grad((x.cumprod(1) * tgl.Tensor(w)).sum(), x, create_graph=True)
+    (h,) = tgl.grad((g * tgl.Tensor(v)).sum(), x)
+    (tg,) = torch.autograd.grad((t.cumprod(1) * torch.tensor(w)).sum(), t, create_graph=True)
+    (th,) = torch.autograd.grad((tg * torch.tensor(v)).sum(), t)
+    np.testing.assert_allclose(g.numpy(), tg.detach().numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(h.numpy(), th.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_a_running_product_with_a_zero_takes_no_square_of_memory():
+    array = np.ones(20_000)
+    array[7] = 0.0
+    y = tgl.Tensor(array, requires_grad=True).cumprod(0).sum()
+    tracemalloc.start()
+    y.backward()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * array.nbytes

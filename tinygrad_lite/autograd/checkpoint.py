@@ -8,6 +8,7 @@ since backward holds one block's inside anyway.
 
 from __future__ import annotations
 
+from ..errors import function
 from ..ops.registry import Op
 from ..random import generators_used
 from ..tensor import Tensor, functional, wrap
@@ -23,6 +24,7 @@ def checkpoint(fn, *args, **kwargs):
     from as they were, so that dropout drops the same elements. Gradients reach Tensors among args and those that fn closes
     over. May be nested, and differentiated again. Raises TypeError if fn returns something else.
     """
+    function("checkpoint", fn)
     if not mode.state:
         return fn(*args, **kwargs)
     start = next_seq()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import function, several
 from ..tensor import Tensor, as_tensor, functional, wrap
 from .mode import enable_grad, no_grad
 from .walk import Walk
@@ -35,6 +36,8 @@ def _seed(op, output, gradient, create_graph):
 def _tensors(op, inputs):
     """One Tensor or a sequence of them, as a tuple."""
     inputs = (inputs,) if isinstance(inputs, Tensor) or not hasattr(inputs, "__iter__") else tuple(inputs)
+    if not inputs:
+        raise ValueError(f"{op}: expected a Tensor or several as inputs, got none")
     for x in inputs:
         if not isinstance(x, Tensor):
             raise TypeError(f"{op}: expected a Tensor or a sequence of Tensors as inputs, got {type(x).__name__}")
@@ -70,10 +73,10 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
     elements. create_graph: make the result differentiable. Returns a tuple, one Tensor an input; None for an
     input that no output depends on, if allow_unused, else RuntimeError.
     """
-    outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    outputs = (outputs,) if isinstance(outputs, Tensor) else several("grad", "a Tensor or several as outputs", outputs)
     inputs = _tensors("grad", inputs)
     gs = (None,) * len(outputs) if grad_outputs is None else grad_outputs
-    gs = (gs,) if hasattr(gs, "dtype") else tuple(gs)
+    gs = (gs,) if hasattr(gs, "dtype") else several("grad", "a Tensor or several as grad_outputs", gs)
     if len(gs) != len(outputs):
         raise ValueError(f"grad: expected {len(outputs)} grad_outputs, one an output, got {len(gs)}")
     for i, x in enumerate(inputs):
@@ -132,6 +135,7 @@ def jvp(fn, inputs, v):
 
 def _directions(op, vs, like, what):
     """One Tensor for each of `like`, of its shape."""
+    vs = several(op, f"v, a Tensor or several, as {what}", vs)
     vs = tuple([as_tensor(v, x.device, op) for v, x in zip(vs, like)]) if len(vs) == len(like) else tuple(vs)
     if len(vs) != len(like) or any(v.shape != x.shape for v, x in zip(vs, like)):
         wanted = ", ".join(str(x.shape) for x in like)
@@ -146,7 +150,7 @@ def _tracked(op, fn, inputs):
     inputs = _tensors(op, inputs)
     with enable_grad():
         tracked = tuple(x.detach().requires_grad_() for x in inputs)
-        return tracked, _result(op, fn(*tracked))
+        return tracked, _result(op, function(op, fn)(*tracked))
 
 
 def _result(op, out):
@@ -160,6 +164,7 @@ def jacobian(fn, inputs, create_graph=False):
 
     Row by row, one backward pass an output element.
     """
+    function("jacobian", fn)
     single, xs = isinstance(inputs, Tensor), _tensors("jacobian", inputs)
     with enable_grad():
         tracked = tuple(x if create_graph and x.node is not None else x.detach().requires_grad_() for x in xs)
@@ -186,6 +191,7 @@ def hessian(fn, x):
     """Second derivatives of a function of one Tensor to one element: shape x.shape + x.shape."""
     if not isinstance(x, Tensor):
         raise TypeError(f"hessian: expected one Tensor, got {type(x).__name__}: close over the others")
+    function("hessian", fn)
 
     def first(x):
         out = _result("hessian", fn(x))

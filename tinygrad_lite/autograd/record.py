@@ -11,10 +11,12 @@ from ..config import settings
 from ..dtypes import HALF, default_float, float32, float64, int64, is_float, result_type
 from ..errors import explain
 from ..kernels import lookup
+from .keep import recorder, watched
 from .mode import TRACE, mode
-from .node import SHARED, Leaf, Node
+from .node import SHARED, Node
 
 _SCALARS = (bool, int, float)
+_REFUSALS = (TypeError, ValueError, IndexError, OverflowError, AttributeError)  # what a check may trip over
 
 
 class Binder:
@@ -44,14 +46,17 @@ class Binder:
     # -- the short paths ----------------------------------------------------------------------------------
     def _bind_unary(self, op):
         Tensor, new, forward, check, exact = self.Tensor, self.Tensor.__new__, op.forward, op.check, not op.computes
-        apply, record, views, rules, complete = self.apply, _recorder(op), op.views, op.rules, _completer(op)
+        apply, record, views, rules, complete = self.apply, recorder(op), op.views, op.rules, _completer(op)
 
         def call(x, **params):
             if type(x) is not Tensor or ((t := x.data.dtype) is not float32 and t is not float64 and not exact):
                 return apply(op, (x,), params)
             params = complete(params)
             if check is not None:
-                params = check(x, **params)
+                try:
+                    params = check(x, **params)
+                except _REFUSALS as error:
+                    raise explain(op, (x,), params, error) from None
             device = x.device
             try:
                 data = forward(device.xp, x.data, **params)
@@ -75,7 +80,7 @@ class Binder:
 
     def _bind_binary(self, op):
         Tensor, new, forward = self.Tensor, self.Tensor.__new__, op.forward
-        apply, record, rules, check = self.apply, _recorder(op), op.rules, op.check
+        apply, record, rules, check = self.apply, recorder(op), op.rules, op.check
 
         def call(x, y):
             if type(x) is Tensor:
@@ -130,7 +135,7 @@ class Binder:
         device, xs = self._prepare(op, xs)
         params = _completer(op)(params)
         if op.check is not None:
-            params = op.check(*xs, **params)
+            params = _checked(op, xs, params)
         arrays = [x.data if type(x) is Tensor else x for x in xs]
         half = _half_of(arrays) if op.computes else None
         if half is not None:
@@ -149,7 +154,7 @@ class Binder:
         state = mode.state
         if state:
             if op.rules:
-                _recorder(op)(op, xs, params, out)
+                recorder(op)(op, xs, params, out)
             if state == TRACE:
                 mode.tracer.on_forward(op, xs, params, out)
         return out
@@ -162,7 +167,7 @@ class Binder:
             device, xs = self._prepare(op, xs)
             params = complete(params)
             if op.check is not None:
-                params = op.check(*xs, **params)
+                params = _checked(op, xs, params)
             state = mode.state
             if settings.use_fused and not (state == TRACE and mode.tracer.open_fused):
                 kernel = lookup(device.name, op.name)
@@ -199,16 +204,31 @@ class Binder:
             data = data.astype(half)
         out = self.wrap(data, None, device)
         if True in needs:
-            watch = _watch([x for x in xs if type(x) is Tensor])
+            watch = watched([x for x in xs if type(x) is Tensor])
             out.node = Node(op, parents, (tuple(arrays), kept, kernel), params, data, device, watch)
         if state == TRACE:
             mode.tracer.on_forward(op, xs, params, out)
         return out
 
     # -- inputs -------------------------------------------------------------------------------------------
+    def _is_settled(self, op, xs):
+        """Whether nothing is to be prepared: Tensors of one float type on one device, as in most calls."""
+        Tensor, first = self.Tensor, xs[0] if xs else None
+        if type(first) is not Tensor or (len(xs) != len(op.inputs) and not op.variadic):
+            return False
+        device, dtype = first.device, first.data.dtype
+        if dtype is not float32 and dtype is not float64:
+            return False
+        for x in xs:
+            if x is not first and (type(x) is not Tensor or x.data.dtype is not dtype or x.device is not device):
+                return False
+        return True
+
     def _prepare(self, op, xs):
         """One device, and PyTorch's promotion among the inputs that compute together."""
         Tensor, as_tensor = self.Tensor, self.as_tensor
+        if self._is_settled(op, xs):
+            return xs[0].device, xs
         device = None
         for x in xs:
             if type(x) is Tensor:
@@ -229,6 +249,8 @@ class Binder:
         if device is None:
             xs = [as_tensor(x, None, op.name) if isinstance(x, _SCALARS) else x for x in xs]
             device = next((x.device for x in xs if x is not None), None)
+            if device is None:
+                raise TypeError(f"{op.name}: expected a Tensor for {' and '.join(op.inputs)}, got {len(xs)} times None")
         names = op.inputs if not op.variadic else op.inputs * len(xs)
         joint = [i for i, name in enumerate(names) if name not in op.integer_inputs and xs[i] is not None]
         tensors = [xs[i] for i in joint if type(xs[i]) is Tensor]
@@ -248,6 +270,13 @@ class Binder:
                 # a scalar beside half precision: computed in float32 like the rest
                 xs[i] = float(xs[i])
         return device, tuple(xs)
+
+
+def _checked(op, xs, params):
+    try:
+        return op.check(*xs, **params)
+    except _REFUSALS as error:
+        raise explain(op, xs, params, error) from None
 
 
 def share_version(x, out):
@@ -275,18 +304,6 @@ def _float_of(arrays):
     return next((a.dtype for a in arrays if getattr(a, "dtype", None) is not None and is_float(a.dtype)), None)
 
 
-def _watch(tensors):
-    """Version cells of what could still be written in place: constants, leaves, and views of leaves."""
-    watch = None
-    for x in tensors:
-        cell, node = x.cell, x.node
-        if cell is None and (node is None or node.op is None):
-            cell = x.cell = [0]
-        if cell is not None and cell is not SHARED:
-            watch = (*(watch or ()), (cell, cell[0]))
-    return watch
-
-
 def _completer(op):
     """A function that fills in the defaults of an op's keyword parameters and refuses unknown ones."""
     if not op.params:
@@ -309,94 +326,3 @@ def _completer(op):
         return params
 
     return complete
-
-
-def _source(op, name):
-    if name == "out":
-        return "out", 0
-    if name in op.inputs:
-        return "array", op.inputs.index(name)
-    stem, _, kind = name.rpartition("_")
-    return kind, op.inputs.index(stem)
-
-
-def _recorder(op):
-    """A function that gives `out` its node, if any input that has a rule needs a gradient."""
-    if (found := _RECORDERS.get(op)) is not None and found[0] == (len(op.rules), op.reads):
-        return found[1]
-    sources = [_source(op, name) for name in op.reads]
-    variadic, rules, kept_of = op.variadic, op.rules, op.kept
-    has_rule = [i in rules for i in range(len(op.inputs))]
-    first, second = (*has_rule, False, False)[:2]
-    plans = {}  # by mask, what to save; None where no rule that can run reads it
-
-    def record_any(op, xs, params, out):
-        mask, parents = 0, []
-        for i, x in enumerate(xs):
-            node = getattr(x, "node", None) if variadic or has_rule[i] else None
-            if node is not None:
-                mask |= 1 << i
-            parents.append(node)
-        if mask:
-            keep(op, xs, params, out, mask, tuple(parents))
-
-    def record_two(op, xs, params, out):
-        x, y = xs
-        p = getattr(x, "node", None) if first else None
-        q = getattr(y, "node", None) if second else None
-        mask = (p is not None) + 2 * (q is not None)
-        if mask:
-            keep(op, xs, params, out, mask, (p, q))
-
-    def record_one(op, xs, params, out):
-        if first and (p := xs[0].node) is not None:
-            keep(op, xs, params, out, 1, (p,))
-
-    def keep(op, xs, params, out, mask, parents):
-        plan = plans.get(mask)
-        if plan is None:
-            plan = plans[mask] = [s if kept else None for s, kept in zip(sources, kept_of(mask), strict=True)]
-        if not plan:
-            out.node = Node(op, parents, (), params, out.data, out.device)
-            return
-        saved, watch = [], None
-        for source in plan:
-            if source is None:
-                saved.append(None)
-                continue
-            kind, i = source
-            if kind == "out":
-                saved.append(out.data)
-            elif variadic:
-                saved.append(tuple([_part(kind, x) for x in xs]))
-                if kind == "array":
-                    watch = _watch(xs)
-            elif kind == "array" and hasattr(x := xs[i], "cell"):
-                saved.append(x.data)
-                cell, node = x.cell, x.node
-                if cell is None and (node is None or node.op is None):  # a constant or a leaf
-                    cell = x.cell = [0]
-                if cell is not None and cell is not SHARED:  # may be written in place later, or is a view of such
-                    watch = (*(watch or ()), (cell, cell[0]))
-            else:
-                saved.append(_part(kind, xs[i]))
-        out.node = Node(op, parents, tuple(saved), params, out.data, out.device, watch)
-
-    record = record_any if variadic or len(op.inputs) > 2 else record_two if len(op.inputs) == 2 else record_one
-    _RECORDERS[op] = (len(op.rules), op.reads), record
-    return record
-
-
-_RECORDERS: dict = {}
-
-
-def _part(kind, x):
-    data = getattr(x, "data", x) if hasattr(x, "cell") else x
-    if kind == "array":
-        return data
-    if kind == "shape":
-        return getattr(data, "shape", ())
-    return getattr(data, "dtype", default_float)
-
-
-__all__ = ["Binder", "Leaf", "share_version", "widen"]

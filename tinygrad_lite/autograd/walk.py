@@ -45,7 +45,7 @@ def topological(roots, stop=(), targets=None) -> list[Node]:
         return sorted(seen, key=_by_seq, reverse=True)
     order, leading = sorted(seen, key=_by_seq), set(targets)
     for node in order:
-        if node not in leading and not leading.isdisjoint(p for p in node.parents if p is not None):
+        if node not in leading and not leading.isdisjoint(node.parents):
             leading.add(node)
     return [node for node in reversed(order) if node in leading]
 

@@ -53,8 +53,7 @@ class Judgement(NamedTuple):
 
 def difference(plus, minus):
     """plus - minus, where an output that is infinite alike on both sides counts as standing still."""
-    with np.errstate(invalid="ignore"):
-        return np.where(plus == minus, 0.0, plus - minus)
+    return np.where(plus == minus, 0.0, plus - minus)
 
 
 class Ladder(NamedTuple):
@@ -111,7 +110,8 @@ class Look:
 
     def judge(self, o: int, analytic: float, tolerance: float, scale: float) -> Judgement:
         """The cause for output o. scale: the size of slope against which an error is large or small."""
-        moves = any(s[o] != 0.0 for s in self.left + self.right)
+        sides = [any(s[o] != 0.0 for s in side) for side in (self.left, self.right)]
+        moves = any(sides)
         noise, depth = self._noise(o, analytic) if moves else (0.0, np.inf)
         ladder = self._ladder(o, noise)
         while not (_settled(ladder, tolerance) and ladder.steps[-1] <= depth) and self._descend(len(ladder.steps)):
@@ -127,8 +127,9 @@ class Look:
                 break
             noise = coarse
             verdict = _judge(self._ladder(o, noise), analytic, tolerance, scale)
-        if not moves and analytic != 0.0:
-            return self._still(o, analytic, verdict)
+        reach = self._stands(o)
+        if analytic != 0.0 and (not moves or (verdict.kind == WRONG and reach and not all(sides))):
+            return self._still(o, analytic, verdict, reach)
         if verdict.explained:
             verdict = verdict._replace(kind=_numeric_fault(ladder, verdict.numeric))
         return verdict
@@ -149,14 +150,25 @@ class Look:
             noise, depth = finer, 64.0 * spacing
         return noise, depth
 
-    def _still(self, o: int, analytic: float, verdict: Judgement) -> Judgement:
-        """Of values that stand still at every step so far: do they move as backward says at far larger ones?"""
+    def _stands(self, o: int) -> float:
+        """The step up to which output o stands still on both sides; 0 if it moves at the smallest."""
+        reach = 0.0
+        for step, left, right in zip(self.steps[::-1], self.left[::-1], self.right[::-1], strict=True):
+            if left[o] != 0.0 or right[o] != 0.0:
+                break
+            reach = step
+        return reach
+
+    def _still(self, o: int, analytic: float, verdict: Judgement, reach: float) -> Judgement:
+        """Of values that stand still up to `reach`: do they move as backward says, on both sides, at far larger steps?"""
         for k in (7, 8, 9, 10, 11):
             step = self.step * 4.0**k
-            slope = float(difference(self.phi(step)[o], self.phi(-step)[o])) / (2.0 * step)
-            if abs(slope - analytic) <= 0.3 * abs(analytic):
-                return verdict._replace(kind=INCONCLUSIVE, numeric=slope, step=step, note=STAIRS.format(self.steps[0]))
-        return verdict._replace(note=STANDS.format(self.steps[0]))
+            values = (self.phi(-step)[o], self.f0[o], self.phi(step)[o])
+            left, right = (float(difference(b, a)) / step for a, b in zip(values, values[1:], strict=False))
+            if max(abs(left - analytic), abs(right - analytic)) <= 0.3 * abs(analytic):
+                figures = {"numeric": (left + right) / 2.0, "left": left, "right": right, "step": step}
+                return verdict._replace(kind=INCONCLUSIVE, **figures, note=STAIRS.format(reach))
+        return verdict._replace(note=STANDS.format(reach))
 
     def _descend(self, count: int) -> bool:
         """One rung more than count, if numbers can follow."""

@@ -9,6 +9,8 @@ halved again, towards the disagreement, until one element is left: log2(n) more 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from . import report as kinds
@@ -28,14 +30,15 @@ def check_directions(check):
     """Compare slopes of every checked input along DIRECTIONS random directions."""
     given = check.problem.record("given") if check.problem.narrow else None
     for turn in range(DIRECTIONS):
+        v = check.v if not turn else np.where(check.v != 0.0, check.signed(check.v.shape), 0.0)
         for k, point in enumerate(check.problem.points):
             if point.size:
-                _one_input(check, k, given, turn)
+                _one_input(check, k, v, given, turn)
 
 
 def levels(sizes: np.ndarray) -> list[np.ndarray]:
     """Masks of the figures of like size, the largest first; those that are zero last."""
-    rest, found = np.nan_to_num(sizes, nan=0.0) > 0.0, []
+    rest, found = sizes > 0.0, []  # nan is not above 0
     zeros = ~rest
     while rest.any() and len(found) < LEVELS:
         last = len(found) == LEVELS - 1
@@ -47,30 +50,45 @@ def levels(sizes: np.ndarray) -> list[np.ndarray]:
 
 def norm(x: np.ndarray) -> float:
     """The Euclidean norm, without overflow on the way."""
-    most = float(np.max(np.abs(x), initial=0.0))
-    return most * float(np.sqrt(((x / most) ** 2).sum())) if 0.0 < most < np.inf else most
+    most = float(np.abs(x).max(initial=0.0))
+    if not 0.0 < most < np.inf:
+        return most
+    x = x.ravel() / most
+    return most * math.sqrt(x @ x)
+
+
+class Moves:
+    """The outputs after moves of checked input k along a direction u or parts of it; `ends`: h along u, and back."""
+
+    def __init__(self, check, k, u, h):
+        self.moved, self.k, self.u, self.h = check.problem.moved, k, u, h
+        self.ends = self.moved(k, u, h), self.moved(k, u, -h)
+
+    def at(self, u, t) -> np.ndarray:
+        """All outputs after a move t along u."""
+        return self.moved(self.k, u, t)
+
+    def both(self, u):
+        """All outputs after a move h along u, and back."""
+        return self.ends if (u == self.u).all() else (self.at(u, self.h), self.at(u, -self.h))
 
 
 class Direction:
     """One v, and the moves that are compared under it; whole: the size of the slope along all elements."""
 
-    def __init__(self, check, k, v, analytic, h, whole):
-        self.check, self.k, self.v, self.analytic, self.h, self.whole = check, k, v, analytic, h, whole
-        self.used = v != 0.0
-
-    def values(self, u, t) -> np.ndarray:
-        """The outputs that v uses, after a move t along u."""
-        return self.check.problem.moved(self.k, u, t)[self.used]
+    def __init__(self, check, k, v, analytic, moves, whole):
+        self.check, self.k, self.v, self.analytic, self.moves, self.whole = check, k, v, analytic, moves, whole
+        self.used, self.h = v != 0.0, moves.h
 
     def phi(self, u):
         """The projected outputs, as a function of a move along u."""
         weights = self.v[self.used]
-        return lambda t: np.array([float(weights @ self.values(u, t))])
+        return lambda t: np.array([float(weights @ self.moves.at(u, t)[self.used])])
 
     def compare(self, u):
         """((analytic, numeric, left, right), close, tolerance, sharp) of the slope along u."""
         check, h, w, f0 = self.check, self.h, self.v[self.used], self.check.f0[self.used]
-        plus, minus = self.values(u, h), self.values(u, -h)
+        plus, minus = [values[self.used] for values in self.moves.both(u)]
         right, left = float(w @ difference(plus, f0)) / h, float(w @ difference(f0, minus)) / h
         numeric = float(w @ difference(plus, minus)) / (2.0 * h)
         slope = float((self.analytic * u).sum())
@@ -91,42 +109,40 @@ class Direction:
         return look.judge(0, slope, close, max(abs(slope), self.whole, FLAT * size))
 
 
-def _one_input(check, k, given, turn):
-    point, shape = check.problem.points[k], check.f0.shape
-    scale = scales(point) if not check.fixed_step else np.ones(point.shape)
-    u = scale * check.rng.uniform(0.5, 1.5, point.shape) * check.rng.choice([-1.0, 1.0], point.shape)
-    v = check.rng.uniform(0.5, 1.5, shape) * check.rng.choice([-1.0, 1.0], shape)
-    v[~np.isfinite(check.f0)] = 0.0  # an output that stands at infinity, a masked score say, has no slope
-    h = check.fixed_step or relative_step(check.eps)
-    slopes = np.abs(difference(check.problem.moved(k, u, h), check.problem.moved(k, u, -h)))
+def _one_input(check, k, v, given, turn):
+    point = check.problem.points[k]
+    u = check.signed(point.shape) * (scales(point) if not check.fixed_step else 1.0)
+    moves = Moves(check, k, u, check.fixed_step or relative_step(check.eps))
+    slopes = np.abs(difference(*moves.ends))
     for n, outputs in enumerate(levels(np.where(v != 0.0, slopes, 0.0))):
         part = np.where(outputs, v, 0.0)
         if part.any():
-            _one_level(check, k, part, u, h, turn == 0 and n == 0)
+            _one_level(check, k, part, moves, turn == 0 and n == 0)
     if given is not None and v.any():
         gradient = lambda run: _sent(run.product(v)[k], u.shape)
         check_narrow(check, k, gradient(given), gradient(check.recorded), gradient, False)
 
 
-def _one_level(check, k, v, u, h, report):
+def _one_level(check, k, v, moves, report):
+    u = moves.u
     g = check.recorded.product(v)[k]
     analytic = np.zeros(u.shape) if g is None else g
     finite = np.isfinite(analytic)
     if not finite.all():
-        _not_finite(check, k, analytic, u, h)
-    analytic, u = np.where(finite, analytic, 0.0), np.where(finite, u, 0.0)
-    line = Direction(check, k, v, analytic, h, norm(analytic * u))
+        _not_finite(check, k, analytic, moves)
+        analytic, u = np.where(finite, analytic, 0.0), np.where(finite, u, 0.0)
+    line = Direction(check, k, v, analytic, moves, norm(analytic * u))
     for elements in levels(np.abs(analytic * u)):
         if not u[elements].any():
             continue
         report = _one_direction(line, np.where(elements, u, 0.0), report, g is not None)
 
 
-def _not_finite(check, k, analytic, u, h):
+def _not_finite(check, k, analytic, moves):
     """Backward sends inf or nan: is the function to blame?"""
     for j in np.flatnonzero(~np.isfinite(analytic))[:3]:
-        alone = _only(u, [j])
-        look = Look(lambda t, alone=alone: check.problem.moved(k, alone, t), h, check.f0, check.eps, check.sizes)
+        alone = _only(moves.u, [j])
+        look = Look(lambda t, alone=alone: moves.at(alone, t), moves.h, check.f0, check.eps, check.sizes)
         steep = is_steep(look)
         check.result.findings.append(kinds.Finding(
             kinds.INCONCLUSIVE if steep else kinds.WRONG, check.problem.checked[k], check.order, check.index(k, j),

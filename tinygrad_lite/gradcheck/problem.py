@@ -8,7 +8,7 @@ from ..autograd.gradient import grad
 from ..autograd.mode import enable_grad, no_grad
 from ..dtypes import float64, is_float
 from ..tensor import Tensor, wrap
-from .tolerance import eps_of, scales
+from .tolerance import eps_of, typical_scale
 
 # What the walk says of a rule whose gradient does not fit its input.
 _MISFIT = ("does not reduce to the input's shape", "must have its tensor's type")
@@ -48,6 +48,12 @@ def host64(x: Tensor) -> np.ndarray:
     return np.array(x.device.to_host(x.data), dtype=np.float64, order="C")
 
 
+def flat64(xs: list[Tensor]) -> np.ndarray:
+    """The values of several Tensors in a row."""
+    flat = [host64(x).ravel() for x in xs]
+    return flat[0] if len(flat) == 1 else np.concatenate(flat)
+
+
 def overlaps(array) -> bool:
     """Whether two elements of an array stand at the same address."""
     if not array.size:
@@ -67,8 +73,9 @@ class Recorded:
 
     def __init__(self, outs, xs):
         self.outs, self.xs = outs, xs
+        self.products = {}  # those taken, by v: the inputs of a problem share them
         self.starts = np.cumsum([0] + [out.size for out in outs])
-        self.values = np.concatenate([host64(out).ravel() for out in outs])
+        self.values = flat64(outs)
 
     def place(self, o: int) -> tuple[int, tuple]:
         """Flat output number to (output, index)."""
@@ -83,10 +90,20 @@ class Recorded:
         seed[o - self.starts[k]] = weight
         return self._gradients([out], [seed.reshape(out.shape)])
 
-    def product(self, v: np.ndarray) -> list[np.ndarray | None]:
-        """v (all outputs, flat) times the Jacobian."""
-        pieces = [v[a:b].reshape(o.shape) for o, a, b in zip(self.outs, self.starts, self.starts[1:], strict=False)]
-        return self._gradients(self.outs, pieces)
+    def product(self, v: np.ndarray, again=False) -> list[np.ndarray | None]:
+        """v (all outputs, flat) times the Jacobian. again: by another backward pass, though one with this v was made."""
+        key = v.tobytes()
+        if again or key not in self.products:
+            pieces = [v[a:b].reshape(o.shape) for o, a, b in zip(self.outs, self.starts, self.starts[1:], strict=False)]
+            gs = self._gradients(self.outs, pieces)
+            if again:
+                return gs
+            self.products[key] = gs
+        return self.products[key]
+
+    def of_sum(self, k: int) -> list[np.ndarray | None]:
+        """The gradients of the sum of output k's elements."""
+        return self._gradients([self.outs[k]], [np.ones(self.outs[k].shape)])
 
     def _gradients(self, outs, seeds):
         tracked = [(o, Tensor(s, o.dtype, o.device)) for o, s in zip(outs, seeds, strict=True) if o.node is not None]
@@ -145,7 +162,7 @@ class Problem:
                     raise
                 self.records = True
                 return self.value(points)
-        return np.concatenate([host64(out).ravel() for out in outs])
+        return flat64(outs)
 
     def moved(self, k: int, direction: np.ndarray, t: float) -> np.ndarray:
         """All outputs with checked input k at point + t * direction."""
@@ -170,7 +187,7 @@ class Problem:
         with enable_grad():
             recorded = Recorded(outputs_of(self.fn(*args)), xs)
         for i, point, x in zip(self.checked, self.points, xs, strict=True):
-            if not np.array_equal(host64(x), point):
+            if not (host64(x) == point).all():
                 x.data[...] = x.device.xp.asarray(point.astype(x.dtype))
                 raise ValueError(
                     f"gradcheck: the function writes to its input {i}: let it work on a copy, x.clone() say"
@@ -202,30 +219,32 @@ def gradient_function(fn, checked, count: int, create_graph: bool):
     return gradients
 
 
-def _typical(problem) -> list[float]:
+def _typical(problem, recorded) -> list[float]:
     """For each checked input, the size of gradient to expect: that of the outputs which it reaches, over its own."""
-    recorded, found = problem.record("shadow"), [0.0] * len(problem.points)
-    for out in recorded.outs:
+    found = [0.0] * len(problem.points)
+    for i, out in enumerate(recorded.outs):
         if out.node is None or not out.size:
             continue
-        large = float(np.max(np.abs(host64(out)), where=np.isfinite(host64(out)), initial=0.0))
-        gs = grad(out, recorded.xs, Tensor(np.ones(out.shape), out.dtype, out.device), allow_unused=True)
-        for k, (g, point) in enumerate(zip(gs, problem.points, strict=True)):
+        values = recorded.values[recorded.starts[i] : recorded.starts[i + 1]]
+        large = float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+        for k, (g, point) in enumerate(zip(recorded.of_sum(i), problem.points, strict=True)):
             if g is not None and point.size:
-                found[k] = max(found[k], large / float(np.median(scales(point))))
+                found[k] = max(found[k], large / typical_scale(point))
     return found
 
 
-def second_order(fn, inputs, checked, seed: int) -> Problem:
-    """The problem whose function is the gradient of fn; the incoming gradients v are checked inputs too."""
-    first = Problem(fn, inputs, checked)
-    outs, shadows = first.record("given").outs, first.record("shadow").outs
+def second_order(first: Problem, shadow: Recorded, seed: int) -> Problem:
+    """The problem whose function is the gradient of first's; the incoming gradients v are checked inputs too.
+
+    shadow: a recorded run of first, of that name.
+    """
+    outs = first.record("given").outs if first.narrow else shadow.outs
     rng = np.random.default_rng(seed)
     signed = [rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1.0, 1.0], o.shape) for o in outs]
     vs = [Tensor(v, dtype=o.dtype, device=o.device) for v, o in zip(signed, outs, strict=True)]
-    n = len(inputs)
-    typical = np.concatenate([np.full(p.size, t) for p, t in zip(first.points, _typical(first), strict=True)])
+    fn, checked, n = first.fn, first.checked, len(first.inputs)
+    typical = np.concatenate([np.full(p.size, t) for p, t in zip(first.points, _typical(first, shadow), strict=True)])
     return Problem(
-        gradient_function(fn, checked, n, True), [*inputs, *vs], (*checked, *range(n, n + len(vs))),
-        gradient_function(fn, checked, n, False), max(eps_of(o.dtype) for o in shadows), typical,
+        gradient_function(fn, checked, n, True), [*first.inputs, *vs], (*checked, *range(n, n + len(vs))),
+        gradient_function(fn, checked, n, False), max(eps_of(o.dtype) for o in shadow.outs), typical,
     )  # fmt: skip

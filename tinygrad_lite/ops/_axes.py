@@ -1,5 +1,7 @@
 """Axes, normalised in one way: sorted, non-negative, checked."""
 
+import operator
+
 _ALL = [tuple(range(ndim)) for ndim in range(8)]
 
 
@@ -11,11 +13,14 @@ def ndim_of(x) -> int:
 def one_axis(op: str, axis, ndim: int) -> int:
     """A single axis as a non-negative integer."""
     low = max(ndim, 1)
-    if type(axis) is not int and (isinstance(axis, bool) or not hasattr(axis, "__index__")):
-        raise TypeError(f"{op}: an axis is an integer, got {axis!r}")
+    if type(axis) is not int:
+        try:
+            axis = operator.index(axis if not isinstance(axis, bool) else None)
+        except TypeError:
+            raise TypeError(f"{op}: an axis is an integer, got {axis!r}") from None
     if not -low <= axis < low:
         raise IndexError(f"{op}: axis {axis} is out of range for {ndim} dimension(s): expected {-low} to {low - 1}")
-    return int(axis % low)
+    return axis % low
 
 
 def all_axes(op: str, axis, ndim: int) -> tuple[int, ...]:

@@ -79,14 +79,6 @@ def _exclusive(xp, x, axis):
     return xp.concatenate(first, xp.getitem(products, key=(slice(None),) * axis + (slice(0, -1),)), axis=axis)
 
 
-def _with_ones_on_diagonal(xp, flat, lead, n):
-    """(..., n) to (..., n, n): row j is the input with element j replaced by 1."""
-    rows = xp.broadcast_to(xp.expand_dims(flat, axis=len(lead)), shape=(*lead, n, n))
-    off = xp.full_like(rows, 1.0)
-    diagonal = xp.tril(xp.triu(off, k=0), k=0)
-    return rows * (off - diagonal) + diagonal
-
-
 prod.vjp(x=_prod_x)
 _normalised(prod, empty_ok=True)
 
@@ -221,14 +213,20 @@ def _cumprod_x(xp, g, x, out, x_shape, axis):
     # out_i is the product of x_k for k <= i, so gx_j = sum over i >= j of g_i times that product without x_j.
     if _divisible(xp, x):
         return xp.flip(xp.cumsum(xp.flip(g * out, axis=(axis,)), axis=axis), axis=(axis,)) / x
-    d = len(x_shape)
-    order = tuple(i for i in range(d) if i != axis) + (axis,)
-    lead, n = tuple(x_shape[i] for i in order[:-1]), x_shape[axis]
-    flat, g = xp.transpose(x, axes=order), xp.transpose(g, axes=order)
-    without = xp.cumprod(_with_ones_on_diagonal(xp, flat, lead, n), axis=d)
-    gs = xp.triu(xp.broadcast_to(xp.expand_dims(g, axis=d - 1), shape=(*lead, n, n)), k=0)
-    moved = xp.sum(without * gs, axis=(d,), keepdims=False)
-    return xp.transpose(moved, axes=tuple(order.index(i) for i in range(d)))
+    # Without a division: gx_j = (product before j) * s_j, where s_j = g_j + x_{j+1} s_{j+1}. Each turn doubles how far
+    # ahead the sums look: sums_j takes in the terms up to j + reach - 1, steps_j is the product of the x on the way.
+    sums, steps, reach = g, _ahead(xp, x, axis, 1), 1
+    while reach < x_shape[axis]:
+        sums, steps = sums + steps * _ahead(xp, sums, axis, reach), steps * _ahead(xp, steps, axis, reach)
+        reach *= 2
+    return _exclusive(xp, x, axis) * sums
+
+
+def _ahead(xp, x, axis, by):
+    """At each place of an axis the element `by` places further on; 0 beyond the end."""
+    before = (slice(None),) * axis
+    rest = xp.getitem(x, key=(*before, slice(by, None)))
+    return xp.concatenate(rest, xp.zeros_like(xp.getitem(x, key=(*before, slice(0, by)))), axis=axis)
 
 
 cumprod.vjp(x=_cumprod_x)

@@ -106,7 +106,7 @@ def pad(xp, x, *, widths, value=0.0):
 def _(x, *, widths, value):
     try:
         widths = tuple([(int(a), int(b)) for a, b in widths])
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(f"pad: widths are pairs, ((before, after), ...), one an axis, got {widths!r}") from None
     if len(widths) != ndim_of(x) or any(n < 0 for pair in widths for n in pair):
         raise ValueError(f"pad: expected {ndim_of(x)} pairs (before, after) of sizes from 0, got {widths}")

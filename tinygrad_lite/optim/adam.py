@@ -11,6 +11,7 @@ from .blocks import blocks
 from .optimizer import Optimizer
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+LARGEST = "max_exp_avg_sq"  # of amsgrad
 
 
 def adam_update(group, flat, first, last, grad_scale, decoupled: bool):
@@ -18,7 +19,8 @@ def adam_update(group, flat, first, last, grad_scale, decoupled: bool):
     step = flat.steps[first]
     (beta1, beta2), decay = group["betas"], group["weight_decay"]
     corrections = dict(bias_correction1=1.0 - beta1**step, bias_correction2=1.0 - beta2**step)
-    if settings.use_fused and (decoupled or not decay) and flat.dtype in (float32, float64):
+    amsgrad = group.get("amsgrad", False)
+    if settings.use_fused and not amsgrad and (decoupled or not decay) and flat.dtype in (float32, float64):
         kernel = lookup(flat.device.name, "adamw")
         if kernel is not None:
             a, b = flat.starts[first], flat.stops[last]
@@ -27,14 +29,30 @@ def adam_update(group, flat, first, last, grad_scale, decoupled: bool):
                         **corrections, grad_scale=grad_scale)  # fmt: skip
             return
     options = dict(lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay, decoupled=decoupled)
-    for p, g, (m, v), (t,) in blocks(flat, first, last, MOMENTS, grad_scale):
-        adam_formula(flat.device.xp, p, g, m, v, t, **options, **corrections)
+    names = (*MOMENTS, LARGEST) if amsgrad else MOMENTS
+    for p, g, (m, v, *largest), (t,) in blocks(flat, first, last, names, grad_scale):
+        adam_formula(flat.device.xp, p, g, m, v, t, *largest, **options, **corrections)
 
 
 def adam_formula(
-    xp, p, g, m, v, t, *, lr, beta1, beta2, eps, weight_decay, decoupled, bias_correction1, bias_correction2
+    xp,
+    p,
+    g,
+    m,
+    v,
+    t,
+    largest=None,
+    *,
+    lr,
+    beta1,
+    beta2,
+    eps,
+    weight_decay,
+    decoupled,
+    bias_correction1,
+    bias_correction2,
 ):
-    """The update over 1-D arrays, in place on p, m and v; g and t are scratch."""
+    """The update over 1-D arrays, in place on p, m, v and amsgrad's largest v; g and t are scratch."""
     if weight_decay:
         if decoupled:
             p *= 1.0 - lr * weight_decay
@@ -51,6 +69,8 @@ def adam_formula(
     t *= 1.0 - beta2
     v += t
     # p = p - lr * (m / bias_correction1) / (sqrt(v / bias_correction2) + eps)
+    if largest is not None:
+        v = xp.maximum(largest, v, out=largest)
     xp.sqrt(v, out=t)
     t /= math.sqrt(bias_correction2)
     t += eps
@@ -60,23 +80,26 @@ def adam_formula(
 
 
 class Adam(Optimizer):
-    """Adam: steps of about lr whatever the gradient's scale. Equal to PyTorch's (without amsgrad).
+    """Adam: steps of about lr whatever the gradient's scale. Equal to PyTorch's.
 
         m = beta1 * m + (1 - beta1) * g          mh = m / (1 - beta1**step)
         v = beta2 * v + (1 - beta2) * g**2       vh = v / (1 - beta2**step)
         p = p - lr * mh / (sqrt(vh) + eps)
 
-    weight_decay is added to the gradient (g = grad + weight_decay * p). Kingma & Ba 2015, arXiv:1412.6980.
+    weight_decay is added to the gradient (g = grad + weight_decay * p). amsgrad: vh is made of the largest v so far
+    (Reddi et al. 2018, arXiv:1904.09237), without the compiled kernel. Kingma & Ba 2015, arXiv:1412.6980.
     """
 
     decoupled = False
 
     def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 0.0, flat: bool = True):  # fmt: skip
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay), flat)
+                 weight_decay: float = 0.0, amsgrad: bool = False, flat: bool = True):  # fmt: skip
+        super().__init__(
+            params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=bool(amsgrad)), flat
+        )
 
     def state_names(self, group):
-        return MOMENTS
+        return (*MOMENTS, LARGEST) if group["amsgrad"] else MOMENTS
 
     def update(self, group, flat, first, last, grad_scale):
         adam_update(group, flat, first, last, grad_scale, self.decoupled)
@@ -85,11 +108,11 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam whose weight decay acts on the parameter, p *= 1 - lr * weight_decay, and not through the moments.
 
-    Equal to PyTorch's (without amsgrad). Loshchilov & Hutter 2019, arXiv:1711.05101.
+    Equal to PyTorch's. Loshchilov & Hutter 2019, arXiv:1711.05101.
     """
 
     decoupled = True
 
     def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2, flat: bool = True):  # fmt: skip
-        super().__init__(params, lr, betas, eps, weight_decay, flat)
+                 weight_decay: float = 1e-2, amsgrad: bool = False, flat: bool = True):  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, flat)

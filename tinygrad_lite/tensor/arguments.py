@@ -27,9 +27,10 @@ def shape_of(op: str, sizes):
 
 def integer(op: str, name: str, value) -> int:
     """A Python integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
-    return int(value)
+    try:
+        return operator.index(value if not isinstance(value, bool) else None)
+    except TypeError:
+        raise TypeError(f"{op}: {name} must be an integer, got {value!r}") from None
 
 
 def booleans(sign, *xs):

@@ -1,8 +1,11 @@
 """Functions of each element, and choices between elements."""
 
+import math
+
 import numpy as np
 
 from .. import dtypes
+from ..errors import number
 from ..ops import activation, elementwise
 from .base import Base
 
@@ -163,6 +166,8 @@ class Elementwise(Base):
         if isinstance(value, Base):
             value = value.to(self.dtype)
         elif self.dtype.kind in "iu":  # x keeps its type, as in PyTorch
+            if not math.isfinite(number("masked_fill", "value", value)):
+                raise ValueError(f"masked_fill: {self.dtype} has no {value}: convert with .float()")
             value = int(value)
         elif self.dtype == dtypes.bool_:
             value = value != 0

@@ -10,6 +10,7 @@ from .. import dtypes
 from ..autograd.node import SHARED
 from ..device import CPU
 from .base import Base
+from .dlpack import bfloat16_capsule
 
 
 class Interchange(Base):
@@ -56,7 +57,7 @@ class Interchange(Base):
 
     def __dlpack__(self, **kwargs):
         if self.dtype == dtypes.bfloat16:
-            raise BufferError("dlpack: NumPy cannot export bfloat16: convert with .float()")
+            return bfloat16_capsule(self.numpy(), **kwargs)
         return (self.numpy() if self.device is CPU else self.data).__dlpack__(**kwargs)
 
     def __dlpack_device__(self):

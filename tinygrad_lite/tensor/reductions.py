@@ -1,8 +1,10 @@
 """Reductions, running sums and products, sorting, softmax."""
 
 import math
+from numbers import Real
 
 from .. import dtypes
+from ..errors import number
 from ..ops import index, normalise, reduce
 from ..ops._axes import all_axes, one_axis
 from .arguments import axis_of, integer
@@ -45,6 +47,7 @@ class Reductions(Base):
         axes = all_axes(op, dim, self.ndim)
         if not dtypes.is_float(self.dtype):
             raise TypeError(f"{op}: expected a float tensor, got {self.dtype}: convert with .float()")
+        correction = number(op, "correction", correction)
         count = math.prod([self.shape[a] for a in axes])
         scale = 1.0 / (count - correction) if count > correction else math.nan if count <= 1 else math.inf
         return self - self.mean(axes, keepdim=True), axes, scale
@@ -112,7 +115,7 @@ class Reductions(Base):
         dim, keepdim = axis_of(dim, axis), keepdim or keepdims
         if p == 2:
             return reduce.norm.call(self, axis=dim, keepdims=keepdim)
-        if isinstance(p, str) or not (p >= 0 or p == -math.inf):
+        if not isinstance(p, Real) or not (p >= 0 or p == -math.inf):
             raise ValueError(f"norm: p must be a number from 0, inf or -inf, got {p!r}: to name an axis write dim=")
         x = self if dtypes.is_float(self.dtype) else self.float()
         if p == 0:
@@ -184,6 +187,8 @@ class Reductions(Base):
 
     def _on_last(self, op, dim):
         axis = one_axis(op.name, dim, self.ndim)
+        if not self.ndim:
+            return op.call(self.reshape(1)).reshape(())
         if axis >= self.ndim - 1:
             return op.call(self)
         return op.call(self.transpose(axis, -1)).transpose(axis, -1)

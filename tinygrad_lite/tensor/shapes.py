@@ -110,17 +110,18 @@ class Shapes(Base):
 
     def tril(self, diagonal=0):
         """The lower triangle of the last two axes."""
-        return shape.tril.call(self, k=diagonal)
+        return shape.tril.call(self, k=integer("tril", "diagonal", diagonal))
 
     def triu(self, diagonal=0):
         """The upper triangle of the last two axes."""
-        return shape.triu.call(self, k=diagonal)
+        return shape.triu.call(self, k=integer("triu", "diagonal", diagonal))
 
     def diagonal(self, offset=0, dim1=0, dim2=1):
         """The diagonal of two axes, as a new last axis."""
         a, b = real_axis("diagonal", dim1, self.ndim), real_axis("diagonal", dim2, self.ndim)
         if a == b:
             raise ValueError(f"diagonal: dim1 and dim2 are the same axis {a}")
+        offset = integer("diagonal", "offset", offset)
         rest = [i for i in range(self.ndim) if i not in (a, b)]
         x = self.permute(a, b, *rest) if rest or a > b else self
         n = max(0, min(x.shape[0] + min(offset, 0), x.shape[1] - max(offset, 0)))
