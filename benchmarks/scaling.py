@@ -58,7 +58,7 @@ def plot(points: list[dict], path: str):
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, panels = pyplot.subplots(1, len(NAMES), figsize=(13, 3.6), dpi=120)
     for panel, (what, name) in zip(panels, NAMES.items()):
@@ -70,6 +70,9 @@ def plot(points: list[dict], path: str):
         panel.plot(x, [own[0]["ours_ms"] * (v / x[0]) ** power for v in x], ":", color="gray", label="in proportion")
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
+        panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(ticker.FuncFormatter(lambda ms, _: f"{ms:,.4g}"))
+        panel.yaxis.set_minor_formatter(ticker.NullFormatter())
         panel.set_xticks(x, [str(v) for v in x])
         panel.set_xlabel(name)
         panel.grid(alpha=0.25)

@@ -75,7 +75,7 @@ def main():
     times = {name: Times.of([ms for answers in rounds for ms, _ in answers]) for name, rounds in timed.items()}
     losses = {name: losses_of(warm[name] + timed[name]) for name in sides}
     apart = float(np.abs(np.subtract(losses["ours"], losses["peer"])[:AGREE_STEPS]).max())  # NaN if any loss is
-    falls = {name: x[0] - min(x[-3:]) for name, x in losses.items()}
+    falls = {name: x[0] - sum(x[-3:]) / 3 for name, x in losses.items()}
     print(f"\nConfiguration {args.config}: {parameters:,} parameters, {setup.batch} x {setup.model.block_size} tokens a "
           f"step, {args.threads} threads, {len(losses['ours']) - AGREE_STEPS} steps timed.\n")  # fmt: skip
     rows = [[name, str(times[key]), times[key].median / bound.ms, losses[key][0], losses[key][-1], peaks[key]]
