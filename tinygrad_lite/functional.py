@@ -6,11 +6,13 @@ axis of logits, and a causal mask is aligned to the last key.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
 from .create import full
+from .device import CPU
 from .dtypes import is_float
 from .errors import number
 from .ops import activation, attention, elementwise, index, loss, normalise
@@ -143,7 +145,16 @@ def dropout(x, p: float = 0.5, training: bool = True, generator=None) -> Tensor:
 
 def _or_constant(vector, x, value: float) -> Tensor:
     """vector, or where it is None the same value for each element of x's last axis."""
-    return vector if vector is not None else full(x.shape[-1:], value, x.dtype, x.device)
+    return vector if vector is not None else _constant(x.shape[-1:], value, x.dtype, x.device)
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(shape, value: float, dtype, device) -> Tensor:
+    """Made once: a norm without a bias would else fill a vector each time it is called."""
+    constant = full(shape, value, dtype, device)
+    if device is CPU:
+        constant.data.setflags(write=False)
+    return constant
 
 
 def layer_norm(x, weight=None, bias=None, eps: float = 1e-5) -> Tensor:

@@ -134,16 +134,18 @@ class Module:
 
     def named_modules(self, prefix: str = "", *, remove_duplicate: bool = True):
         """(dotted name, module) of this module and all below, parents first; the root's name is the prefix."""
-        return self._named_modules(prefix, set() if remove_duplicate else None)
+        found: list[tuple[str, Module]] = []
+        self._collect(prefix, set() if remove_duplicate else None, found)
+        return iter(found)
 
-    def _named_modules(self, prefix, seen):
+    def _collect(self, prefix, seen, found):
         if seen is not None:
             if id(self) in seen:
                 return
             seen.add(id(self))
-        yield prefix, self
+        found.append((prefix, self))
         for name, module in self._own_modules():
-            yield from module._named_modules(f"{prefix}.{name}" if prefix else name, seen)
+            module._collect(f"{prefix}.{name}" if prefix else name, seen, found)
 
     def modules(self):
         """This module and all below, each once."""
