@@ -62,9 +62,12 @@ class _State:
         skip = -ctypes.addressof(self.memory) % pool.LINE
         self.address = ctypes.addressof(self.memory) + skip
         self.words = (ctypes.c_int64 * (size // 8)).from_buffer(self.memory, skip)
-        began = time.perf_counter()
-        pool.spin(self.address, 1000)
-        self[pool.IDLE] = int(pool.PATIENCE * 1e-6 / (time.perf_counter() - began) * 1000)
+        spins, looks = 1000, []
+        for _ in range(5):
+            began = time.perf_counter()
+            pool.spin(self.address, spins)
+            looks.append(time.perf_counter() - began)
+        self[pool.IDLE] = int(pool.PATIENCE * 1e-6 / min(looks) * spins)
         self[pool.YIELD] = _yield_address()
 
     def __setitem__(self, offset, value):

@@ -82,9 +82,7 @@ def _share(gemm, x, y, out, bias, residual):
         pieces = 4 if work < 1 << 27 else 8 if work < 1 << 31 else 16
         step = -(-length // (pieces * TILE)) * TILE
         steps = (rows, step) if wide else (step, columns)
-        bias, residual = (
-            (_NOTHING[dtype, 1] if bias is None else bias),
-            (_NOTHING[dtype, 2] if residual is None else residual),
-        )
+        bias = _NOTHING[dtype, 1] if bias is None else bias
+        residual = _NOTHING[dtype, 2] if residual is None else residual
         threads.parallel_for(native.pieces[dtype], -(-length // step), 1, gemm, *steps, x, y, bias, residual, out)
     return True
