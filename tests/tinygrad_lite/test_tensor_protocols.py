@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -80,6 +81,16 @@ def test_asarray_shares_memory_and_converts():
         bool(x)
     with pytest.raises(TypeError, match="^index: "):
         [1, 2][tgl.tensor(1.0)]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="PEP 688: Python classes give buffers from 3.12 on")
+def test_a_buffer_shares_memory_and_is_read_only_where_the_graph_may_need_it():
+    x = tgl.tensor([[1.0, 2.0], [3.0, 4.0]])
+    view = memoryview(x)
+    assert (view.shape, view.format, view.readonly) == ((2, 2), "f", False)
+    view[0, 1] = 5.0
+    assert x.tolist() == [[1.0, 5.0], [3.0, 4.0]]
+    assert memoryview(leaf(1.0)).readonly
 
 
 def test_dlpack_shares_memory_both_ways():

@@ -55,6 +55,10 @@ class Interchange(Base):
             return array.astype(dtype)
         return array.copy() if copy else array
 
+    def __buffer__(self, flags):
+        """memoryview(x) and all that reads buffers, from Python 3.12 on (PEP 688): numpy()'s memory, and its rights."""
+        return memoryview(self.numpy())
+
     def __dlpack__(self, **kwargs):
         if self.dtype == dtypes.bfloat16:
             return bfloat16_capsule(self.numpy(), **kwargs)
