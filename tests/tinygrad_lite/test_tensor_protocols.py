@@ -141,7 +141,8 @@ def test_dlpack_of_bfloat16_shares_memory_with_torch_both_ways():
 def test_asarray_without_a_copy_is_refused_where_the_type_changes():
     x = tgl.ones(2)
     assert np.asarray(x, copy=False) is not None and not np.shares_memory(np.array(x, copy=True), x.data)
-    with pytest.raises(ValueError, match="^array: float32 becomes float64 by a copy only"):
+    # From Python 3.12 on NumPy reads the buffer, and refuses by itself.
+    with pytest.raises(ValueError, match="^array: float32 becomes float64 by a copy only|^Unable to avoid copy"):
         np.asarray(x, dtype="float64", copy=False)
 
 
