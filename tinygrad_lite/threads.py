@@ -112,7 +112,7 @@ def parallel_for(kernel, n, grain, *args):
 
     grain: the least number of items worth a chunk, 10 to 20 microseconds of work. At or below one chunk the kernel runs
     in the caller alone. So does a call that finds the pool busy with another Python thread's kernel, or that comes in a
-    forked child. Raises MemoryError if a kernel found no memory for what it keeps aside.
+    child forked after the first kernel. Raises MemoryError if a kernel found no memory for what it keeps aside.
     """
     if n <= 0:
         return
@@ -123,13 +123,13 @@ def parallel_for(kernel, n, grain, *args):
         _check(kernel.launch(0, kernel.address, n, n, *args))
     else:
         # `with`, and not acquire(False) in a try: between that call and the try, Ctrl-C would leave the lock taken
+        state, words = _state, _state.words  # a fork in a signal's handler takes them away
         with _pool_busy:
             step = max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
-            words = _state.words
             for worker in _workers[: min(threads, -(-n // step)) - 1]:
                 if words[worker.sleeps] and worker.go.locked():  # else a token is there still
                     worker.go.release()
-            failed = kernel.launch(_state.address, kernel.address, n, step, *args)
+            failed = kernel.launch(state.address, kernel.address, n, step, *args)
         _check(failed)
 
 
@@ -166,16 +166,23 @@ def _start(n):
     BLAS keeps to the thread that calls it, and freed memory stays with the process.
     """
     global _threads
-    set_blas_threads(1)
-    keep_freed_memory()
-    with _pool_busy:
-        if n > 1:
-            n = _hire(n)
-        elif _state is not None:
-            from .native.pool import HELPERS
+    _threads = 1  # what a signal's handler computes meanwhile runs alone, and never asks for this lock
+    try:
+        set_blas_threads(1)
+        keep_freed_memory()
+        if n > 1 and has_compiler():
+            from .native import pool  # noqa: F401 - compiled before the lock is taken
+        with _pool_busy:
+            if n > 1:
+                n = _hire(n)
+            elif _state is not None:
+                from .native.pool import HELPERS
 
-            _state[HELPERS] = 0
-        _threads = n
+                _state[HELPERS] = 0
+            _threads = n
+    except BaseException:  # Ctrl-C: the next kernel settles it
+        _threads = 0
+        raise
 
 
 @functools.cache

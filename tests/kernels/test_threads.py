@@ -168,6 +168,22 @@ def test_arrays_are_let_go_after_a_job():
     assert kept
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals here")
+def test_a_signals_handler_may_compute_while_the_threads_are_started():
+    text = """
+        import signal, sys
+        import tinygrad_lite.native.atomics
+        from tinygrad_lite import threads
+        seen = []
+        signal.signal(signal.SIGALRM, lambda *_: seen.append(threads.get_num_threads()))
+        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+        threads.set_num_threads(3)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(threads.get_num_threads(), set(seen) <= {1, 3} and len(seen) > 0)
+    """
+    assert python(text) == "3 True"
+
+
 def test_workers_sleep_when_no_job_comes():
     with kernel_threads(3):
         threads.parallel_for(MARK, 100, 1, np.zeros(100, np.int64))

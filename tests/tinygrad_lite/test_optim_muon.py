@@ -179,6 +179,15 @@ def muon_after_three_steps(shapes, dtype, nesterov=True):
 SHAPES = [(40, 24), (24, 40), (33, 33), (8, 70), (70, 8), (16, 16), (1, 5), (0, 3), (5, 1)]
 
 
+@pytest.mark.parametrize("size", [1e-310, 0.0, 1e-200, 1e200])
+def test_a_gradient_at_the_ends_of_the_range_leaves_no_nan(size):
+    p = nn.Parameter(Tensor(np.ones((2, 3))))
+    optimizer = optim.Muon([p], lr=0.1)
+    (p * Tensor(np.full((2, 3), size))).sum().backward()
+    optimizer.step()
+    assert np.isfinite(p.numpy()).all()
+
+
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_the_compiled_step_is_the_readable_one(monkeypatch, nesterov):
     compiled = muon_after_three_steps(SHAPES, np.float64, nesterov)

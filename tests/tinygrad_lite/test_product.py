@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kernels.checks import python
 
-from tinygrad_lite import threads
+from tinygrad_lite import Tensor, functional, threads
 from tinygrad_lite.xp.product import matmul
 
 
@@ -61,6 +61,58 @@ def test_a_bias_and_a_residual_are_added_on_the_way(m, k, n):
             for r in (None, residual):
                 exact = x @ y + (0 if b is None else b) + (0 if r is None else r)
                 np.testing.assert_allclose(matmul(x, right, None, b, r), exact, rtol=0, atol=1e-12 * k)
+
+
+def layouts(*shape):
+    """Arrays of this shape however they may lie in memory: also with any stride along an axis of length 1."""
+    values = rng(len(shape)).standard_normal(shape).astype(np.float32)
+    yield values
+    yield np.ascontiguousarray(values.swapaxes(-1, -2)).swapaxes(-1, -2)
+    wide = np.zeros((*shape[:-1], shape[-1] + 3), np.float32)
+    wide[..., : shape[-1]] = values
+    yield wide[..., : shape[-1]]
+    yield np.repeat(values, 2, axis=-1)[..., ::2]
+    yield values[..., ::-1]
+    if shape[-2] == 1:
+        yield values.reshape(*shape[:-2], shape[-1])[..., None, :]
+    if shape[-1] == 1:
+        yield values.reshape(*shape[:-2], shape[-2])[..., :, None]
+
+
+@pytest.mark.parametrize("m, k, n", [(600, 1, 700), (1, 600, 700), (700, 600, 1), (300, 200, 100), (1, 300000, 1)])
+@pytest.mark.parametrize("stack", [(), (3,)])
+def test_every_layout_also_along_axes_of_length_one(m, k, n, stack):
+    for x in layouts(*stack, m, k):
+        for y in layouts(*stack, k, n):
+            out = np.full((*stack, m, n), np.nan, np.float32)
+            assert close(matmul(x, y, out), x, y) and close(matmul(x, y), x, y)
+            if m == 1:
+                flat = np.full((*stack, n), np.nan, np.float32)
+                assert close(matmul(x, y, flat[..., None, :]), x, y)
+
+
+def test_a_linear_layer_of_one_input():
+    x, w = rng().standard_normal((1024, 1)).astype(np.float32), rng(1).standard_normal((512, 1)).astype(np.float32)
+    assert close(functional.linear(Tensor(x), Tensor(w)).numpy(), x, w.T)
+
+
+def test_memory_that_is_read_and_written_goes_to_numpy():
+    x, y = (rng(i).standard_normal((300, 300)).astype(np.float32) for i in range(2))
+    exact = x.astype(np.float64) @ y
+    for out in (x.copy(), y.copy()):
+        a, b = (out, y) if out[0, 0] == x[0, 0] else (x, out)
+        np.testing.assert_allclose(matmul(a, b, out), exact, atol=1e-3)
+    out = x.copy()
+    np.testing.assert_allclose(matmul(x, y, out, None, out.T), exact + x.T, atol=1e-3)
+    out = x.copy()
+    np.testing.assert_allclose(matmul(x, y, out, out[7]), exact + x[7], atol=1e-3)
+    np.testing.assert_allclose(matmul(x, y, None, np.ones(1, np.float32), x[:1]), exact + 1 + x[:1], atol=1e-3)
+    stack = np.stack([x, y, x])
+    np.testing.assert_allclose(matmul(stack, stack, None, x[0])[1], y.astype(np.float64) @ y + x[0], atol=1e-3)
+    assert matmul(x, y, np.empty((300, 300))).dtype == np.float64
+    x.setflags(write=False)
+    with pytest.raises(ValueError, match="read-only"):
+        matmul(y, y, x)
 
 
 def test_what_is_not_two_floats_of_a_kind_goes_to_numpy():

@@ -1,8 +1,7 @@
 """Words of memory that several threads read and write without a lock, by address, and calls through an address.
 
-An address is an integer: kernels and threads pass it on without Python, and compiled code that holds one can be kept on
-disk. All operations are sequentially consistent; none of them is on a path that runs more than a few thousand times a
-second.
+An address is an integer: kernels and threads pass it on without Python, and no address is in compiled code, which so
+can be kept on disk. All operations are sequentially consistent; on x86 the loads of a spinning loop are plain loads.
 """
 
 import llvmlite.binding

@@ -1,7 +1,7 @@
 """The OpenBLAS that NumPy brings: how many threads it has, and where its matrix products are.
 
-It reads its environment when NumPy loads it, so afterwards only its own functions reach it. All wheels of NumPy have it
-but macOS's on ARM; where there is none, products are np.matmul's, on the threads of whatever BLAS that uses.
+It reads its environment when NumPy loads it, so afterwards only its own functions reach it. Most wheels of NumPy have it,
+those for macOS 14 and later have Accelerate instead; where there is none, products are np.matmul's, on the threads of whatever BLAS that uses.
 """
 
 import ctypes

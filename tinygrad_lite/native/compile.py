@@ -8,8 +8,8 @@
     parallel_for(scale[x.dtype], x.shape[0], 32, x, weight, out)
 
 The words are the arguments' types: i an index, d a float64 scalar, u a uint64 scalar; r1, r2 ... a read-only
-C-contiguous array of the kernel's dtype with that many axes, w1, w2 ... one that is written; a2, a3 ... one of any
-strides that is read or written; R1, W1 an int64 array, B1 a uint32 one that is written, D1 a float64 one that is
+C-contiguous array of the kernel's dtype with that many axes, w1, w2 ... one that is written; a2, a3 ... a read-only
+one of any strides; R1, W1 an int64 array, B1 a uint32 one that is written, D1 a float64 one that is
 written. Types are explicit, so that a strided, a read-only and a
 fresh array make one specialisation, not three; a read-only type accepts both kinds.
 

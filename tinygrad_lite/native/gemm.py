@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compile import jit, routine, vectorise
+from .compile import inline, jit, routine, vectorise
 
 ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112  # CBLAS's
 
@@ -42,6 +42,17 @@ def call_gemm(typing_context, gemm, flip_x, flip_y, m, n, k, alpha, x, ldx, y, l
     return signature, generate
 
 
+@inline
+def layout(rows, columns, row, column, size):
+    """How BLAS is to read a matrix that `fits`, from its strides, and the distance between its rows (or columns).
+
+    The stride along an axis of length 1 may be anything, and BLAS refuses a distance below the other length.
+    """
+    if column == size and (rows == 1 or row >= columns * size):
+        return AS_IS, max(row // size, columns)
+    return TRANSPOSED, max(column // size, rows)
+
+
 @jit("i i i i i a2 a2 r1 a2 w2")
 def pieces(start, stop, gemm, row_step, column_step, x, y, bias, residual, out):
     """Pieces start to stop of out = x @ y + bias + residual: blocks of row_step x column_step, numbered along the rows.
@@ -50,10 +61,9 @@ def pieces(start, stop, gemm, row_step, column_step, x, y, bias, residual, out):
     the zeros that it would write first: so the additions cost one write, while the piece goes into cache.
     """
     vectorise()
-    size = x.itemsize
     columns = (out.shape[1] + column_step - 1) // column_step
-    flip_x, ldx = (AS_IS, x.strides[0] // size) if x.strides[1] == size else (TRANSPOSED, x.strides[1] // size)
-    flip_y, ldy = (AS_IS, y.strides[0] // size) if y.strides[1] == size else (TRANSPOSED, y.strides[1] // size)
+    flip_x, ldx = layout(x.shape[0], x.shape[1], x.strides[0], x.strides[1], x.itemsize)
+    flip_y, ldy = layout(y.shape[0], y.shape[1], y.strides[0], y.strides[1], y.itemsize)
     for piece in range(start, stop):
         i, j = piece // columns * row_step, piece % columns * column_step
         target = out[i : i + row_step, j : j + column_step]
@@ -61,11 +71,13 @@ def pieces(start, stop, gemm, row_step, column_step, x, y, bias, residual, out):
             _add_rows(residual[i : i + row_step, j : j + column_step], bias[j : j + column_step], target)
         elif bias.size:
             for r in range(target.shape[0]):
-                target[r] = bias[j : j + column_step]
+                row = target[r]
+                for c in range(row.size):
+                    row[c] = bias[j + c]
         beta = 1.0 if residual.size or bias.size else 0.0
         call_gemm(
             gemm, flip_x, flip_y, target.shape[0], target.shape[1], x.shape[1], 1.0, x[i:], ldx, y[:, j:], ldy,
-            beta, target, out.strides[0] // size,
+            beta, target, out.shape[1],
         )  # fmt: skip
 
 
@@ -84,21 +96,20 @@ def _add_rows(x, bias, out):
 @jit("i i i a3 a3 w3")
 def stack(start, stop, gemm, x, y, out):
     """Matrices start to stop of out = x @ y."""
-    size = x.itemsize
-    flip_x, ldx = (AS_IS, x.strides[1] // size) if x.strides[2] == size else (TRANSPOSED, x.strides[2] // size)
-    flip_y, ldy = (AS_IS, y.strides[1] // size) if y.strides[2] == size else (TRANSPOSED, y.strides[2] // size)
+    flip_x, ldx = layout(x.shape[1], x.shape[2], x.strides[1], x.strides[2], x.itemsize)
+    flip_y, ldy = layout(y.shape[1], y.shape[2], y.strides[1], y.strides[2], y.itemsize)
     for i in range(start, stop):
         call_gemm(
             gemm, flip_x, flip_y, out.shape[1], out.shape[2], x.shape[2], 1.0, x[i], ldx, y[i], ldy, 0.0, out[i],
-            out.strides[1] // size,
+            out.shape[2],
         )  # fmt: skip
 
 
 def fits(x):
     """Whether BLAS can read (or, as a result, write) these matrices where they are: one of the last two axes is dense."""
     (rows, columns), (row, column), size = x.shape[-2:], x.strides[-2:], x.itemsize
-    return (column == size and row >= columns * size and row % size == 0) or (
-        row == size and column >= rows * size and column % size == 0
+    return (column == size and (rows == 1 or (row >= columns * size and row % size == 0))) or (
+        row == size and (columns == 1 or (column >= rows * size and column % size == 0))
     )
 
 

@@ -35,15 +35,16 @@ def matmul(x, y, out=None, bias=None, residual=None):
                 out = np.empty(shape, x.dtype)
             elif out.shape != shape:
                 raise ValueError(f"matmul: out must be {shape}, got {out.shape}")
-            if _share(gemm, x, y, out, bias, residual):
+            if _plain(x, y, out, bias, residual) and _share(gemm, x, y, out, bias, residual):
                 return out
     if x.size >= TINY or y.size >= TINY:  # else too small for BLAS's threads
         threads.get_num_threads()  # settles BLAS too
+    if bias is None and residual is None:
+        return np.matmul(x, y, out=out)
+    # summed before out is written, which may be one of them
+    addend = (0 if residual is None else residual) + (0 if bias is None else bias)
     out = np.matmul(x, y, out=out)
-    if bias is not None:
-        out += bias
-    if residual is not None:
-        out += residual
+    out += addend
     return out
 
 
@@ -51,6 +52,19 @@ def einsum(*xs, subscripts):
     """np.einsum, by way of BLAS where that can be."""
     threads.get_num_threads()
     return np.einsum(subscripts, *xs, optimize=len(xs) > 1)
+
+
+def _plain(x, y, out, bias, residual):
+    """Whether out may be written while the others are read, and all are of one type and the shapes that are added."""
+    if out.dtype != x.dtype or not out.flags.writeable:
+        return False
+    for addend, shape in ((bias, out.shape[-1:]), (residual, out.shape)):
+        if addend is not None:
+            if out.ndim != 2 or addend.shape != shape or addend.dtype != x.dtype or np.may_share_memory(addend, out):
+                return False
+    return (bias is None or bias.flags.c_contiguous) and not (
+        np.may_share_memory(x, out) or np.may_share_memory(y, out)
+    )
 
 
 def _share(gemm, x, y, out, bias, residual):
@@ -66,7 +80,7 @@ def _share(gemm, x, y, out, bias, residual):
     if x.ndim == 3:
         threads.parallel_for(native.stack[dtype], len(x), 1, gemm, x, y, out)
     elif rows == 1:
-        if not y.T.flags.c_contiguous:
+        if not (y.T.flags.c_contiguous and x[0].flags.c_contiguous):
             return False
         threads.parallel_for(native.rows_times_vector[dtype], columns, max(1, SMALL // y.shape[0]), y.T, x[0], out[0])
         if bias is not None:

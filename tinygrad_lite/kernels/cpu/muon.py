@@ -55,7 +55,7 @@ def _step(start, stop, gemm, param, grad, held, places, ns_steps, momentum, nest
                 else:
                     y[i, j] = h
         flat_x, flat_y, flat_square, flat_mixed = x.reshape(-1), y.reshape(-1), square.reshape(-1), mixed.reshape(-1)
-        total, unit = 0.0, (1.0 / np.float64(top) if top > 0 else 1.0)
+        total, unit = 0.0, (1.0 / np.float64(top) if top > 1e-300 else 1.0)  # 1 / 1e-310 would be infinite
         for i in range(flat_y.size):  # Frobenius norm, which bounds the largest singular value; no square overflows
             total += (np.float64(flat_y[i]) * unit) ** 2
         norm = np.sqrt(total) + EPS * unit  # in units of the largest element
