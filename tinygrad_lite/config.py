@@ -3,6 +3,8 @@
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
 TGL_NUM_THREADS        threads that share kernels and products; by default the cores this process may use
 TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
+
+and whether glibc's own variables tell its allocator what to keep: MALLOC_TRIM_THRESHOLD_ and its like.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 
 MOST_THREADS = 1024
+ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 
 class Settings:
@@ -20,14 +23,16 @@ class Settings:
     use_fused        whether fused ops run their kernels
     num_threads      threads that share kernels and products, or None for as many as there are cores
     cache_directory  where compiled kernels are kept, or None if no place is known
+    allocator_is_set whether the user has told glibc's allocator what to keep
     """
 
-    __slots__ = ("use_fused", "num_threads", "cache_directory")
+    __slots__ = ("use_fused", "num_threads", "cache_directory", "allocator_is_set")
 
     def __init__(self, environment=os.environ, platform: str = sys.platform):
         self.use_fused = _switch("TGL_FUSED", environment.get("TGL_FUSED", ""))
         self.num_threads = _thread_count("TGL_NUM_THREADS", environment.get("TGL_NUM_THREADS", ""))
         self.cache_directory = _cache_directory(environment, platform)
+        self.allocator_is_set = any(name in environment for name in ALLOCATOR)
 
 
 def _switch(name: str, value: str) -> bool:

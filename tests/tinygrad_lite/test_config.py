@@ -7,6 +7,10 @@ import pytest
 from tinygrad_lite.config import Settings
 
 
+def test_a_user_who_has_told_the_allocator_is_left_alone():
+    assert Settings({"MALLOC_TRIM_THRESHOLD_": "1"}).allocator_is_set and not Settings({}).allocator_is_set
+
+
 def test_an_empty_environment_gives_the_defaults():
     settings = Settings({}, "linux")
     assert settings.use_fused is True and settings.num_threads is None

@@ -7,8 +7,9 @@ time (65 to 50 ms).
 
 import ctypes
 import functools
-import os
 import sys
+
+from ..config import settings
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 LARGEST = 1 << 25  # a larger block is still the system's: the most that every version of glibc accepts
@@ -16,17 +17,13 @@ KEPT = (1 << 31) - 1  # of free memory at the heap's end, more is given back
 GROWTH = 1 << 26  # the heap grows by so much; pages that are not touched cost nothing
 
 
-# With one of these set the user has chosen.
-CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
-
-
 @functools.cache
 def keep_freed_memory():
     """Tell glibc's allocator, once; other C libraries keep it by themselves or cannot be told.
 
-    It holds for the whole process: what it has freed shows as resident until 2 GiB of it lie at the heap's end.
+    Not if the user has told it already. It holds for the whole process: what it has freed shows as resident until 2 GiB of it lie at the heap's end.
     """
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in CHOSEN):
+    if not sys.platform.startswith("linux") or settings.allocator_is_set:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
