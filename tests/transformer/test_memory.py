@@ -82,3 +82,31 @@ def test_more_layers_longer_contexts_and_timing_take_more():
 
 def test_this_process_holds_some_memory_and_never_more_than_its_peak():
     assert 10 * MIB < process_bytes() <= peak_bytes() * 1.01
+
+
+MANY_STEPS = """
+import numpy as np
+from tinygrad_lite import Generator, Tensor, optim
+from transformer.config import GPTConfig
+from transformer.memory import process_bytes
+from transformer.model import GPT
+
+model = GPT(GPTConfig(65, 32, layers=2, heads=2, channels=32), Generator(0))
+adam, rng = optim.AdamW(model.parameters()), np.random.default_rng(0)
+for step in range(1, 10_001):
+    tokens = rng.integers(0, 65, (8, 33))
+    adam.zero_grad()
+    model(Tensor(tokens[:, :-1].copy()), Tensor(tokens[:, 1:].copy())).backward()
+    optim.clip_grad_norm_(model.parameters(), 1.0)
+    adam.step()
+    if step == 100:
+        early = process_bytes()
+print(process_bytes() / early)
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_hold_no_more_than_a_hundred():
+    done = subprocess.run([sys.executable, "-c", MANY_STEPS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.01
