@@ -16,9 +16,10 @@ from .optimizer import Optimizer
 
 # a x + b x**3 + c x**5, applied to singular values, takes (0, 1] near 1 in five rounds: Jordan et al. 2024.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+EPS = 1e-7  # beside the norm that a matrix is divided by
 
 
-def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = 1e-7):
+def orthogonalise(xp, g, buffers, steps: int = 5, eps: float = EPS):
     """Newton-Schulz iteration: a matrix with g's singular vectors and singular values between about 0.7 and 1.2.
 
     g (R, C) contiguous with R <= C; buffers: two arrays (R, C), of which g may be the second, and two (R, R).
@@ -53,7 +54,8 @@ def muon_update(group, flat, first, last, grad_scale):
     if matrices and kernel is not None and kernel.works(flat.dtype):
         options = {name: group[name] for name in ("lr", "momentum", "nesterov", "ns_steps", "weight_decay")}
         places = np.array([(flat.starts[i], *flat.params[i].shape) for i in matrices])
-        kernel.step(flat.data, flat.grad, flat.state["momentum_buffer"], places, **options, grad_scale=grad_scale)
+        kernel.step(flat.data, flat.grad, flat.state["momentum_buffer"], places, **options, coefficients=COEFFICIENTS,
+                    eps=EPS, grad_scale=grad_scale)  # fmt: skip
         return
     for i in matrices:
         _update_matrix(group, flat, i, grad_scale)

@@ -10,31 +10,30 @@ from ...native.compile import jit, vectorise
 from ...native.gemm import AS_IS, TRANSPOSED, call_gemm
 from ...threads import gemm_address, has_compiler, parallel_for
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-EPS = 1e-7
-
 
 def works(dtype):
     """Whether BLAS can be called from compiled code here."""
     return has_compiler() and bool(gemm_address(dtype))
 
 
-def step(param, grad, held, places, *, lr, momentum, nesterov, ns_steps, weight_decay, grad_scale=1.0):
+def step(param, grad, held, places, *, lr, momentum, nesterov, ns_steps, weight_decay, coefficients, eps,
+         grad_scale=1.0):  # fmt: skip
     """Update param and held, the momentum, in place: 1-D arrays of one dtype.
 
-    places (N, 3) int64: where each matrix begins, its rows, its columns.
+    places (N, 3) int64: where each matrix begins, its rows, its columns. coefficients, eps: Newton-Schulz's.
     """
     parallel_for(
         _step[param.dtype], len(places), 1, gemm_address(param.dtype), param, grad, held, places, ns_steps, momentum,
-        nesterov, lr, 1.0 - lr * weight_decay, grad_scale,
+        nesterov, lr, 1.0 - lr * weight_decay, grad_scale, *coefficients, eps,
     )  # fmt: skip
 
 
-@jit("i i i w1 r1 w1 R2 i d i d d d")
-def _step(start, stop, gemm, param, grad, held, places, ns_steps, momentum, nesterov, lr, keep, grad_scale):
+@jit("i i i w1 r1 w1 R2 i d i d d d d d d d")
+def _step(
+    start, stop, gemm, param, grad, held, places, ns_steps, momentum, nesterov, lr, keep, grad_scale, a, b, c, eps
+):
     vectorise()
     real = param.dtype.type
-    a, b, c = COEFFICIENTS
     for place in range(start, stop):
         at, rows, columns = places[place]
         low, high, tall = min(rows, columns), max(rows, columns), rows > columns
@@ -58,7 +57,7 @@ def _step(start, stop, gemm, param, grad, held, places, ns_steps, momentum, nest
         total, unit = 0.0, (1.0 / np.float64(top) if top > 1e-300 else 1.0)  # 1 / 1e-310 would be infinite
         for i in range(flat_y.size):  # Frobenius norm, which bounds the largest singular value; no square overflows
             total += (np.float64(flat_y[i]) * unit) ** 2
-        norm = np.sqrt(total) + EPS * unit  # in units of the largest element
+        norm = np.sqrt(total) + eps * unit  # in units of the largest element
         for i in range(flat_y.size):
             flat_x[i] = real(np.float64(flat_y[i]) * unit / norm)
         for _ in range(ns_steps):
