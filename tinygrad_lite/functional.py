@@ -93,7 +93,7 @@ def log_softmax(x, dim: int = -1) -> Tensor:
 def linear(x, weight, bias=None, residual=None) -> Tensor:
     """x @ weight.T + bias + residual: x (..., I) or (I,), weight (O, I), bias (O,) or None. Returns (..., O) or (O,).
 
-    residual, of the result's shape or None, is added while the product is made, which costs next to nothing.
+    residual, of the result's shape or None, is added while the product is made, without a pass of its own.
     """
     if isinstance(x, Tensor) and x.ndim == 1:
         residual = residual.unsqueeze(0) if isinstance(residual, Tensor) else residual

@@ -57,8 +57,8 @@ def layout(rows, columns, row, column, size):
 def pieces(start, stop, gemm, row_step, column_step, x, y, bias, residual, out):
     """Pieces start to stop of out = x @ y + bias + residual: blocks of row_step x column_step, numbered along the rows.
 
-    bias (columns,) and residual (rows, columns) may be empty. BLAS adds to what is there, which costs it no more than
-    the zeros that it would write first: so the additions cost one write, while the piece goes into cache.
+    bias (columns,) and residual (rows, columns) may be empty. BLAS adds the product to what is there, where it would
+    else write zeros first.
     """
     vectorise()
     columns = (out.shape[1] + column_step - 1) // column_step
@@ -106,7 +106,7 @@ def stack(start, stop, gemm, x, y, out):
 
 
 def fits(x):
-    """Whether BLAS can read (or, as a result, write) these matrices where they are: one of the last two axes is dense."""
+    """Whether BLAS can read these matrices where they are: one of the last two axes is dense."""
     (rows, columns), (row, column), size = x.shape[-2:], x.strides[-2:], x.itemsize
     return (column == size and (rows == 1 or (row >= columns * size and row % size == 0))) or (
         row == size and (columns == 1 or (column >= rows * size and column % size == 0))
