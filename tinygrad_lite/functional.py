@@ -174,31 +174,42 @@ def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
     return normalise.rms_norm.call(x, _or_constant(weight, x, 1.0), eps=eps)
 
 
-def scaled_dot_product_attention(q, k, v, is_causal: bool = False, scale: float | None = None) -> Tensor:
+def scaled_dot_product_attention(
+    q, k, v, is_causal: bool = False, scale: float | None = None, window: int | None = None
+) -> Tensor:
     """softmax(q k^T * scale) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv. Returns (B, H, T, D).
 
     scale: 1 / sqrt(D) by default. is_causal: query i sees keys up to i + (S - T), so that one new query sees all
-    cached keys; PyTorch aligns to the first key instead, the same for T == S. Vaswani et al. 2017, arXiv:1706.03762.
+    cached keys; PyTorch aligns to the first key instead, the same for T == S. window W: only the last W of these keys,
+    the query's own among them. Memory grows with T + S, not with T S. Vaswani et al. 2017, arXiv:1706.03762.
     """
     q = as_tensor(q, op="scaled_dot_product_attention")
     if scale is None:
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
-    return attention.attention.call(q, k, v, causal=is_causal, scale=scale)
+    return attention.attention.call(q, k, v, causal=is_causal, window=window, scale=scale)
 
 
 def attention_qkv(
-    qkv, heads: int, kv_heads: int | None = None, is_causal: bool = True, scale: float | None = None
+    qkv,
+    heads: int,
+    kv_heads: int | None = None,
+    is_causal: bool = True,
+    scale: float | None = None,
+    window: int | None = None,
 ) -> Tensor:
     """Self-attention from one projection: qkv (B, T, (H + 2 Hkv) D), queries, keys, values side by side.
 
-    Returns (B, T, H D). kv_heads Hkv is heads by default; scale is 1 / sqrt(D) by default.
+    Returns (B, T, H D). kv_heads Hkv is heads by default; scale is 1 / sqrt(D) by default; window: see
+    scaled_dot_product_attention.
     """
     qkv, heads = as_tensor(qkv, op="attention_qkv"), integer("attention_qkv", "heads", heads)
     kv_heads = heads if kv_heads is None else integer("attention_qkv", "kv_heads", kv_heads)
     if qkv.ndim != 3:
         raise ValueError(f"attention_qkv: qkv must be (batch, time, columns), got {qkv.shape}")
     scale = 1.0 / math.sqrt(max(qkv.shape[-1] // max(heads + 2 * kv_heads, 1), 1)) if scale is None else scale
-    return attention.attention_qkv.call(qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, scale=scale)
+    return attention.attention_qkv.call(
+        qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, window=window, scale=scale
+    )
 
 
 def rotary(x, heads: int, head_size: int, start: int = 0, base: float = 10000.0) -> Tensor:

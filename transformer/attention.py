@@ -20,7 +20,10 @@ def add_to(residual, linear, x, dropout):
 
 
 class Attention(nn.Module):
-    """H query heads over kv_heads shared key-value heads, causal. arXiv:1706.03762, arXiv:2305.13245."""
+    """H query heads over kv_heads shared key-value heads, causal. arXiv:1706.03762, arXiv:2305.13245.
+
+    With a window W a token sees the last W positions only, its own among them: arXiv:2004.05150.
+    """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -41,7 +44,7 @@ class Attention(nn.Module):
             qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start)  # queries and keys; values stay
         drops = self.training and c.dropout > 0.0
         if cache is None and not drops:
-            out = F.attention_qkv(qkv, c.heads, c.kv_heads, is_causal=True, scale=self.scale)  # (B, T, C)
+            out = F.attention_qkv(qkv, c.heads, c.kv_heads, True, self.scale, c.window)  # (B, T, C)
         else:
             q, k, v = self._heads(qkv, b, t)
             if cache is not None:
@@ -49,7 +52,7 @@ class Attention(nn.Module):
             if drops:
                 out = self._with_dropout(q, k, v)
             else:
-                out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)  # (B, H, T, D)
+                out = F.scaled_dot_product_attention(q, k, v, True, self.scale, c.window)  # (B, H, T, D)
             out = out.transpose(1, 2).reshape(b, t, c.channels)
         return add_to(residual, self.project, out, self.dropout)
 
@@ -69,8 +72,10 @@ class Attention(nn.Module):
         if c.kv_heads != c.heads:
             k, v = (x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, s, d).reshape(b, h, s, d) for x in (k, v))
         scores = q @ k.transpose(2, 3) * self.scale  # (B, H, T, S)
-        mask = ones(t, s).tril(s - t) == 0.0  # the queries are the last T of the S positions
-        weights = F.softmax(scores.masked_fill(mask, -math.inf), dim=-1)
+        seen = ones(t, s).tril(s - t)  # the queries are the last T of the S positions
+        if c.window is not None:
+            seen = seen - ones(t, s).tril(s - t - c.window)
+        weights = F.softmax(scores.masked_fill(seen == 0.0, -math.inf), dim=-1)
         return self.dropout(weights) @ v
 
 

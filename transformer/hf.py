@@ -51,10 +51,11 @@ _MASK = re.compile(r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias")
 def _pairs(config: GPTConfig):
     other = [f"{name}={getattr(config, name)}" for name, value in _CHOICES.items() if getattr(config, name) != value]
     other += [f"kv_heads={config.kv_heads}"] if config.kv_heads != config.heads else []
+    other += [f"window={config.window}"] if config.window is not None else []
     if other:
         raise ValueError(
             f"GPT-2's format cannot hold a model with {', '.join(other)}: it has "
-            f"{', '.join(f'{k}={v}' for k, v in _CHOICES.items())} and kv_heads={config.heads}"
+            f"{', '.join(f'{k}={v}' for k, v in _CHOICES.items())}, kv_heads={config.heads} and no window"
         )
     yield from ((ours, f"transformer.{theirs}", t) for ours, theirs, t in _OUTER)
     for i in range(config.layers):

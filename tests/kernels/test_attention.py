@@ -2,30 +2,33 @@
 
 import numpy as np
 import pytest
-from kernels.checks import check_kernel, rng
+from kernels.checks import check_kernel, python, rng
 
 from tinygrad_lite.kernels import lookup
 
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-causal_or_not = pytest.mark.parametrize("causal", [True, False])
+causal_or_not = pytest.mark.parametrize("causal, window", [(True, None), (False, None), (True, 1), (True, 20)])
 
 
-def attention(q, k, v, causal, scale):
+def attention(q, k, v, causal, window, scale):
     group, (t, s) = q.shape[1] // k.shape[1], (q.shape[2], k.shape[2])
     k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
     scores = scale * q @ np.swapaxes(k, 2, 3)
     if causal:
-        scores = np.where(np.tri(t, s, s - t, dtype=bool), scores, -np.inf)
+        seen = np.tri(t, s, s - t, dtype=bool)
+        if window is not None:
+            seen &= ~np.tri(t, s, s - t - window, dtype=bool)
+        scores = np.where(seen, scores, -np.inf)
     e = np.exp(scores - scores.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True) @ v
 
 
-def attention_qkv(qkv, heads, kv_heads, causal, scale):
+def attention_qkv(qkv, heads, kv_heads, causal, window, scale):
     b, t, packed = qkv.shape
     d = packed // (heads + 2 * kv_heads)
     split = np.moveaxis(qkv.reshape(b, t, heads + 2 * kv_heads, d), 2, 1)
     q, k, v = np.split(split, [heads, heads + kv_heads], axis=1)
-    return np.moveaxis(attention(q, k, v, causal, scale), 1, 2).reshape(b, t, heads * d)
+    return np.moveaxis(attention(q, k, v, causal, window, scale), 1, 2).reshape(b, t, heads * d)
 
 
 @both
@@ -33,11 +36,11 @@ def attention_qkv(qkv, heads, kv_heads, causal, scale):
 @pytest.mark.parametrize(
     "b, h, kv, t, d", [(1, 1, 1, 1, 1), (2, 1, 1, 31, 8), (1, 2, 2, 32, 32), (2, 4, 2, 33, 31), (3, 4, 1, 130, 33)]
 )
-def test_attention_qkv(b, h, kv, t, d, causal, dtype):
+def test_attention_qkv(b, h, kv, t, d, causal, window, dtype):
     qkv = [rng().standard_normal((b, t, (h + 2 * kv) * d))]
     check_kernel(
         lookup("cpu", "attention_qkv"), attention_qkv, qkv, dtype, terms=4 * t * d, heads=h, kv_heads=kv, causal=causal,
-        scale=d**-0.5,
+        window=window, scale=d**-0.5,
     )  # fmt: skip
 
 
@@ -66,41 +69,66 @@ def test_rotary(b, t, p, heads, size, start, turn, dtype):
 @both
 @causal_or_not
 @pytest.mark.parametrize(
-    "h, key_heads, t, s, d", [(1, 1, 1, 7, 4), (4, 2, 31, 33, 8), (3, 1, 65, 200, 16), (2, 2, 8, 8, 64)]
+    "h, key_heads, t, s, d",
+    [(1, 1, 1, 7, 4), (2, 1, 1, 300, 8), (4, 2, 31, 33, 8), (3, 1, 65, 200, 16), (2, 2, 8, 8, 64), (1, 1, 270, 300, 5)],
 )
-def test_attention_with_grouped_heads_and_more_keys_than_queries(h, key_heads, t, s, d, causal, dtype):
+def test_attention_with_grouped_heads_and_more_keys_than_queries(h, key_heads, t, s, d, causal, window, dtype):
     r = rng()
     arrays = r.standard_normal((2, h, t, d)), *(r.standard_normal((2, key_heads, s, d)) for _ in range(2))
-    check_kernel(lookup("cpu", "attention"), attention, arrays, dtype, terms=4 * s * d, causal=causal, scale=d**-0.5)
+    check_kernel(lookup("cpu", "attention"), attention, arrays, dtype, terms=4 * s * d, causal=causal, window=window,
+                 scale=d**-0.5)  # fmt: skip
 
 
 def test_more_queries_than_keys():
     r = rng()
     arrays = r.standard_normal((1, 1, 40, 8)), *(r.standard_normal((1, 1, 3, 8)) for _ in range(2))
-    check_kernel(lookup("cpu", "attention"), attention, arrays, np.float64, terms=40, causal=False, scale=0.3)
+    check_kernel(
+        lookup("cpu", "attention"), attention, arrays, np.float64, terms=40, causal=False, window=None, scale=0.3
+    )
 
 
 def test_a_query_that_sees_no_key_gives_zeros():
     r = rng()
     q, k, v = (r.standard_normal((1, 1, n, 8)).astype(np.float32) for n in (5, 2, 2))
     kernel = lookup("cpu", "attention")
-    out, saved = kernel.forward(q, k, v, causal=True, scale=1.0)
+    out, saved = kernel.forward(q, k, v, causal=True, window=None, scale=1.0)
     np.testing.assert_array_equal(out[0, 0, :3], 0)
-    grads = kernel.backward(np.ones_like(out), saved, (True,) * 3, (None,) * 3, causal=True, scale=1.0)
+    grads = kernel.backward(np.ones_like(out), saved, (True,) * 3, (None,) * 3, causal=True, window=None, scale=1.0)
     assert all(np.isfinite(x).all() for x in grads)
     np.testing.assert_array_equal(grads[0][0, 0, :3], 0)
 
 
 @causal_or_not
-def test_nan_in_a_query_stays_in_its_row(causal):
+def test_nan_in_a_query_stays_in_its_row(causal, window):
     r = rng()
     q, k, v = (r.standard_normal((1, 1, 40, 8)).astype(np.float32) for _ in range(3))
     q[0, 0, 20, 3] = np.nan
-    out, _ = lookup("cpu", "attention").forward(q, k, v, causal=causal, scale=1.0)
+    out, _ = lookup("cpu", "attention").forward(q, k, v, causal=causal, window=window, scale=1.0)
     assert np.isnan(out[0, 0, 20]).all() and np.isnan(out).sum() == 8
 
 
 def test_large_scores_do_not_overflow():
     q = np.full((1, 1, 40, 4), 100.0, np.float32)
-    out, _ = lookup("cpu", "attention").forward(q, q, q, causal=True, scale=1.0)
+    out, _ = lookup("cpu", "attention").forward(q, q, q, causal=True, window=None, scale=1.0)
     np.testing.assert_allclose(out, 100.0, rtol=1e-5)
+
+
+def test_keys_of_score_minus_infinity_in_a_whole_block_count_for_nothing():
+    r = rng()
+    q, k, v = (np.abs(r.standard_normal((1, 1, 200, 8))).astype(np.float32) for _ in range(3))
+    k[0, 0, :150] = -np.inf
+    out, _ = lookup("cpu", "attention").forward(q, k, v, causal=True, window=None, scale=1.0)
+    expected = attention(q[:, :, 150:], k[:, :, 150:], v[:, :, 150:], True, None, 1.0)
+    assert np.isnan(out[0, 0, :150]).all()  # softmax of -inf alone
+    np.testing.assert_allclose(out[:, :, 150:], expected, rtol=1e-5)
+
+
+def test_memory_grows_with_the_length_and_not_with_its_square():
+    text = """
+        import numpy as np
+        from benchmarks.attention import HEADS, COLUMNS, extra_mib, make_ours
+        print(*(extra_mib(make_ours, 2, t) for t in (2048, 8192)))
+    """
+    short, long = (float(x) for x in python(text).split())
+    assert long < 32  # the scores of one head alone would be 256 MiB
+    assert long < 4 * short + 8

@@ -26,7 +26,7 @@ def test_a_forked_child_runs_kernels():
         x = np.ones((4000, 64), np.float32)
         gelu = lambda: lookup("cpu", "gelu").forward(x, approximate="none")[0]
         qkv = np.ones((4, 64, 96), np.float32)
-        attend = lambda: lookup("cpu", "attention_qkv").forward(qkv, heads=4, kv_heads=4, causal=True, scale=1.0)[0]
+        attend = lambda: lookup("cpu", "attention_qkv").forward(qkv, heads=4, kv_heads=4, causal=True, window=None, scale=1.0)[0]
         expected, attended = gelu(), attend()
         child = os.fork()
         if child == 0:

@@ -300,8 +300,18 @@ row(
     theirs=lambda t, x, w, i: F.cross_entropy(x @ w.T, i),
 )
 HEADS = [((1, 2, 3, 4),) * 3, ((2, 1, 4, 2),) * 3, ((1, 4, 2, 2), (1, 2, 2, 2), (1, 2, 2, 2))]
-row("attention", lambda t, q, k, v: ours.attention(q, k, v, causal=True, scale=0.6) + ours.attention(q, k, v, causal=False, scale=0.3), HEADS, tol=128,
+row("attention", lambda t, q, k, v: ours.attention(q, k, v, causal=True, window=None, scale=0.6) + ours.attention(q, k, v, causal=False, window=None, scale=0.3), HEADS, tol=128,
     theirs=lambda t, q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.6, enable_gqa=True) + F.scaled_dot_product_attention(q, k, v, scale=0.3, enable_gqa=True))  # fmt: skip
+
+
+def _windowed(q, k, v, window):
+    t, s = q.shape[2], k.shape[2]
+    seen = torch.ones(t, s).tril(s - t) - torch.ones(t, s).tril(s - t - window)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen > 0, scale=0.6, enable_gqa=True)
+
+
+row("attention with a window", lambda t, q, k, v: ours.attention(q, k, v, causal=True, window=2, scale=0.6), HEADS, tol=128,
+    theirs=lambda t, q, k, v: _windowed(q, k, v, 2))  # fmt: skip
 
 
 def _qkv(x, heads, kv_heads):
@@ -315,7 +325,7 @@ def _qkv(x, heads, kv_heads):
 for kv in (2, 1):
     row(
         f"attention_qkv {kv} kv heads",
-        lambda t, x, kv=kv: ours.attention_qkv(x, heads=2, kv_heads=kv, causal=True, scale=0.6),
+        lambda t, x, kv=kv: ours.attention_qkv(x, heads=2, kv_heads=kv, causal=True, window=None, scale=0.6),
         [((1, 3, 12 * (1 + kv)),), ((2, 2, 2 + 2 * kv),), ((2, 4, 4 * (2 + 2 * kv)),)],
         tol=128,
         theirs=lambda t, x, kv=kv: _qkv(x, 2, kv),

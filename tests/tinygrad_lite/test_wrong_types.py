@@ -56,7 +56,7 @@ def call(fn, parameters, is_method, name, value):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("fn, is_method", public())
+@pytest.mark.parametrize("fn, is_method", list(public()))
 def test_an_argument_of_a_wrong_type_is_named_or_taken(fn, is_method):
     parameters, bad = list(inspect.signature(fn).parameters.values())[int(is_method) :], []
     for p in parameters:

@@ -68,8 +68,19 @@ def test_no_position_sees_what_comes_after_it():
     assert np.abs(a[0, 7:] - b[0, 7:]).max() > 1e-3
 
 
-@pytest.mark.parametrize("variant", [{}, {"positions": "rope", "kv_heads": 2}, {"positions": "none", "kv_heads": 1}],
-                         ids=str)  # fmt: skip
+def test_a_window_hides_what_lies_before_it():
+    model = GPT(GPTConfig(**{**SMALL, "layers": 1, "positions": "rope"}, window=4)).eval()
+    ids = tokens(1)
+    changed = ids.copy()
+    changed[0, :5] = (changed[0, :5] + 1) % 17
+    with no_grad():
+        a, b = model(as_tokens(ids)).numpy(), model(as_tokens(changed)).numpy()
+    np.testing.assert_allclose(a[0, 8:], b[0, 8:], atol=1e-6)  # position 8 sees 5 to 8
+    assert (np.abs(a[0, :8] - b[0, :8]).max(axis=1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("variant", [{}, {"positions": "rope", "kv_heads": 2}, {"positions": "none", "kv_heads": 1},
+                                     {"positions": "rope", "window": 3}], ids=str)  # fmt: skip
 def test_greedy_tokens_are_the_same_with_and_without_the_cache(variant):
     model = GPT(GPTConfig(**SMALL, **variant), Generator(3))
     for p in model.parameters():
@@ -131,7 +142,9 @@ def test_a_token_outside_the_vocabulary_is_an_error_not_a_wrap():
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(heads=3), dict(kv_heads=3), dict(norm="batch"), dict(dropout=1.0), dict(layers=0)], ids=str
+    "wrong",
+    [dict(heads=3), dict(kv_heads=3), dict(norm="batch"), dict(dropout=1.0), dict(layers=0), dict(window=0)],
+    ids=str,
 )
 def test_a_config_that_cannot_be_names_the_setting(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

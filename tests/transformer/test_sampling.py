@@ -74,10 +74,10 @@ def test_a_negative_number_of_tokens_is_refused():
     assert result.exit_code == 2 and "--tokens" in result.output
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_dropout_and_a_cache_that_holds_positions_go_together(kv_heads):
+@pytest.mark.parametrize("kv_heads, window", [(1, None), (2, 3), (4, 5)])
+def test_dropout_and_a_cache_that_holds_positions_go_together(kv_heads, window):
     # So small a rate that nothing is dropped: the training form must then equal the other.
-    model = GPT(GPTConfig(**SIZES, kv_heads=kv_heads, dropout=1e-12))
+    model = GPT(GPTConfig(**SIZES, kv_heads=kv_heads, window=window, dropout=1e-12))
     ids = np.random.default_rng(0).integers(0, 11, (2, 9))
     expected = model.eval()(as_tokens(ids)).numpy()
     model.train()

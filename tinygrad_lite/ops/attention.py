@@ -9,27 +9,32 @@ from ._axes import ndim_of
 from .registry import Case, fused, primitive
 
 
-def attend(xp, q, k, v, causal, scale):
+def attend(xp, q, k, v, causal, window, scale):
     """softmax(q k^T * scale) v, head by head: q (B, H, T, D), k and v (B, H, S, D)."""
     t, s = q.shape[2], k.shape[2]
     scores = xp.matmul(q, xp.transpose(k, axes=(0, 1, 3, 2))) * scale  # (B, H, T, S)
     if causal:
         # Query i sees keys up to i + (S - T): the last query sees them all.
-        below = xp.tril(xp.full_like(xp.stop_gradient(scores), 1.0), k=s - t)
-        scores = xp.where(xp.greater(below, 0.0), scores, xp.full_like(scores, -math.inf))
+        ones = xp.full_like(xp.stop_gradient(scores), 1.0)
+        seen = xp.tril(ones, k=s - t)
+        if window is not None:
+            seen = seen - xp.tril(ones, k=s - t - window)
+        scores = xp.where(xp.greater(seen, 0.0), scores, xp.full_like(scores, -math.inf))
     return xp.matmul(xp.softmax(scores), v)  # (B, H, T, D)
 
 
 @fused(
-    Case((1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), causal=True, scale=0.5),
-    Case((1, 2, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=True, scale=0.7),
-    Case((1, 1, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=False, scale=0.7),
+    Case((1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), causal=True, window=None, scale=0.5),
+    Case((1, 2, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=True, window=None, scale=0.7),
+    Case((1, 1, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=False, window=None, scale=0.7),
+    Case((1, 2, 3, 2), (1, 1, 4, 2), (1, 1, 4, 2), causal=True, window=2, scale=0.7),
 )
-def attention(xp, q, k, v, *, causal, scale):
+def attention(xp, q, k, v, *, causal, window, scale):
     """softmax(q k^T * scale) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv.
 
-    causal: query i sees keys up to i + (S - T). Vaswani et al. 2017, arXiv:1706.03762; shared key-value heads:
-    Ainslie et al. 2023, arXiv:2305.13245.
+    causal: query i sees keys up to i + (S - T), and with a window W only the last W of them. Vaswani et al. 2017,
+    arXiv:1706.03762; shared key-value heads: Ainslie et al. 2023, arXiv:2305.13245; window: Beltagy et al. 2020,
+    arXiv:2004.05150.
     """
     (b, h, _, d), (hkv, s) = q.shape, k.shape[1:3]
     if hkv != h:
@@ -37,11 +42,24 @@ def attention(xp, q, k, v, *, causal, scale):
             xp.reshape(xp.broadcast_to(xp.expand_dims(x, axis=2), shape=(b, hkv, h // hkv, s, d)), shape=(b, h, s, d))
             for x in (k, v)
         )
-    return attend(xp, q, k, v, causal, scale)
+    return attend(xp, q, k, v, causal, window, scale)
+
+
+def _window(name, window, causal):
+    """The window as an int or None, or an error that names `name`."""
+    if window is None:
+        return None
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(
+            f"{name}: the window is how many keys a query sees, at least 1, or None for all, got {window!r}"
+        )
+    if not causal:
+        raise ValueError(f"{name}: a window of {window} keys ends at the query's own, so attention must be causal")
+    return window
 
 
 @attention.validate
-def _(q, k, v, *, causal, scale):
+def _(q, k, v, *, causal, window, scale):
     ok = ndim_of(q) == ndim_of(k) == 4 and tuple(k.shape) == tuple(v.shape)
     ok = ok and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3] and k.shape[1] and q.shape[1] % k.shape[1] == 0
     if not ok:
@@ -51,14 +69,15 @@ def _(q, k, v, *, causal, scale):
         )
     if causal and q.shape[2] > k.shape[2]:
         raise ValueError(f"attention: causal with {q.shape[2]} queries needs as many keys, got {k.shape[2]}")
-    return {"causal": bool(causal), "scale": float(scale)}
+    return {"causal": bool(causal), "window": _window("attention", window, causal), "scale": float(scale)}
 
 
 @fused(
-    Case((2, 3, 12), heads=2, kv_heads=2, causal=True, scale=0.7),
-    Case((1, 3, 12), heads=4, kv_heads=1, causal=True, scale=0.7),
+    Case((2, 3, 12), heads=2, kv_heads=2, causal=True, window=None, scale=0.7),
+    Case((1, 3, 12), heads=4, kv_heads=1, causal=True, window=None, scale=0.7),
+    Case((1, 4, 6), heads=1, kv_heads=1, causal=True, window=2, scale=0.7),
 )
-def attention_qkv(xp, qkv, *, heads, kv_heads, causal, scale):
+def attention_qkv(xp, qkv, *, heads, kv_heads, causal, window, scale):
     """Attention straight from one projection: qkv (B, T, (H + 2 Hkv) D), queries, keys and values side by side.
 
     Returns (B, T, H D).
@@ -70,12 +89,12 @@ def attention_qkv(xp, qkv, *, heads, kv_heads, causal, scale):
     )  # (B, H + 2 Hkv, T, D)
     ends = 0, heads, heads + kv_heads, heads + 2 * kv_heads
     q, k, v = (xp.getitem(split, key=(slice(None), slice(i, j))) for i, j in zip(ends, ends[1:]))
-    out = xp.attention(q, k, v, causal=causal, scale=scale)  # (B, H, T, D)
+    out = xp.attention(q, k, v, causal=causal, window=window, scale=scale)  # (B, H, T, D)
     return xp.reshape(xp.transpose(out, axes=(0, 2, 1, 3)), shape=(b, t, heads * d))
 
 
 @attention_qkv.validate
-def _(qkv, *, heads, kv_heads, causal, scale):
+def _(qkv, *, heads, kv_heads, causal, window, scale):
     if heads < 1 or kv_heads < 1 or heads % kv_heads:
         raise ValueError(f"attention_qkv: heads must be a multiple of kv_heads, got {heads} and {kv_heads}")
     if ndim_of(qkv) != 3 or not qkv.shape[2] or qkv.shape[2] % (heads + 2 * kv_heads):
@@ -83,7 +102,10 @@ def _(qkv, *, heads, kv_heads, causal, scale):
             f"attention_qkv: expected (B, T, P) with P a positive multiple of heads + 2 kv_heads = {heads + 2 * kv_heads}, "
             f"got {tuple(qkv.shape)}"
         )
-    return {"heads": int(heads), "kv_heads": int(kv_heads), "causal": bool(causal), "scale": float(scale)}
+    window = _window("attention_qkv", window, causal)
+    return {
+        "heads": int(heads), "kv_heads": int(kv_heads), "causal": bool(causal), "window": window, "scale": float(scale)
+    }  # fmt: skip
 
 
 @primitive(

@@ -59,6 +59,7 @@ def train(
     heads: Annotated[int | None, _option("Model", "Attention heads.")] = None,
     kv_heads: Annotated[int | None, _option("Model", "Key-value heads, shared by the heads. Default: as many as heads.")] = None,
     channels: Annotated[int | None, _option("Model", "Width, a multiple of heads.")] = None,
+    window: Annotated[int | None, _option("Model", "Positions that a token sees, its own among them. Default: all before it.")] = None,
     dropout: Annotated[float | None, _option("Model", "Probability.")] = None,
     positions: Annotated[str | None, _option("Model", _of(CHOICES["positions"]))] = None,
     norm: Annotated[str | None, _option("Model", _of(CHOICES["norm"]))] = None,

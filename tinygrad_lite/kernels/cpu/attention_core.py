@@ -1,9 +1,14 @@
 """Attention on flat arrays, one task per (batch entry, key head); the layout is given by strides.
 
-Scores exist for a few query rows at a time and are never kept: forward saves each row's log-sum-exp, backward makes the
-probabilities again from it (Dao et al. 2022, arXiv:2205.14135). A strip of rows holds all its keys, so softmax is exact
-in one go, without FlashAttention's rescaling: on a CPU a strip of 8 rows x 4096 keys is 128 kB and stays in cache.
-Causal attention computes only the tiles that some query of the tile's rows can see.
+Scores exist for one block of QUERIES x KEYS at a time and are never kept: forward rescales what it has summed when a
+block brings a larger score and saves each row's log-sum-exp, backward makes the probabilities again from it (Dao et al.
+2022, arXiv:2205.14135). So the memory is O(T), and what a block works on stays in the second cache: at D = 64 forward's
+is 190 kB, backward's 270 kB. With all keys in one strip, keys and values came from memory again for every 4 queries:
+at T = 16,384 that took 3.7 times PyTorch's time.
+
+Query t stands at the position of key t + S - T, and sees the keys from `behind` before it to `ahead` after it: causal
+attention has ahead = 0, a sliding window of W keys behind = W - 1, and S + T stands for no limit. Tiles of which no
+query sees a key are not computed.
 
 A layout is nine strides in an int64 array, in elements:
     query batch, head, row;  key and value batch, head, row;  output batch, head, row.
@@ -17,7 +22,14 @@ from ...native.compile import inline, jit, routine, vectorise
 from .elementary import exp, row_max
 from .tile import COLUMNS, ROWS, multiply_tile
 
-BLOCK = 64  # query rows whose probabilities backward holds at a time
+QUERIES = 64  # rows of a block
+KEYS = 128  # columns of a block
+
+
+def reach(t_count, s_count, causal, window):
+    """`behind` and `ahead`, from what the ops are given: window counts the key at the query's own position."""
+    everything = t_count + s_count
+    return everything if window is None else window - 1, 0 if causal else everything
 
 
 @inline
@@ -26,200 +38,342 @@ def _ceil(n, multiple):
 
 
 @inline
-def _visible(t, t_count, s_count, causal):
-    """How many keys query t sees: the last query sees them all."""
-    if not causal:
-        return s_count
-    return max(0, min(s_count, t + 1 + s_count - t_count))
+def _row(n):
+    """Floats from one row of scratch to the next: an odd number of cache lines for n a power of two, because rows a
+    power of two apart share few sets of the first cache (a block's products: 64 instead of 78 GFLOP/s)."""
+    return _ceil(n, COLUMNS) + COLUMNS
+
+
+@inline
+def _keys_seen(t, t_count, s_count, behind, ahead):
+    """The first key that query t sees, and one past the last."""
+    place = t + s_count - t_count
+    first = max(0, place - behind)
+    return first, max(first, min(s_count, place + ahead + 1))
+
+
+@inline
+def _seen_by(s, t_count, s_count, behind, ahead):
+    """The first query that sees key s, and one past the last."""
+    place = s + t_count - s_count
+    first = max(0, place - ahead)
+    return first, max(first, min(t_count, place + behind + 1))
+
+
+@inline
+def _tile_keys(t, count, t_count, s_count, behind, ahead, s0, keys):
+    """The columns of the block at key s0 that some of the queries t to t + count see, in whole tiles' columns."""
+    first, last = _keys_seen(t, t_count, s_count, behind, ahead)[0], s_count
+    last = _keys_seen(t + count - 1, t_count, s_count, behind, ahead)[1]
+    first, last = max(0, first - s0) // COLUMNS * COLUMNS, min(keys, _ceil(max(0, last - s0), COLUMNS))
+    return min(first, last), last
 
 
 @routine
-def _load_rows(source, at, stride, count, d_count, width, scale, out):
-    """out[r * width + d] = scale source[at + r stride + d], zero up to `width` columns and whole tiles of rows."""
+def _load_rows(source, at, stride, count, d_count, row, scale, out):
+    """out[r row + d] = scale source[at + r stride + d], zero up to whole tiles of rows and of columns."""
     vectorise()
     for r in range(_ceil(count, ROWS)):
-        row = out[r * width : (r + 1) * width]
+        target = out[r * row : (r + 1) * row]
         if r < count:
             values = source[at + r * stride : at + r * stride + d_count]
             for d in range(values.size):
-                row[d] = values[d] * scale
-            row[d_count:] = 0
+                target[d] = values[d] * scale
+            target[d_count:] = 0
         else:
-            row[:] = 0
+            target[:] = 0
 
 
 @routine
-def _load_columns(source, at, stride, count, d_count, width, out):
-    """out[d * width + s] = source[at + s stride + d]: the transpose, zero beyond `count`."""
+def _load_columns(source, at, stride, count, d_count, row, place, out):
+    """out[place + d row + s] = source[at + s stride + d]: the transpose, zero beyond `count`."""
     vectorise()
     whole = count // 16 * 16
     for first in range(0, whole, 16):  # 16 rows' cache lines at a time: 8 instead of 19 us for 256 x 64
         for d in range(d_count):
-            row, place = out[d * width + first : d * width + first + 16], at + first * stride + d
+            target, begin = out[place + d * row + first : place + d * row + first + 16], at + first * stride + d
             for s in range(16):
-                row[s] = source[place + s * stride]
+                target[s] = source[begin + s * stride]
     for d in range(d_count):
-        row = out[d * width : (d + 1) * width]
+        target = out[place + d * row : place + (d + 1) * row]
         for s in range(whole, count):
-            row[s] = source[at + s * stride + d]
-        row[count:] = 0
+            target[s] = source[at + s * stride + d]
+        target[count:] = 0
 
 
 @routine
-def _multiply(accumulate, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, width, k):
-    """multiply_tile over `width` columns, a multiple of COLUMNS, of c and b."""
+def _multiply(accumulate, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, k):
+    """multiply_tile over `rows` and `columns` of c: the k x COLUMNS panel of b stays in the first cache for all rows."""
     vectorise()
-    for j in range(0, width, COLUMNS):
-        multiply_tile(accumulate, c, c_at + j, c_row, a, a_at, a_row, a_step, b, b_at + j, b_row, k)
+    for j in range(0, columns, COLUMNS):
+        for i in range(0, rows, ROWS):
+            multiply_tile(
+                accumulate, c, c_at + i * c_row + j, c_row, a, a_at + i * a_row, a_row, a_step, b, b_at + j, b_row, k
+            )
 
 
 @routine
-def _softmax_row(scores, n):
-    """scores[:n] become exp(score - top) and the rest 0. Returns top and the sum, (-inf, 0) if n is 0.
+def _multiply_seen(
+    out, row, rows, rows_row, columns, at, columns_row, d_count, t0, block, s0, keys, t_count, s_count, behind, ahead
+):
+    """out = rows @ columns for a block, where some query sees some key: the rest keeps what it holds."""
+    vectorise()
+    for j in range(0, keys, COLUMNS):
+        first = _seen_by(s0 + j, t_count, s_count, behind, ahead)[0]
+        last = _seen_by(s0 + j + COLUMNS - 1, t_count, s_count, behind, ahead)[1]
+        first, last = max(0, first - t0) // ROWS * ROWS, min(block, last - t0)
+        _multiply(
+            False, out, first * row + j, row, rows, first * rows_row, rows_row, 1, columns, at + j, columns_row,
+            last - first, COLUMNS, d_count,
+        )  # fmt: skip
 
+
+@routine
+def _softmax_row(scores, first, last, top):
+    """scores[first:last] become exp(score - largest so far) and the rest 0.
+
+    top is the largest of earlier blocks. Returns the largest, the factor for what was summed before, and the sum.
     scores.size is a multiple of COLUMNS: with -inf up to there no element is left to a scalar loop.
     """
     vectorise()
     real = scores.dtype.type
-    scores[n:] = -np.inf
-    top, total = row_max(scores), real(0)
-    if n == 0:
-        scores[:] = 0
-        return top, total
+    scores[:first] = -np.inf
+    scores[last:] = -np.inf
+    before, total = top, real(0)
+    top, factor = max(top, row_max(scores)), real(1)
+    base = top if top > -np.inf else real(0)  # -inf - -inf would be NaN, and a later block may hold a finite score
+    if top > before and before > -np.inf:
+        factor = exp(before - top)
     for j in range(scores.size // COLUMNS * COLUMNS):
-        e = exp(scores[j] - top)
+        e = exp(scores[j] - base)
         scores[j] = e
         total += e
-    scores[n:] = 0
-    return top, total
+    return top, factor, total
 
 
 @routine
-def _softmax_row_backward(scores, ds, n, lse, delta):
-    """scores[:n] become p = exp(score - lse), ds[:n] becomes p (ds - delta); the rest of both 0."""
+def _softmax_row_backward(scores, ds, first, last, lse, delta):
+    """scores[first:last] become p = exp(score - lse), ds[first:last] becomes p (ds - delta); the rest of both 0."""
     vectorise()
-    scores[n:] = -np.inf
+    scores[:first] = -np.inf
+    scores[last:] = -np.inf
     for j in range(scores.size // COLUMNS * COLUMNS):
         p = exp(scores[j] - lse)
         scores[j] = p
         ds[j] = p * (ds[j] - delta)
-    scores[n:] = 0
-    ds[n:] = 0  # what a hidden key holds, even inf, must not come through
+    scores[:first] = 0
+    scores[last:] = 0
+    ds[:first] = 0  # what a hidden key holds, even inf, must not come through
+    ds[last:] = 0
 
 
-@jit("i i r1 r1 r1 i i i i i i i i i d R1 w1 w1")
+@routine
+def _one_query(q, k, v, q_at, k_at, v_at, stride, first, last, scale, p, out):
+    """out = softmax(scale q k^T) v of one query, keys and values read where they are. Returns the log-sum-exp."""
+    vectorise()
+    real = q.dtype.type
+    query = q[q_at : q_at + out.size]
+    for s in range(first, last):
+        key, score = k[k_at + s * stride : k_at + s * stride + out.size], real(0)
+        for d in range(out.size):
+            score += query[d] * key[d]
+        p[s - first] = score * scale
+    top, _, total = _softmax_row(p, 0, last - first, real(-np.inf))
+    out[:] = 0
+    factor = real(1) / total if last > first else real(0)
+    for s in range(first, last):
+        value, weight = v[v_at + s * stride : v_at + s * stride + out.size], p[s - first] * factor
+        for d in range(out.size):
+            out[d] += weight * value[d]
+    return top + np.log(total)
+
+
+@jit("i i r1 r1 r1 i i i i i i i i i i d R1 w1 w1")
 def forward_heads(
-    start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, causal, scale, strides,
+    start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, behind, ahead, scale, strides,
     out, lse,
 ):  # fmt: skip
     """out = softmax(scale q k^T) v and lse (B, H, T), for tasks (b, key head) start to stop."""
     vectorise()
     real = q.dtype.type
-    d_width, s_width = _ceil(d_count, COLUMNS), _ceil(s_count, COLUMNS)
-    k_columns = np.empty(d_count * s_width, q.dtype)
-    v_rows = np.empty(_ceil(s_count, ROWS) * d_width, q.dtype)
-    q_rows = np.empty(ROWS * d_width, q.dtype)
-    p = np.empty(ROWS * s_width, q.dtype)
-    o = np.empty(ROWS * d_width, q.dtype)
+    few = group * t_count < ROWS  # as in generation: to turn the keys into columns would cost more than the products
+    keys, queries = min(KEYS, _ceil(s_count, COLUMNS)), min(QUERIES, _ceil(t_count, ROWS))
+    d_width, d_row, s_row, one = _ceil(d_count, COLUMNS), _row(d_count), _row(keys), 0 if few else 1
+    k_columns = np.empty(one * _ceil(s_count, KEYS) // KEYS * d_count * s_row, q.dtype)
+    v_rows = np.empty(one * _ceil(s_count, ROWS) * d_row, q.dtype)
+    q_rows, o = np.empty(queries * d_row, q.dtype), np.empty(queries * d_row, q.dtype)
+    p = np.empty(_ceil(s_count, COLUMNS) if few else queries * s_row, q.dtype)
+    top, total = np.empty(queries, q.dtype), np.empty(queries, q.dtype)
     for task in range(start, stop):
         b, key_head = task // key_heads, task % key_heads
         k_place = b * strides[3] + key_head * strides[4]
-        _load_columns(k, k_at + k_place, strides[5], s_count, d_count, s_width, k_columns)
-        _load_rows(v, v_at + k_place, strides[5], s_count, d_count, d_width, real(1), v_rows)
-        for head in range(key_head * group, (key_head + 1) * group):
-            q_place = q_at + b * strides[0] + head * strides[1]
-            out_place = b * strides[6] + head * strides[7]
-            for t in range(0, t_count, ROWS):
-                count = min(ROWS, t_count - t)
-                seen = _visible(t + count - 1, t_count, s_count, causal)
-                seen_width = _ceil(seen, COLUMNS)
-                _load_rows(q, q_place + t * strides[2], strides[2], count, d_count, d_width, real(scale), q_rows)
-                _multiply(False, p, 0, s_width, q_rows, 0, d_width, 1, k_columns, 0, s_width, seen_width, d_count)
-                for r in range(count):
-                    n = _visible(t + r, t_count, s_count, causal)
-                    top, total = _softmax_row(p[r * s_width : r * s_width + seen_width], n)
-                    lse[(b * key_heads * group + head) * t_count + t + r] = top + np.log(total)
-                    q_rows[r] = real(1) / total if n else real(0)  # q is spent: its room keeps the row's divisor
-                _multiply(False, o, 0, d_width, p, 0, s_width, 1, v_rows, 0, d_width, d_width, seen)
-                for r in range(count):
-                    place = out_place + (t + r) * strides[8]
-                    target, source, factor = out[place : place + d_count], o[r * d_width : (r + 1) * d_width], q_rows[r]
-                    for d in range(target.size):
-                        target[d] = source[d] * factor
-
-
-@jit("i i r1 r1 r1 i i i i i i i i i d R1 r1 r1 r1 w1 w1 w1")
-def backward_heads(
-    start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, causal, scale, strides,
-    g, out, lse, gq, gk, gv,
-):  # fmt: skip
-    """With p = exp(scale q k^T - lse): gv = p^T g, ds = p (g v^T - rowsum(g out)), gq = scale ds k, gk = scale ds^T q.
-
-    gq, gk, gv are laid out as q, k, v, and written once each: a task owns its key head's whole group.
-    """
-    vectorise()
-    real = q.dtype.type
-    d_width, s_width = _ceil(d_count, COLUMNS), _ceil(s_count, COLUMNS)
-    k_columns, v_columns = np.empty(d_count * s_width, q.dtype), np.empty(d_count * s_width, q.dtype)
-    k_rows = np.empty(_ceil(s_count, ROWS) * d_width, q.dtype)
-    dk, dv = np.empty(s_width * d_width, q.dtype), np.empty(s_width * d_width, q.dtype)
-    q_rows, g_rows = np.empty(BLOCK * d_width, q.dtype), np.empty(BLOCK * d_width, q.dtype)
-    p, ds = np.empty(BLOCK * s_width, q.dtype), np.empty(BLOCK * s_width, q.dtype)
-    dq = np.empty(ROWS * d_width, q.dtype)
-    for task in range(start, stop):
-        b, key_head = task // key_heads, task % key_heads
-        k_place = b * strides[3] + key_head * strides[4]
-        _load_columns(k, k_at + k_place, strides[5], s_count, d_count, s_width, k_columns)
-        _load_columns(v, v_at + k_place, strides[5], s_count, d_count, s_width, v_columns)
-        _load_rows(k, k_at + k_place, strides[5], s_count, d_count, d_width, real(1), k_rows)
-        dk[:] = 0
-        dv[:] = 0
+        if not few:
+            for s0 in range(0, s_count, KEYS):
+                _load_columns(
+                    k, k_at + k_place + s0 * strides[5], strides[5], min(KEYS, s_count - s0), d_count, s_row,
+                    s0 // KEYS * d_count * s_row, k_columns,
+                )  # fmt: skip
+            _load_rows(v, v_at + k_place, strides[5], s_count, d_count, d_row, real(1), v_rows)
         for head in range(key_head * group, (key_head + 1) * group):
             q_place = q_at + b * strides[0] + head * strides[1]
             out_place = b * strides[6] + head * strides[7]
             lse_place = (b * key_heads * group + head) * t_count
-            for t0 in range(0, t_count, BLOCK):
-                block = min(BLOCK, t_count - t0)
-                _load_rows(q, q_place + t0 * strides[2], strides[2], block, d_count, d_width, real(scale), q_rows)
-                _load_rows(g, out_place + t0 * strides[8], strides[8], block, d_count, d_width, real(1), g_rows)
-                for t in range(0, block, ROWS):
-                    count = min(ROWS, block - t)
-                    seen = _visible(t0 + t + count - 1, t_count, s_count, causal)
-                    seen_width = _ceil(seen, COLUMNS)
-                    row_at, strip = t * d_width, t * s_width
-                    _multiply(
-                        False, p, strip, s_width, q_rows, row_at, d_width, 1, k_columns, 0, s_width, seen_width, d_count
-                    )
-                    _multiply(
-                        False, ds, strip, s_width, g_rows, row_at, d_width, 1, v_columns, 0, s_width, seen_width, d_count
+            if few:
+                for t in range(t_count):
+                    first, last = _keys_seen(t, t_count, s_count, behind, ahead)
+                    place = out_place + t * strides[8]
+                    lse[lse_place + t] = _one_query(
+                        q, k, v, q_place + t * strides[2], k_at + k_place, v_at + k_place, strides[5], first, last,
+                        real(scale), p[: _ceil(last - first, COLUMNS)], out[place : place + d_count],
                     )  # fmt: skip
-                    for r in range(count):
-                        place = out_place + (t0 + t + r) * strides[8]
-                        g_row, out_row = g[place : place + d_count], out[place : place + d_count]
-                        delta = real(0)
-                        for d in range(g_row.size):
-                            delta += g_row[d] * out_row[d]
-                        n = _visible(t0 + t + r, t_count, s_count, causal)
-                        at = strip + r * s_width
-                        row_lse = lse[lse_place + t0 + t + r]
-                        _softmax_row_backward(p[at : at + seen_width], ds[at : at + seen_width], n, row_lse, delta)
-                    _multiply(False, dq, 0, d_width, ds, strip, s_width, 1, k_rows, 0, d_width, d_width, seen)
-                    for r in range(count):
-                        place = q_place + (t0 + t + r) * strides[2]
-                        target, source = gq[place : place + d_count], dq[r * d_width : (r + 1) * d_width]
+                continue
+            for t0 in range(0, t_count, QUERIES):
+                block = min(QUERIES, t_count - t0)
+                _load_rows(q, q_place + t0 * strides[2], strides[2], block, d_count, d_row, real(scale), q_rows)
+                o[:] = 0
+                top[:] = -np.inf
+                total[:] = 0
+                first = _keys_seen(t0, t_count, s_count, behind, ahead)[0]
+                last = _keys_seen(t0 + block - 1, t_count, s_count, behind, ahead)[1]
+                for s0 in range(first // KEYS * KEYS, last, KEYS):
+                    _multiply_seen(
+                        p, s_row, q_rows, d_row, k_columns, s0 // KEYS * d_count * s_row, s_row, d_count, t0, block, s0,
+                        min(keys, _ceil(last - s0, COLUMNS)), t_count, s_count, behind, ahead,
+                    )  # fmt: skip
+                    for t in range(0, block, ROWS):
+                        count = min(ROWS, block - t)
+                        first, end = _tile_keys(t0 + t, count, t_count, s_count, behind, ahead, s0, keys)
+                        for r in range(t, t + count):
+                            row_first, row_last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
+                            row_first, row_last = row_first - s0 - first, row_last - s0 - first
+                            row = p[r * s_row + first : r * s_row + end]
+                            row_first = min(max(row_first, 0), row.size)
+                            row_last = max(row_first, min(row_last, row.size))
+                            top[r], factor, row_total = _softmax_row(row, row_first, row_last, top[r])
+                            total[r] = total[r] * factor + row_total
+                            if factor != 1:
+                                sums = o[r * d_row : r * d_row + d_width]
+                                for d in range(sums.size):
+                                    sums[d] *= factor
+                    for j in range(0, d_width, COLUMNS):
+                        for t in range(0, block, ROWS):
+                            count = min(ROWS, block - t)
+                            first, end = _tile_keys(t0 + t, count, t_count, s_count, behind, ahead, s0, keys)
+                            multiply_tile(
+                                True, o, t * d_row + j, d_row, p, t * s_row + first, s_row, 1,
+                                v_rows, (s0 + first) * d_row + j, d_row, min(end, s_count - s0) - first,
+                            )  # fmt: skip
+                for r in range(block):
+                    first, last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
+                    lse[lse_place + t0 + r] = top[r] + np.log(total[r])
+                    factor = real(1) / total[r] if last > first else real(0)
+                    place = out_place + (t0 + r) * strides[8]
+                    target, sums = out[place : place + d_count], o[r * d_row : r * d_row + d_count]
+                    for d in range(target.size):
+                        target[d] = sums[d] * factor
+
+
+@jit("i i r1 r1 r1 i i i i i i i i i i d R1 r1 r1 r1 w1 w1 w1")
+def backward_heads(
+    start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, behind, ahead, scale, strides,
+    g, out, lse, gq, gk, gv,
+):  # fmt: skip
+    """With p = exp(scale q k^T - lse): gv = p^T g, ds = p (g v^T - rowsum(g out)), gq = scale ds k, gk = scale ds^T q.
+
+    gq, gk, gv are laid out as q, k, v. Keys are the outer blocks: gk and gv stay in cache, and gq is added to.
+    """
+    vectorise()
+    real = q.dtype.type
+    keys, queries = min(KEYS, _ceil(s_count, COLUMNS)), min(QUERIES, _ceil(t_count, ROWS))
+    d_width, d_row, s_row = _ceil(d_count, COLUMNS), _row(d_count), _row(keys)
+    k_columns, v_columns = np.empty(d_count * s_row, q.dtype), np.empty(d_count * s_row, q.dtype)
+    k_rows = np.empty(keys * d_row, q.dtype)
+    dk, dv = np.empty(keys * d_row, q.dtype), np.empty(keys * d_row, q.dtype)
+    q_rows, g_rows, dq = (np.empty(queries * d_row, q.dtype), np.empty(queries * d_row, q.dtype),
+                          np.empty(queries * d_row, q.dtype))  # fmt: skip
+    p, ds = np.empty(queries * s_row, q.dtype), np.empty(queries * s_row, q.dtype)
+    delta = np.empty(group * t_count, q.dtype)
+    for task in range(start, stop):
+        b, key_head = task // key_heads, task % key_heads
+        k_place = b * strides[3] + key_head * strides[4]
+        for head in range(group):
+            q_place = q_at + b * strides[0] + (key_head * group + head) * strides[1]
+            out_place = b * strides[6] + (key_head * group + head) * strides[7]
+            for t in range(t_count):
+                place = out_place + t * strides[8]
+                g_row, out_row = g[place : place + d_count], out[place : place + d_count]
+                product = real(0)
+                for d in range(g_row.size):
+                    product += g_row[d] * out_row[d]
+                delta[head * t_count + t] = product
+                gq[q_place + t * strides[2] : q_place + t * strides[2] + d_count] = 0
+        for s0 in range(0, s_count, KEYS):
+            count = min(KEYS, s_count - s0)
+            width, place = _ceil(count, COLUMNS), k_place + s0 * strides[5]
+            _load_columns(k, k_at + place, strides[5], count, d_count, s_row, 0, k_columns)
+            _load_columns(v, v_at + place, strides[5], count, d_count, s_row, 0, v_columns)
+            _load_rows(k, k_at + place, strides[5], count, d_count, d_row, real(1), k_rows)
+            dk[:] = 0
+            dv[:] = 0
+            first_query = _seen_by(s0, t_count, s_count, behind, ahead)[0]
+            last_query = _seen_by(s0 + count - 1, t_count, s_count, behind, ahead)[1]
+            for head in range(group):
+                q_place = q_at + b * strides[0] + (key_head * group + head) * strides[1]
+                out_place = b * strides[6] + (key_head * group + head) * strides[7]
+                lse_place = (b * key_heads * group + key_head * group + head) * t_count
+                for t0 in range(first_query // QUERIES * QUERIES, last_query, QUERIES):
+                    block = min(QUERIES, t_count - t0)
+                    _load_rows(q, q_place + t0 * strides[2], strides[2], block, d_count, d_row, real(scale), q_rows)
+                    _load_rows(g, out_place + t0 * strides[8], strides[8], block, d_count, d_row, real(1), g_rows)
+                    _multiply_seen(
+                        p, s_row, q_rows, d_row, k_columns, 0, s_row, d_count, t0, block, s0, width, t_count, s_count,
+                        behind, ahead,
+                    )  # fmt: skip
+                    _multiply_seen(
+                        ds, s_row, g_rows, d_row, v_columns, 0, s_row, d_count, t0, block, s0, width, t_count, s_count,
+                        behind, ahead,
+                    )  # fmt: skip
+                    for t in range(0, block, ROWS):
+                        rows = min(ROWS, block - t)
+                        first, end = _tile_keys(t0 + t, rows, t_count, s_count, behind, ahead, s0, width)
+                        for r in range(t, t + rows):
+                            row_first, row_last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
+                            at, size = r * s_row + first, end - first
+                            row_first = min(max(row_first - s0 - first, 0), size)
+                            row_last = max(row_first, min(row_last - s0 - first, size))
+                            _softmax_row_backward(
+                                p[at : at + size], ds[at : at + size], row_first, row_last, lse[lse_place + t0 + r],
+                                delta[head * t_count + t0 + r],
+                            )  # fmt: skip
+                    for j in range(0, d_width, COLUMNS):
+                        for t in range(0, block, ROWS):
+                            rows = min(ROWS, block - t)
+                            first, end = _tile_keys(t0 + t, rows, t_count, s_count, behind, ahead, s0, width)
+                            multiply_tile(
+                                False, dq, t * d_row + j, d_row, ds, t * s_row + first, s_row, 1,
+                                k_rows, first * d_row + j, d_row, min(end, count) - first,
+                            )  # fmt: skip
+                    for r in range(block):
+                        at = q_place + (t0 + r) * strides[2]
+                        target, sums = gq[at : at + d_count], dq[r * d_row : r * d_row + d_count]
                         for d in range(target.size):
-                            target[d] = source[d] * real(scale)
-                for s in range(0, _ceil(_visible(t0 + block - 1, t_count, s_count, causal), ROWS), ROWS):
-                    first = 0  # the first query of the block that sees key s: the others' probabilities are not there
-                    if causal:
-                        first = max(0, s - (s_count - t_count) - t0)
-                    at, row_at, n = first * s_width + s, first * d_width, block - first
-                    _multiply(True, dv, s * d_width, d_width, p, at, 1, s_width, g_rows, row_at, d_width, d_width, n)
-                    _multiply(True, dk, s * d_width, d_width, ds, at, 1, s_width, q_rows, row_at, d_width, d_width, n)
-        for s in range(s_count):
-            place = k_place + s * strides[5]
-            gk_row, gv_row = gk[k_at + place : k_at + place + d_count], gv[v_at + place : v_at + place + d_count]
-            dk_row, dv_row = dk[s * d_width : (s + 1) * d_width], dv[s * d_width : (s + 1) * d_width]
-            for d in range(gk_row.size):
-                gk_row[d] = dk_row[d]
-                gv_row[d] = dv_row[d]
+                            target[d] += sums[d] * real(scale)
+                    for j in range(0, d_width, COLUMNS):
+                        for s in range(0, count, ROWS):
+                            first = _seen_by(s0 + s, t_count, s_count, behind, ahead)[0]
+                            last = _seen_by(s0 + s + ROWS - 1, t_count, s_count, behind, ahead)[1]
+                            first, last = min(block, max(0, first - t0)), min(block, last - t0)
+                            at, n = first * s_row + s, max(0, last - first)
+                            multiply_tile(
+                                True, dv, s * d_row + j, d_row, p, at, 1, s_row, g_rows, first * d_row + j, d_row, n
+                            )
+                            multiply_tile(
+                                True, dk, s * d_row + j, d_row, ds, at, 1, s_row, q_rows, first * d_row + j, d_row, n
+                            )
+            for s in range(count):
+                at = place + s * strides[5]
+                gk_row, gv_row = gk[k_at + at : k_at + at + d_count], gv[v_at + at : v_at + at + d_count]
+                dk_row, dv_row = dk[s * d_row : s * d_row + d_count], dv[s * d_row : s * d_row + d_count]
+                for d in range(gk_row.size):
+                    gk_row[d] = dk_row[d]
+                    gv_row[d] = dv_row[d]

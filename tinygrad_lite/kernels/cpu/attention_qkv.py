@@ -8,7 +8,7 @@ import numpy as np
 
 from ...threads import parallel_for
 from .arrays import buffer, grain
-from .attention_core import backward_heads, forward_heads
+from .attention_core import backward_heads, forward_heads, reach
 
 
 def _layout(qkv, heads, kv_heads):
@@ -19,32 +19,34 @@ def _layout(qkv, heads, kv_heads):
     return b, t, d, c, c + kv_heads * d, strides  # keys begin at column c, values at the next
 
 
-def forward(qkv, *, heads, kv_heads, causal, scale):
+def forward(qkv, *, heads, kv_heads, causal, window, scale):
     """softmax(scale q k^T) v for each head. qkv (B, T, (H + 2 Hkv) D): H heads of queries, Hkv of keys, Hkv of values.
 
     Returns (B, T, H D) and saves qkv, the output and each row's log-sum-exp (B, H, T).
     """
     b, t, d, k_at, v_at, strides = _layout(qkv, heads, kv_heads)
+    behind, ahead = reach(t, t, causal, window)
     out, lse = np.empty((b, t, heads * d), qkv.dtype), np.empty((b, heads, t), qkv.dtype)
     x, group = qkv.reshape(-1), heads // kv_heads
     parallel_for(
-        forward_heads[x.dtype], b * kv_heads, grain(group * t * t + 4 * t * d),
-        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, causal, scale, strides, out.reshape(-1), lse.reshape(-1),
+        forward_heads[x.dtype], b * kv_heads, grain(group * t * min(t, behind) + 4 * t * d),
+        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, behind, ahead, scale, strides, out.reshape(-1), lse.reshape(-1),
     )  # fmt: skip
     return out, (qkv, out, lse)
 
 
-def backward(g, saved, needs, into, *, heads, kv_heads, causal, scale):
+def backward(g, saved, needs, into, *, heads, kv_heads, causal, window, scale):
     """One (B, T, (H + 2 Hkv) D) gradient: gq, gk, gv side by side, as the linear layer's backward wants it."""
     if not needs[0]:
         return (None,)
     qkv, out, lse = saved
     b, t, d, k_at, v_at, strides = _layout(qkv, heads, kv_heads)
+    behind, ahead = reach(t, t, causal, window)
     gqkv = buffer(into[0], qkv)
     x, gx, group = qkv.reshape(-1), gqkv.reshape(-1), heads // kv_heads
     parallel_for(
-        backward_heads[x.dtype], b * kv_heads, grain(2 * group * t * t + 8 * t * d),
-        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, causal, scale, strides,
+        backward_heads[x.dtype], b * kv_heads, grain(2 * group * t * min(t, behind) + 8 * t * d),
+        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, behind, ahead, scale, strides,
         g.reshape(-1), out.reshape(-1), lse.reshape(-1), gx, gx, gx,
     )  # fmt: skip
     return (gqkv,)
