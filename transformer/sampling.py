@@ -81,12 +81,13 @@ def generate(model: GPT, prompt, count: int, *, temperature: float = 1.0, top_k:
                 window, cache = window[-(size // 2 or 1) :], None
             with no_grad():
                 if not use_cache:
-                    logits = model(as_tokens([window]))
+                    hidden = model.hidden(as_tokens([window]))
                 elif cache is None:
                     cache = Cache(1, model.config)
-                    logits = model(as_tokens([window]), cache=cache)
+                    hidden = model.hidden(as_tokens([window]), cache)
                 else:
-                    logits = model(as_tokens([window[-1:]]), cache=cache)
+                    hidden = model.hidden(as_tokens([window[-1:]]), cache)
+                logits = model.head(hidden[:, -1:])  # the other positions' would cost a prompt of 16 as much as a token
             token = pick(logits.numpy()[0, -1], generator, temperature, top_k, top_p)
             window.append(token)
             yield token

@@ -234,6 +234,7 @@ class _WrongKernel:
     def __init__(self, kernel, index: int, change):
         self.kernel, self.index, self.change = kernel, index, change
         self.FORWARD_TAKES_NEEDS = getattr(kernel, "FORWARD_TAKES_NEEDS", False)
+        self.TAKES_STRIDES = getattr(kernel, "TAKES_STRIDES", False)
 
     def forward(self, *arrays, **params):
         out, kept = self.kernel.forward(*arrays, **params)

@@ -164,7 +164,8 @@ class Binder:
         complete, forward, functional = _completer(op), op.forward, self.functional
 
         def call(*xs, **params):
-            device, xs = self._prepare(op, xs)
+            settled = self._is_settled(op, xs)
+            device, xs = (xs[0].device, xs) if settled else self._prepare(op, xs)
             params = complete(params)
             if op.check is not None:
                 params = _checked(op, xs, params)
@@ -173,10 +174,10 @@ class Binder:
                 kernel = lookup(device.name, op.name)
                 if kernel is not None:
                     arrays = [x.data if type(x) is Tensor else x for x in xs]
-                    half = _half_of(arrays)
+                    half = None if settled else _half_of(arrays)
                     if half is not None:
                         arrays = [widen(a) for a in arrays]
-                    if _float_of(arrays) in (float32, float64):
+                    if settled or _float_of(arrays) in (float32, float64):
                         return self._run_kernel(op, kernel, xs, arrays, params, device, half, state)
             try:
                 return forward(functional, *xs, **params)
@@ -186,24 +187,26 @@ class Binder:
         return call
 
     def _run_kernel(self, op, kernel, xs, arrays, params, device, half, state):
-        Tensor = self.Tensor
-        arrays = [device.xp.contiguous(a) if type(a) is device.xp.ndarray else a for a in arrays]
+        Tensor, ndarray = self.Tensor, device.xp.ndarray
+        if not getattr(kernel, "TAKES_STRIDES", False):
+            contiguous = device.xp.contiguous
+            arrays = [a if type(a) is not ndarray or a.flags.c_contiguous else contiguous(a) for a in arrays]
+        floats = xs
         if op.integer_inputs:  # kernels take one integer type
             arrays = [
                 device.xp.astype(a, dtype=int64) if name in op.integer_inputs and a.dtype != int64 else a
                 for a, name in zip(arrays, op.inputs, strict=True)
             ]
-        parents = tuple([
-            x.node if state and type(x) is Tensor and name not in op.integer_inputs else None
-            for x, name in zip(xs, op.inputs, strict=True)
-        ])  # fmt: skip
-        needs = tuple([p is not None for p in parents])
+            floats = [x if name not in op.integer_inputs else None for x, name in zip(xs, op.inputs, strict=True)]
+        nodes = [x.node if state and type(x) is Tensor else None for x in floats]
+        needs = tuple([node is not None for node in nodes])
         wants_needs = getattr(kernel, "FORWARD_TAKES_NEEDS", False)
         data, kept = kernel.forward(*arrays, **params, **({"needs": needs} if wants_needs else {}))
         if half is not None and data.dtype == float32:
             data = data.astype(half)
         out = self.wrap(data, None, device)
         if True in needs:
+            parents = tuple(nodes)
             watch = watched([x for x in xs if type(x) is Tensor])
             out.node = Node(op, parents, (tuple(arrays), kept, kernel), params, data, device, watch)
         if state == TRACE:
@@ -220,7 +223,9 @@ class Binder:
         if dtype is not float32 and dtype is not float64:
             return False
         for x in xs:
-            if x is not first and (type(x) is not Tensor or x.data.dtype is not dtype or x.device is not device):
+            if x is first or (x is None and op.is_fused):  # None: no bias, say
+                continue
+            if type(x) is not Tensor or x.data.dtype is not dtype or x.device is not device:
                 return False
         return True
 

@@ -113,12 +113,19 @@ def fits(x):
     )
 
 
-@jit("i i r2 r1 w1")
-def rows_times_vector(start, stop, x, y, out):
-    """out[i] = x[i] . y for rows start to stop: one pass over x, as fast as memory gives it."""
+@jit("i i r2 r1 r1 r1 w1")
+def rows_times_vector(start, stop, x, y, bias, residual, out):
+    """out[i] = x[i] . y + bias[i] + residual[i] for rows start to stop: one pass over x, as fast as memory gives it.
+
+    bias and residual may be empty.
+    """
     vectorise()
     for i in range(start, stop):
         row, total = x[i], out.dtype.type(0)
         for k in range(y.size):
             total += row[k] * y[k]
+        if bias.size:
+            total += bias[i]
+        if residual.size:
+            total += residual[i]
         out[i] = total

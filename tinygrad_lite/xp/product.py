@@ -82,11 +82,9 @@ def _share(gemm, x, y, out, bias, residual):
     elif rows == 1:
         if not (y.T.flags.c_contiguous and x[0].flags.c_contiguous):
             return False
-        threads.parallel_for(native.rows_times_vector[dtype], columns, max(1, SMALL // y.shape[0]), y.T, x[0], out[0])
-        if bias is not None:
-            out += bias
-        if residual is not None:
-            out += residual
+        addends = (_NOTHING[dtype, 1] if a is None else a.reshape(-1) for a in (bias, residual))
+        grain = max(1, SMALL // y.shape[0])
+        threads.parallel_for(native.rows_times_vector[dtype], columns, grain, y.T, x[0], *addends, out[0])
     elif columns == 1:
         return False
     else:

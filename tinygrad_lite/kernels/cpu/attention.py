@@ -9,26 +9,46 @@ from ...threads import parallel_for
 from .arrays import buffer, grain
 from .attention_core import backward_heads, forward_heads, reach
 
+# In generation heads are columns of a projection, and keys and values the first rows of a cache: neither is copied.
+TAKES_STRIDES = FORWARD_TAKES_NEEDS = True
+
 
 def _layout(q, k):
+    """Sizes, and where batch entries, heads and rows lie in q, in k and v, and in the result, which is C-contiguous."""
     _, heads, t, d = q.shape
     _, key_heads, s, _ = k.shape
-    strides = np.array([heads * t * d, t * d, d, key_heads * s * d, s * d, d, heads * t * d, t * d, d])
-    return key_heads, heads // key_heads, t, s, d, strides
+    size = q.itemsize
+    strides = [*(step // size for x in (q, k) for step in x.strides[:3]), heads * t * d, t * d, d]
+    return key_heads, heads // key_heads, t, s, d, np.array(strides, np.int64)
 
 
-def forward(q, k, v, *, causal, window, scale):
+def _lies_in_rows(x):
+    """Whether rows are dense, and steps along the other axes are whole elements forward."""
+    return x.strides[3] == x.itemsize and all(step >= 0 and step % x.itemsize == 0 for step in x.strides)
+
+
+def _flat(x):
+    """Elements from the first of x to its last, among which the kernel finds x's by its strides."""
+    if x.flags.c_contiguous:
+        return x.reshape(-1)
+    span = sum((n - 1) * step for n, step in zip(x.shape, x.strides)) // x.itemsize + 1 if x.size else 0
+    return np.lib.stride_tricks.as_strided(x, (span,), (x.itemsize,), writeable=False)
+
+
+def forward(q, k, v, *, causal, window, scale, needs=(True, True, True)):
     """softmax(scale q k^T) v; causal: query i sees keys up to i + S - T, the last `window` of them unless that is None.
 
     q (B, H, T, D); k, v (B, K, S, D), each key head serving H / K query heads in a row. A query that sees no key gives
     zeros. Returns (B, H, T, D) and saves q, k, v, the output and each row's log-sum-exp (B, H, T).
     """
+    in_place = not any(needs) and k.strides == v.strides and _lies_in_rows(q) and _lies_in_rows(k)
+    q, k, v = (q, k, v) if in_place else map(np.ascontiguousarray, (q, k, v))
     key_heads, group, t, s, d, strides = _layout(q, k)
     behind, ahead = reach(t, s, causal, window)
     out, lse = np.empty(q.shape, q.dtype), np.empty(q.shape[:3], q.dtype)
     parallel_for(
         forward_heads[q.dtype], q.shape[0] * key_heads, grain(group * t * min(s, behind) + 4 * s * d),
-        q.reshape(-1), k.reshape(-1), v.reshape(-1), 0, 0, 0, key_heads, group, t, s, d, behind, ahead, scale, strides,
+        _flat(q), _flat(k), _flat(v), 0, 0, 0, key_heads, group, t, s, d, behind, ahead, scale, strides,
         out.reshape(-1), lse.reshape(-1),
     )  # fmt: skip
     return out, (q, k, v, out, lse)
