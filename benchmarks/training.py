@@ -77,6 +77,7 @@ def make_ours(setup: Setup, threads: int):
     model = GPT(setup.model, Generator(0))
     groups = optim.decay_groups(list(model.named_parameters()), DECAY)
     adam = optim.AdamW(groups, lr=setup.lr, betas=setup.betas)
+    parameters = list(model.parameters())
     done = 0
 
     def step(tokens):
@@ -85,8 +86,8 @@ def make_ours(setup: Setup, threads: int):
         adam.zero_grad()
         loss = model(Tensor(np.ascontiguousarray(tokens[:, :-1])), Tensor(np.ascontiguousarray(tokens[:, 1:])))
         loss.backward()
-        optim.clip_grad_norm_(model.parameters(), CLIP)
-        adam.step()
+        norm = optim.grad_norm(parameters)  # clipped as the trainer does: while AdamW reads the gradients anyway
+        adam.step(grad_scale=optim.clip_coefficient(norm, CLIP))
         done += 1
         return loss.item()
 
@@ -110,6 +111,7 @@ def make_torch(setup: Setup, threads: int, mode: str = "eager", adamw: str = "fu
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ], lr=setup.lr, betas=setup.betas, **{adamw: True})  # fmt: skip
     forward = torch.compile(model) if mode == "compile" else model
+    parameters = list(model.parameters())
     done = 0
 
     def step(tokens):
@@ -120,7 +122,7 @@ def make_torch(setup: Setup, threads: int, mode: str = "eager", adamw: str = "fu
         adam.zero_grad(set_to_none=True)
         loss = forward(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         adam.step()
         done += 1
         return loss.item()

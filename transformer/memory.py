@@ -36,9 +36,8 @@ def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int, hidden
         layer += (model.heads + 2 * model.kv_heads) * model.head_size  # attention keeps the turned projection too
     # Outside the layers: embeddings and the last norm; at its peak backward also holds one layer's gradients.
     kept = rows * (model.layers * layer + 9 * c)
-    logits = (
-        chunk_rows(rows, c, model.vocab_size, 4) + c
-    ) * model.vocab_size  # a chunk of them, and the head's gradient
+    chunk = chunk_rows(rows, c, model.vocab_size, 4)
+    logits = (chunk if chunk == rows else chunk + c) * model.vocab_size  # of many chunks the head's gradient too
     moments = 2 * parameters - (hidden if train.optimizer == "muon" else 0)
     copies = parameters + (moments if train.steps is None else 0)
     return int(4 * (2 * parameters + moments + max(kept + logits + copies, moments)))

@@ -64,10 +64,16 @@ def test_linear_cross_entropy(n, v, dtype):
 def test_linear_cross_entropy_computes_only_what_is_needed(needs):
     r = rng()
     h, weight = r.standard_normal((5, 8)), r.standard_normal((9, 8))
-    loss, saved = lookup("cpu", "linear_cross_entropy").forward(h, weight, targets_of(5, 9), needs=needs)
-    full, _ = lookup("cpu", "linear_cross_entropy").forward(h, weight, targets_of(5, 9))
-    assert tuple(x is not None for x in saved) == needs
+    module, one = lookup("cpu", "linear_cross_entropy"), np.ones(())
+    loss, saved = module.forward(h, weight, targets_of(5, 9), needs=needs)
+    full, all_saved = module.forward(h, weight, targets_of(5, 9))
     np.testing.assert_allclose(loss, full, rtol=1e-14)
+    grads = module.backward(one, saved, (*needs, False), (None,) * 3)
+    all_grads = module.backward(one, all_saved, (True, True, False), (None,) * 3)
+    assert tuple(x is not None for x in grads) == (*needs, False)
+    for need, x, y in zip(needs, grads, all_grads):
+        if need:
+            np.testing.assert_allclose(x, y, rtol=1e-14)
 
 
 def test_linear_cross_entropy_in_many_chunks_of_rows(monkeypatch):
@@ -79,8 +85,13 @@ def test_linear_cross_entropy_in_many_chunks_of_rows(monkeypatch):
     monkeypatch.setattr(module, "LEAST_ROWS", 1)  # then a chunk has as many rows as h has channels: 6
     monkeypatch.setattr(module, "VOCABULARY_BLOCK", 16)
     chunked, chunked_saved = module.forward(h, weight, targets)
-    for x, y in zip((loss, *saved), (chunked, *chunked_saved)):
-        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(loss, chunked, rtol=1e-12)
+    for g in (1.0, -0.5):
+        pairs = zip(
+            *(module.backward(np.array(g), x, (True, True, False), (None,) * 3) for x in (saved, chunked_saved))
+        )
+        for x, y in list(pairs)[:2]:
+            np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-15)
 
 
 @both
@@ -94,7 +105,9 @@ def test_all_targets_ignored_is_nan_as_in_pytorch(dtype):
 def test_nan_comes_through():
     h, weight = np.ones((2, 3), np.float32), np.ones((40, 3), np.float32)
     h[1, 0] = np.nan
-    loss, (gh, gw) = lookup("cpu", "linear_cross_entropy").forward(h, weight, np.array([0, 1]))
+    module = lookup("cpu", "linear_cross_entropy")
+    loss, saved = module.forward(h, weight, np.array([0, 1]))
+    gh, gw, _ = module.backward(np.ones((), np.float32), saved, (True, True, False), (None,) * 3)
     assert np.isnan(loss) and np.isnan(gh[1]).all() and not np.isnan(gh[0]).any() and np.isnan(gw).all()
 
 

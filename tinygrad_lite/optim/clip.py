@@ -16,8 +16,13 @@ from .flat import gradient_spans
 SPAN, GPU_SPAN = 1 << 16, 1 << 24
 
 
+def _kernel(span, device):
+    """The compiled passes over flat arrays, where there are any."""
+    return lookup(device.name, "adamw") if settings.use_fused and span.dtype in (float32, float64) else None
+
+
 def _sum_of_squares(span, device) -> float:
-    kernel = lookup(device.name, "adamw") if settings.use_fused and span.dtype in (float32, float64) else None
+    kernel = _kernel(span, device)
     if kernel is not None:
         return float(kernel.sum_of_squares(span))
     total, length = 0.0, SPAN if device is CPU else GPU_SPAN
@@ -63,6 +68,10 @@ def clip_grad_norm_(parameters, max_norm: float, error_if_nonfinite: bool = Fals
     coefficient = clip_coefficient(norm, max_norm)
     if coefficient != 1.0:
         with np.errstate(invalid="ignore"):  # infinity times 0 is the NaN that we promise
-            for span, _ in spans:
-                span *= coefficient
+            for span, device in spans:
+                kernel = _kernel(span, device)
+                if kernel is not None:
+                    kernel.scale(span, coefficient)
+                else:
+                    span *= coefficient
     return norm

@@ -1,8 +1,9 @@
 """linear_cross_entropy: the output layer and its loss in one op, so that all logits never exist at once.
 
 GPT-2's vocabulary makes logits 65 times the size of the hidden states: 50 MB for 256 rows. Rows go through in chunks,
-and the chunk's logits become their own gradient in place. The gradients are therefore computed in forward, as for a loss
-whose own gradient is 1, and backward scales them. Wijmans et al. 2024 ("Cut your losses"), arXiv:2411.09009.
+and the chunk's logits become their own gradient in place. Where one chunk holds all rows it waits for backward, which
+writes the products where they belong. Of many chunks the products are computed in forward, as for a loss whose own
+gradient is 1, and backward scales them. Wijmans et al. 2024 ("Cut your losses"), arXiv:2411.09009.
 """
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from ...xp.product import matmul
-from .arrays import GRAIN_ELEMENTS, buffer, grain
+from .arrays import GRAIN_ELEMENTS, buffer, grain, rows
 from .row_formulas import log_probability, log_sum_exp, softmax_row
 
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
@@ -32,47 +33,52 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     """Mean over rows whose target is not ignore_index of -log softmax(h @ weight.T)[target].
 
     h (..., C), weight (V, C), targets (...) int64; needs: whether h and weight want gradients. Returns a 0-d array, NaN
-    if every target is ignored, and saves gh (..., C) and gw (V, C), or None where not needed.
+    if every target is ignored, and saves h, weight, and the logits' gradient or, of many chunks, gh (..., C) and gw (V, C).
     """
     h2, flat_targets = h.reshape(targets.size, h.shape[-1]), targets.reshape(-1)
     n, vocabulary = h2.shape[0], weight.shape[0]
     valid = int(np.count_nonzero(flat_targets != ignore_index))
     scale = 1.0 / valid if valid else float("nan")
-    gh = np.empty_like(h2) if needs[0] else None
-    gw = None
     losses = np.empty(n, h.dtype)
     size = chunk_rows(n, h2.shape[1], vocabulary, h.itemsize)
+    waits = size >= n
+    gh = np.empty_like(h2) if needs[0] and not waits else None
+    gw = None
     logits = np.empty((size, vocabulary), h.dtype)
     for start in range(0, n, size):
-        rows = h2[start : start + size]
-        chunk = logits[: len(rows)]
-        matmul(rows, weight.T, out=chunk)
+        part = h2[start : start + size]
+        chunk = logits[: len(part)]
+        matmul(part, weight.T, out=chunk)
         parallel_for(
-            _loss_rows[h.dtype], len(rows), grain(2 * vocabulary),
+            _loss_rows[h.dtype], len(part), grain(2 * vocabulary),
             chunk, flat_targets[start : start + size], ignore_index, scale, needs[0] or needs[1],
             losses[start : start + size],
         )  # fmt: skip
-        # forward: logits = h @ weight.T, so gh = glogits @ weight and gw = glogits.T @ h
-        if needs[0]:
+        # logits = h @ weight.T, so gh = glogits @ weight and gw = glogits.T @ h
+        if needs[0] and not waits:
             matmul(chunk, weight, out=gh[start : start + size])
-        if needs[1]:
-            gw = _add_product(chunk, rows, gw)
-    if needs[1] and gw is None:
-        gw = np.zeros_like(weight)
+        if needs[1] and not waits:
+            gw = _add_product(chunk, part, gw)
     loss = np.array(losses.sum(dtype=np.float64) * scale, h.dtype)
-    return loss, (None if gh is None else gh.reshape(h.shape), gw)
+    glogits = logits[:n] if waits and (needs[0] or needs[1]) else None
+    return loss, (h, weight, glogits, gh, gw)
 
 
 def backward(g, saved, needs, into, *, ignore_index=-100):
-    """The gradients that forward computed, times g (0-d). Targets have none."""
-    grads = [None, None, None]
-    for i, grad in enumerate(saved):
-        if needs[i]:
-            grads[i] = buffer(into[i], grad)
-            parallel_for(
-                _scale[grad.dtype], grad.size, GRAIN_ELEMENTS, grad.reshape(-1), float(g), grads[i].reshape(-1)
-            )
-    return tuple(grads)
+    """What forward's comment says, times g (0-d). Targets have none."""
+    h, weight, glogits, gh, gw = saved
+    grads = [buffer(place, x) if need else None for place, x, need in zip(into, (h, weight), needs)]
+    factor = float(g)
+    if glogits is not None:
+        if needs[0]:
+            matmul(glogits, weight, out=rows(grads[0]))
+        if needs[1]:
+            matmul(glogits.T, rows(h), out=grads[1])
+        gh, gw = grads  # made where they belong
+    for need, made, out in zip(needs, (gh, gw), grads):
+        if need and (made is not out or factor != 1.0):
+            parallel_for(_scale[g.dtype], out.size, GRAIN_ELEMENTS, made.reshape(-1), factor, out.reshape(-1))
+    return (*grads, None)
 
 
 def _add_product(chunk, rows, gw):
