@@ -62,6 +62,7 @@ class Trainer:
         self.val = val
         model_config = config.gpt_config(tokenizer.vocab_size)
         self.model = GPT(model_config, Generator(config.seed))
+        self.parameters = list(self.model.parameters())
         self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
         self.optimizer = build_optimizer(self.model, config)
         self.progress = Progress()
@@ -87,7 +88,7 @@ class Trainer:
             # Accumulated micro-batches equal one large batch: each weighs 1/K.
             (loss if c.accumulate == 1 else loss * (1.0 / c.accumulate)).backward()
             total += loss.item() / c.accumulate
-        norm = optim.grad_norm(model.parameters())
+        norm = optim.grad_norm(self.parameters)
         for name, value in (("loss", total), ("gradient's norm", norm)):
             if not math.isfinite(value):
                 raise NonFiniteLoss(
