@@ -24,25 +24,9 @@ REPEATS = 32  # runs on the same values before a disagreement is blamed on the r
 FEW = {"full": (8, 8), "fast": (2, 3)}  # where all agrees: forward, backward
 
 
-def gradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", order=1, raise_exception=True, seed=0):
-    """Compare the gradients of fn with central differences, and explain every disagreement.
-
-    fn        takes the inputs, returns a float Tensor or a tuple of them
-    inputs    a Tensor or a sequence; those that require a gradient are checked, anything else is passed on. A
-              float32, float16 or bfloat16 input is checked twice: its formulas run in float64 on the same values
-              against differences, and its own gradient against that
-    eps       the step, the same for every element; by default chosen per element from its scale
-    atol, rtol   |analytic - numeric| <= atol + rtol * |numeric|; by default derived from the type's eps (tolerance.py)
-    mode      "full": the whole Jacobian, one difference quotient per input element and one backward pass per output
-              element. "fast": slopes along random directions, two passes an input however large; a failure is
-              traced to its element by halving the direction
-    order     2 checks the gradient of the gradient as well
-    seed      of the random directions and weights
-
-    Returns a GradcheckResult, true if nothing is wrong. Raises GradcheckError if something is and raise_exception;
-    ValueError if no input requires a gradient.
-    """
-    settings, result = _settings(eps, atol, rtol, mode, seed), GradcheckResult(mode)
+def check_first(fn, inputs, order, raise_exception, **settings):
+    """What gradcheck says of itself."""
+    settings, result = _settings(**settings), GradcheckResult(settings["mode"])
     _orders(fn, inputs, order, settings, result, result)
     return _finished(result, raise_exception)
 
@@ -66,15 +50,11 @@ def _orders(fn, inputs, order, settings, first, second) -> bool:
     return True
 
 
-def gradgradcheck(fn, inputs, *, eps=None, atol=None, rtol=None, mode="full", raise_exception=True, seed=0):
-    """Compare second derivatives with differences of the first: gradcheck of the function (inputs, v) -> v J.
-
-    The inputs reported after fn's own are v, one an output. Arguments and result as for gradcheck. It takes the
-    first order for granted: check that before.
-    """
-    settings, result = _settings(eps, atol, rtol, mode, seed), GradcheckResult(mode)
+def check_second(fn, inputs, raise_exception, **settings):
+    """What gradgradcheck says of itself."""
+    settings, result = _settings(**settings), GradcheckResult(settings["mode"])
     problem = Problem(function("gradgradcheck", fn), *_checked(inputs))
-    _run(lambda: second_order(problem, problem.record("shadow"), seed), 2, settings, result)
+    _run(lambda: second_order(problem, problem.record("shadow"), settings["seed"]), 2, settings, result)
     return _finished(result, raise_exception)
 
 
