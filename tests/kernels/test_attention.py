@@ -132,3 +132,15 @@ def test_memory_grows_with_the_length_and_not_with_its_square():
     short, long = (float(x) for x in python(text).split())
     assert long < 32  # the scores of one head alone would be 256 MiB
     assert long < 4 * short + 8
+
+
+def test_backward_has_forwards_probabilities_where_scores_are_large():
+    # out is linear in v, so out . g = v . gv for the same probabilities. With scores near 10,000 kept as one float32
+    # log-sum-exp, its rounding alone would be 1e-3 of each.
+    r = rng()
+    q, k, v, g = ((s * r.standard_normal((1, 2, 200, 16))).astype(np.float32) for s in (50, 50, 1, 1))
+    kernel, params = lookup("cpu", "attention"), {"causal": True, "window": None, "scale": 1.0}
+    out, saved = kernel.forward(q, k, v, **params)
+    _, _, gv = kernel.backward(g, saved, (True,) * 3, (None,) * 3, **params)
+    ours, theirs = (np.sum(x.astype(np.float64) * y) for x, y in ((out, g), (v, gv)))
+    assert abs(ours - theirs) < 1e-6 * np.abs(out * g).sum(dtype=np.float64)

@@ -39,32 +39,32 @@ def forward(q, k, v, *, causal, window, scale, needs=(True, True, True)):
     """softmax(scale q k^T) v; causal: query i sees keys up to i + S - T, the last `window` of them unless that is None.
 
     q (B, H, T, D); k, v (B, K, S, D), each key head serving H / K query heads in a row. A query that sees no key gives
-    zeros. Returns (B, H, T, D) and saves q, k, v, the output and each row's log-sum-exp (B, H, T).
+    zeros. Returns (B, H, T, D) and saves q, k, v, the output and what backward makes the probabilities from (B, H, T, 2).
     """
     in_place = not any(needs) and k.strides == v.strides and _lies_in_rows(q) and _lies_in_rows(k)
     q, k, v = (q, k, v) if in_place else map(np.ascontiguousarray, (q, k, v))
     key_heads, group, t, s, d, strides = _layout(q, k)
     behind, ahead = reach(t, s, causal, window)
-    out, lse = np.empty(q.shape, q.dtype), np.empty(q.shape[:3], q.dtype)
+    out, stats = np.empty(q.shape, q.dtype), np.empty((*q.shape[:3], 2), q.dtype)
     parallel_for(
         forward_heads[q.dtype], q.shape[0] * key_heads, grain(group * t * min(s, behind) + 4 * s * d),
         _flat(q), _flat(k), _flat(v), 0, 0, 0, key_heads, group, t, s, d, behind, ahead, scale, strides,
-        out.reshape(-1), lse.reshape(-1),
+        out.reshape(-1), stats.reshape(-1),
     )  # fmt: skip
-    return out, (q, k, v, out, lse)
+    return out, (q, k, v, out, stats)
 
 
 def backward(g, saved, needs, into, *, causal, window, scale):
     """gq, gk, gv from one kernel, which computes all three: the scores made again are most of the work."""
     if not any(needs):
         return None, None, None
-    q, k, v, out, lse = saved
+    q, k, v, out, stats = saved
     key_heads, group, t, s, d, strides = _layout(q, k)
     behind, ahead = reach(t, s, causal, window)
     grads = [buffer(place, x) for place, x in zip(into, (q, k, v))]
     parallel_for(
         backward_heads[q.dtype], q.shape[0] * key_heads, grain(2 * group * t * min(s, behind) + 8 * s * d),
         q.reshape(-1), k.reshape(-1), v.reshape(-1), 0, 0, 0, key_heads, group, t, s, d, behind, ahead, scale, strides,
-        g.reshape(-1), out.reshape(-1), lse.reshape(-1), *(x.reshape(-1) for x in grads),
+        g.reshape(-1), out.reshape(-1), stats.reshape(-1), *(x.reshape(-1) for x in grads),
     )  # fmt: skip
     return tuple(x if need else None for x, need in zip(grads, needs))

@@ -1,8 +1,8 @@
 """Attention on flat arrays, one task per (batch entry, key head); the layout is given by strides.
 
 Scores exist for one block of QUERIES x KEYS at a time and are never kept: forward rescales what it has summed when a
-block brings a larger score and saves each row's log-sum-exp, backward makes the probabilities again from it (Dao et al.
-2022, arXiv:2205.14135). So the memory is O(T), and what a block works on stays in the second cache: at D = 64 forward's
+block brings a larger score and saves each row's largest score and the reciprocal of its sum, backward makes the
+probabilities again from them (Dao et al. 2022, arXiv:2205.14135). So the memory is O(T), and what a block works on stays in the second cache: at D = 64 forward's
 is 190 kB, backward's 270 kB. With all keys in one strip, keys and values came from memory again for every 4 queries:
 at T = 16,384 that took 3.7 times PyTorch's time.
 
@@ -152,13 +152,13 @@ def _softmax_row(scores, first, last, top):
 
 
 @routine
-def _softmax_row_backward(scores, ds, first, last, lse, delta):
-    """scores[first:last] become p = exp(score - lse), ds[first:last] becomes p (ds - delta); the rest of both 0."""
+def _softmax_row_backward(scores, ds, first, last, top, share, delta):
+    """scores[first:last] become p = exp(score - top) share, ds[first:last] p (ds - delta); the rest of both 0."""
     vectorise()
     scores[:first] = -np.inf
     scores[last:] = -np.inf
     for j in range(scores.size // COLUMNS * COLUMNS):
-        p = exp(scores[j] - lse)
+        p = exp(scores[j] - top) * share
         scores[j] = p
         ds[j] = p * (ds[j] - delta)
     scores[:first] = 0
@@ -169,7 +169,7 @@ def _softmax_row_backward(scores, ds, first, last, lse, delta):
 
 @routine
 def _one_query(q, k, v, q_at, k_at, v_at, stride, first, last, scale, p, out):
-    """out = softmax(scale q k^T) v of one query, keys and values read where they are. Returns the log-sum-exp."""
+    """out = softmax(scale q k^T) v of one query, keys and values read where they are. Returns what to save."""
     vectorise()
     real = q.dtype.type
     query = q[q_at : q_at + out.size]
@@ -180,20 +180,23 @@ def _one_query(q, k, v, q_at, k_at, v_at, stride, first, last, scale, p, out):
         p[s - first] = score * scale
     top, _, total = _softmax_row(p, 0, last - first, real(-np.inf))
     out[:] = 0
-    factor = real(1) / total if last > first else real(0)
+    share = real(1) / total if last > first else real(0)
     for s in range(first, last):
-        value, weight = v[v_at + s * stride : v_at + s * stride + out.size], p[s - first] * factor
+        value, weight = v[v_at + s * stride : v_at + s * stride + out.size], p[s - first] * share
         for d in range(out.size):
             out[d] += weight * value[d]
-    return top + np.log(total)
+    return top, share
 
 
 @jit("i i r1 r1 r1 i i i i i i i i i i d R1 w1 w1")
 def forward_heads(
     start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, behind, ahead, scale, strides,
-    out, lse,
+    out, stats,
 ):  # fmt: skip
-    """out = softmax(scale q k^T) v and lse (B, H, T), for tasks (b, key head) start to stop."""
+    """out = softmax(scale q k^T) v for tasks (b, key head) start to stop.
+
+    stats (B, H, T, 2): each row's largest score and 1 / sum of exp(score - largest).
+    """
     vectorise()
     real = q.dtype.type
     few = group * t_count < ROWS  # as in generation: to turn the keys into columns would cost more than the products
@@ -217,12 +220,12 @@ def forward_heads(
         for head in range(key_head * group, (key_head + 1) * group):
             q_place = q_at + b * strides[0] + head * strides[1]
             out_place = b * strides[6] + head * strides[7]
-            lse_place = (b * key_heads * group + head) * t_count
+            stats_at = 2 * (b * key_heads * group + head) * t_count
             if few:
                 for t in range(t_count):
                     first, last = _keys_seen(t, t_count, s_count, behind, ahead)
                     place = out_place + t * strides[8]
-                    lse[lse_place + t] = _one_query(
+                    stats[stats_at + 2 * t], stats[stats_at + 2 * t + 1] = _one_query(
                         q, k, v, q_place + t * strides[2], k_at + k_place, v_at + k_place, strides[5], first, last,
                         real(scale), p[: _ceil(last - first, COLUMNS)], out[place : place + d_count],
                     )  # fmt: skip
@@ -230,12 +233,14 @@ def forward_heads(
             for t0 in range(0, t_count, QUERIES):
                 block = min(QUERIES, t_count - t0)
                 _load_rows(q, q_place + t0 * strides[2], strides[2], block, d_count, d_row, real(scale), q_rows)
-                o[:] = 0
                 top[:] = -np.inf
                 total[:] = 0
                 first = _keys_seen(t0, t_count, s_count, behind, ahead)[0]
                 last = _keys_seen(t0 + block - 1, t_count, s_count, behind, ahead)[1]
-                for s0 in range(first // KEYS * KEYS, last, KEYS):
+                begin = first // KEYS * KEYS
+                if begin >= last:
+                    o[:] = 0
+                for s0 in range(begin, last, KEYS):
                     _multiply_seen(
                         p, s_row, q_rows, d_row, k_columns, s0 // KEYS * d_count * s_row, s_row, d_count, t0, block, s0,
                         min(keys, _ceil(last - s0, COLUMNS)), t_count, s_count, behind, ahead,
@@ -259,26 +264,29 @@ def forward_heads(
                         for t in range(0, block, ROWS):
                             count = min(ROWS, block - t)
                             first, end = _tile_keys(t0 + t, count, t_count, s_count, behind, ahead, s0, keys)
-                            multiply_tile(
-                                True, o, t * d_row + j, d_row, p, t * s_row + first, s_row, 1,
-                                v_rows, (s0 + first) * d_row + j, d_row, min(end, s_count - s0) - first,
-                            )  # fmt: skip
+                            at, strip, n = t * d_row + j, t * s_row + first, max(0, min(end, s_count - s0) - first)
+                            v_place = (s0 + first) * d_row + j
+                            if s0 == begin:
+                                multiply_tile(False, o, at, d_row, p, strip, s_row, 1, v_rows, v_place, d_row, n)
+                            else:
+                                multiply_tile(True, o, at, d_row, p, strip, s_row, 1, v_rows, v_place, d_row, n)
                 for r in range(block):
                     first, last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
-                    lse[lse_place + t0 + r] = top[r] + np.log(total[r])
-                    factor = real(1) / total[r] if last > first else real(0)
+                    share = real(1) / total[r] if last > first else real(0)
+                    at = stats_at + 2 * (t0 + r)
+                    stats[at], stats[at + 1] = top[r], share
                     place = out_place + (t0 + r) * strides[8]
                     target, sums = out[place : place + d_count], o[r * d_row : r * d_row + d_count]
                     for d in range(target.size):
-                        target[d] = sums[d] * factor
+                        target[d] = sums[d] * share
 
 
 @jit("i i r1 r1 r1 i i i i i i i i i i d R1 r1 r1 r1 w1 w1 w1")
 def backward_heads(
     start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, behind, ahead, scale, strides,
-    g, out, lse, gq, gk, gv,
+    g, out, stats, gq, gk, gv,
 ):  # fmt: skip
-    """With p = exp(scale q k^T - lse): gv = p^T g, ds = p (g v^T - rowsum(g out)), gq = scale ds k, gk = scale ds^T q.
+    """With p = softmax(scale q k^T): gv = p^T g, ds = p (g v^T - rowsum(g out)), gq = scale ds k, gk = scale ds^T q.
 
     gq, gk, gv are laid out as q, k, v. Keys are the outer blocks: gk and gv stay in cache, and gq is added to.
     """
@@ -293,6 +301,9 @@ def backward_heads(
                           np.empty(queries * d_row, q.dtype))  # fmt: skip
     p, ds = np.empty(queries * s_row, q.dtype), np.empty(queries * s_row, q.dtype)
     delta = np.empty(group * t_count, q.dtype)
+    # Whether the only block of keys meets every query: then gq is written, and else added to.
+    at_once = 0 < s_count <= KEYS and _seen_by(s_count - 1, t_count, s_count, behind, ahead)[1] == t_count
+    at_once = at_once and _seen_by(0, t_count, s_count, behind, ahead)[0] < QUERIES
     for task in range(start, stop):
         b, key_head = task // key_heads, task % key_heads
         k_place = b * strides[3] + key_head * strides[4]
@@ -306,7 +317,8 @@ def backward_heads(
                 for d in range(g_row.size):
                     product += g_row[d] * out_row[d]
                 delta[head * t_count + t] = product
-                gq[q_place + t * strides[2] : q_place + t * strides[2] + d_count] = 0
+                if not at_once:
+                    gq[q_place + t * strides[2] : q_place + t * strides[2] + d_count] = 0
         for s0 in range(0, s_count, KEYS):
             count = min(KEYS, s_count - s0)
             width, place = _ceil(count, COLUMNS), k_place + s0 * strides[5]
@@ -320,7 +332,7 @@ def backward_heads(
             for head in range(group):
                 q_place = q_at + b * strides[0] + (key_head * group + head) * strides[1]
                 out_place = b * strides[6] + (key_head * group + head) * strides[7]
-                lse_place = (b * key_heads * group + key_head * group + head) * t_count
+                stats_at = 2 * (b * key_heads * group + key_head * group + head) * t_count
                 for t0 in range(first_query // QUERIES * QUERIES, last_query, QUERIES):
                     block = min(QUERIES, t_count - t0)
                     _load_rows(q, q_place + t0 * strides[2], strides[2], block, d_count, d_row, real(scale), q_rows)
@@ -341,9 +353,10 @@ def backward_heads(
                             at, size = r * s_row + first, end - first
                             row_first = min(max(row_first - s0 - first, 0), size)
                             row_last = max(row_first, min(row_last - s0 - first, size))
+                            saved = stats_at + 2 * (t0 + r)
                             _softmax_row_backward(
-                                p[at : at + size], ds[at : at + size], row_first, row_last, lse[lse_place + t0 + r],
-                                delta[head * t_count + t0 + r],
+                                p[at : at + size], ds[at : at + size], row_first, row_last, stats[saved],
+                                stats[saved + 1], delta[head * t_count + t0 + r],
                             )  # fmt: skip
                     for j in range(0, d_width, COLUMNS):
                         for t in range(0, block, ROWS):
@@ -351,13 +364,17 @@ def backward_heads(
                             first, end = _tile_keys(t0 + t, rows, t_count, s_count, behind, ahead, s0, width)
                             multiply_tile(
                                 False, dq, t * d_row + j, d_row, ds, t * s_row + first, s_row, 1,
-                                k_rows, first * d_row + j, d_row, min(end, count) - first,
+                                k_rows, first * d_row + j, d_row, max(0, min(end, count) - first),
                             )  # fmt: skip
                     for r in range(block):
                         at = q_place + (t0 + r) * strides[2]
                         target, sums = gq[at : at + d_count], dq[r * d_row : r * d_row + d_count]
-                        for d in range(target.size):
-                            target[d] += sums[d] * real(scale)
+                        if at_once:
+                            for d in range(target.size):
+                                target[d] = sums[d] * real(scale)
+                        else:
+                            for d in range(target.size):
+                                target[d] += sums[d] * real(scale)
                     for j in range(0, d_width, COLUMNS):
                         for s in range(0, count, ROWS):
                             first = _seen_by(s0 + s, t_count, s_count, behind, ahead)[0]

@@ -22,24 +22,24 @@ def _layout(qkv, heads, kv_heads):
 def forward(qkv, *, heads, kv_heads, causal, window, scale):
     """softmax(scale q k^T) v for each head. qkv (B, T, (H + 2 Hkv) D): H heads of queries, Hkv of keys, Hkv of values.
 
-    Returns (B, T, H D) and saves qkv, the output and each row's log-sum-exp (B, H, T).
+    Returns (B, T, H D) and saves qkv, the output and what backward makes the probabilities from (B, H, T, 2).
     """
     b, t, d, k_at, v_at, strides = _layout(qkv, heads, kv_heads)
     behind, ahead = reach(t, t, causal, window)
-    out, lse = np.empty((b, t, heads * d), qkv.dtype), np.empty((b, heads, t), qkv.dtype)
+    out, stats = np.empty((b, t, heads * d), qkv.dtype), np.empty((b, heads, t, 2), qkv.dtype)
     x, group = qkv.reshape(-1), heads // kv_heads
     parallel_for(
         forward_heads[x.dtype], b * kv_heads, grain(group * t * min(t, behind) + 4 * t * d),
-        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, behind, ahead, scale, strides, out.reshape(-1), lse.reshape(-1),
+        x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, behind, ahead, scale, strides, out.reshape(-1), stats.reshape(-1),
     )  # fmt: skip
-    return out, (qkv, out, lse)
+    return out, (qkv, out, stats)
 
 
 def backward(g, saved, needs, into, *, heads, kv_heads, causal, window, scale):
     """One (B, T, (H + 2 Hkv) D) gradient: gq, gk, gv side by side, as the linear layer's backward wants it."""
     if not needs[0]:
         return (None,)
-    qkv, out, lse = saved
+    qkv, out, stats = saved
     b, t, d, k_at, v_at, strides = _layout(qkv, heads, kv_heads)
     behind, ahead = reach(t, t, causal, window)
     gqkv = buffer(into[0], qkv)
@@ -47,6 +47,6 @@ def backward(g, saved, needs, into, *, heads, kv_heads, causal, window, scale):
     parallel_for(
         backward_heads[x.dtype], b * kv_heads, grain(2 * group * t * min(t, behind) + 8 * t * d),
         x, x, x, 0, k_at, v_at, kv_heads, group, t, t, d, behind, ahead, scale, strides,
-        g.reshape(-1), out.reshape(-1), lse.reshape(-1), gx, gx, gx,
+        g.reshape(-1), out.reshape(-1), stats.reshape(-1), gx, gx, gx,
     )  # fmt: skip
     return (gqkv,)
