@@ -186,6 +186,7 @@ def scaled_dot_product_attention(
     q = as_tensor(q, op="scaled_dot_product_attention")
     if scale is None:
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
+    window = None if window is None else integer("scaled_dot_product_attention", "window", window)
     return attention.attention.call(q, k, v, causal=is_causal, window=window, scale=scale)
 
 
@@ -207,6 +208,7 @@ def attention_qkv(
     if qkv.ndim != 3:
         raise ValueError(f"attention_qkv: qkv must be (batch, time, columns), got {qkv.shape}")
     scale = 1.0 / math.sqrt(max(qkv.shape[-1] // max(heads + 2 * kv_heads, 1), 1)) if scale is None else scale
+    window = None if window is None else integer("attention_qkv", "window", window)
     return attention.attention_qkv.call(
         qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, window=window, scale=scale
     )

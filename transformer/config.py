@@ -28,8 +28,8 @@ class GPTConfig:
     """Sizes and choices of a GPT.
 
     vocab_size V; block_size T, the longest context; layers; heads H; kv_heads, from one (multi-query) to H (None
-    means H); channels C, a multiple of H; window: how many positions a token sees,
-    its own among them (None: all before it); dropout probability; bias: in linear layers and norms; tied: the head
+    means H); channels C, a multiple of H; window: how many positions a token
+    sees, its own among them (None: all before it); dropout probability; bias: in linear layers and norms; tied: the head
     shares the token embedding.
     """
 
@@ -54,7 +54,7 @@ class GPTConfig:
                 raise ValueError(f"GPTConfig: {name} must be a positive integer, got {value!r}")
         if self.kv_heads is None:
             object.__setattr__(self, "kv_heads", self.heads)
-        if self.window is not None and (not isinstance(self.window, int) or self.window < 1):
+        if self.window is not None and (type(self.window) is not int or self.window < 1):
             raise ValueError(f"GPTConfig: window must be a positive integer or None, got {self.window!r}")
         if self.channels % self.heads:
             raise ValueError(f"GPTConfig: channels {self.channels} must be a multiple of heads {self.heads}")

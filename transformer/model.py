@@ -95,7 +95,10 @@ class GPT(nn.Module):
             nn.init.normal_(parameter, 0.0, std, generator)
 
     def hidden(self, tokens, cache=None):
-        """tokens (B, T) of integers to the last hidden states (B, T, C)."""
+        """tokens (B, T) of integers to the last hidden states (B, T, C).
+
+        cache: keys and values of earlier tokens, for generation: gradients do not pass through attention then.
+        """
         b, t = tokens.shape
         start = 0 if cache is None else cache.length
         if start + t > self.config.block_size:

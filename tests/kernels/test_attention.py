@@ -5,6 +5,7 @@ import pytest
 from kernels.checks import check_kernel, python, rng
 
 from tinygrad_lite.kernels import lookup
+from tinygrad_lite.kernels.cpu.tile import ROWS
 
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 causal_or_not = pytest.mark.parametrize("causal, window", [(True, None), (False, None), (True, 1), (True, 20)])
@@ -144,3 +145,45 @@ def test_backward_has_forwards_probabilities_where_scores_are_large():
     _, _, gv = kernel.backward(g, saved, (True,) * 3, (None,) * 3, **params)
     ours, theirs = (np.sum(x.astype(np.float64) * y) for x, y in ((out, g), (v, gv)))
     assert abs(ours - theirs) < 1e-6 * np.abs(out * g).sum(dtype=np.float64)
+
+
+@pytest.mark.parametrize("window", [20, 1000, 2**62, 2**63 - 1, 10**30])
+def test_a_window_of_all_keys_and_more_is_no_window(window):
+    r = rng()
+    q, k, v = (r.standard_normal((1, 1, 20, 4)) for _ in range(3))
+    kernel = lookup("cpu", "attention")
+    out, saved = kernel.forward(q, k, v, causal=True, window=window, scale=0.5)
+    expected, expected_saved = kernel.forward(q, k, v, causal=True, window=None, scale=0.5)
+    np.testing.assert_array_equal(out, expected)
+    for x, y in zip(*(kernel.backward(q, s, (True,) * 3, (None,) * 3, causal=True, window=w, scale=0.5)
+                      for s, w in ((saved, window), (expected_saved, None)))):  # fmt: skip
+        np.testing.assert_array_equal(x, y)
+
+
+def test_what_a_hidden_key_holds_reaches_no_query_but_those_of_the_same_tile():
+    r = rng()
+    q, k, v = (r.standard_normal((1, 1, 160, 8)).astype(np.float32) for _ in range(3))
+    v[0, 0, 140] = np.inf
+    kernel = lookup("cpu", "attention")
+    out, _ = kernel.forward(q, k, v, causal=True, window=None, scale=1.0)
+    assert np.isfinite(out[0, 0, : 140 // ROWS * ROWS]).all() and not np.isfinite(out[0, 0, 140:]).any()
+    v[0, 0, 140], v[0, 0, 3] = 1.0, np.inf
+    out, _ = kernel.forward(q, k, v, causal=True, window=4, scale=1.0)
+    assert np.isfinite(out[0, 0, 7 + ROWS :]).all() and not np.isfinite(out[0, 0, 3:7]).any()
+    k[0, 0, 140] = np.inf
+    out, saved = kernel.forward(q, k, np.ones_like(v), causal=True, window=None, scale=1.0)
+    gq, _, _ = kernel.backward(np.ones_like(out), saved, (True,) * 3, (None,) * 3, causal=True, window=None,
+                               scale=1.0)  # fmt: skip
+    assert np.isfinite(gq[0, 0, : 140 // ROWS * ROWS]).all()
+
+
+def test_heads_that_are_views_need_no_copy_and_give_the_same():
+    r = rng()
+    packed = r.standard_normal((2, 70, 6, 8)).astype(np.float32).swapaxes(1, 2)  # (B, H, T, D) of (B, T, H, D)
+    parts = packed[:, :2], packed[:, 2:4], packed[:, 4:]
+    backwards = tuple(x[:, :, ::-1] for x in parts)
+    params = {"causal": True, "window": 9, "scale": 0.3}
+    for q, k, v in (parts, backwards, (parts[0], parts[1], parts[2].copy())):
+        out, _ = lookup("cpu", "attention").forward(q, k, v, **params)
+        expected, _ = lookup("cpu", "attention").forward(*map(np.ascontiguousarray, (q, k, v)), **params)
+        np.testing.assert_array_equal(out, expected)

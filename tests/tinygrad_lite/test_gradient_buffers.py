@@ -112,3 +112,25 @@ def test_rules_run_on_read_only_gradients():
     for f in (lambda: x + x, lambda: x * x, lambda: x[0:2] + x[[0, 1]], lambda: x.exp().tanh(), lambda: x @ x):
         f().backward(seed)
     assert np.isfinite(x.grad.numpy()).all() and (g == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [tgl.float16, tgl.bfloat16])
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_half_precision_gradients_reach_an_optimisers_buffers_through_kernels(dtype, factor):
+    from tinygrad_lite import functional as F
+    from tinygrad_lite import optim
+
+    rng = np.random.default_rng(0)
+    values = [rng.standard_normal(shape).astype(np.float32) for shape in ((7, 4), (5, 4))]
+    targets = tgl.tensor(rng.integers(0, 7, 5))
+    weight, hidden = (tgl.tensor(x).to(dtype).requires_grad_() for x in values)
+    optim.AdamW([weight, hidden], lr=0.1)
+    (F.linear_cross_entropy(hidden, weight, targets) * factor).backward()
+    exact = [tgl.tensor(x.float().numpy()).requires_grad_() for x in (weight, hidden)]
+    (F.linear_cross_entropy(exact[1], exact[0], targets) * factor).backward()
+    for found, wanted in zip((weight, hidden), exact):
+        assert found.grad.dtype == dtype
+        eps = 2.0**-10 if dtype == tgl.float16 else 2.0**-7
+        np.testing.assert_allclose(
+            found.grad.float().numpy(), wanted.grad.numpy(), rtol=2 * eps, atol=eps * float(wanted.grad.abs().max())
+        )

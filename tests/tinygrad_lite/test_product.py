@@ -162,3 +162,10 @@ def test_blas_runs_on_one_thread_from_the_first_product_on_and_may_be_given_more
 def test_out_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="out must be"):
         matmul(np.ones((300, 300)), np.ones((300, 300)), out=np.ones((2, 2)))
+
+
+def test_a_residual_of_one_row_may_have_any_strides():
+    x, y, bias = rng().standard_normal((1, 600)), rng(1).standard_normal((700, 600)).T, rng(2).standard_normal(700)
+    wide = rng(3).standard_normal((2, 1400))
+    for residual in (wide[:1, ::2], wide[:1, 699::-1], np.broadcast_to(2.0, (1, 700))):
+        np.testing.assert_allclose(matmul(x, y, None, bias, residual), x @ y + bias + residual, rtol=1e-10, atol=1e-10)

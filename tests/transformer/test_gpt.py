@@ -143,7 +143,15 @@ def test_a_token_outside_the_vocabulary_is_an_error_not_a_wrap():
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(heads=3), dict(kv_heads=3), dict(norm="batch"), dict(dropout=1.0), dict(layers=0), dict(window=0)],
+    [
+        dict(heads=3),
+        dict(kv_heads=3),
+        dict(norm="batch"),
+        dict(dropout=1.0),
+        dict(layers=0),
+        dict(window=0),
+        dict(window=True),
+    ],
     ids=str,
 )
 def test_a_config_that_cannot_be_names_the_setting(wrong):

@@ -188,18 +188,18 @@ class Binder:
 
     def _run_kernel(self, op, kernel, xs, arrays, params, device, half, state):
         Tensor, ndarray = self.Tensor, device.xp.ndarray
-        if not getattr(kernel, "TAKES_STRIDES", False):
-            contiguous = device.xp.contiguous
-            arrays = [a if type(a) is not ndarray or a.flags.c_contiguous else contiguous(a) for a in arrays]
-        floats = xs
+        differentiable = xs
         if op.integer_inputs:  # kernels take one integer type
             arrays = [
                 device.xp.astype(a, dtype=int64) if name in op.integer_inputs and a.dtype != int64 else a
                 for a, name in zip(arrays, op.inputs, strict=True)
             ]
-            floats = [x if name not in op.integer_inputs else None for x, name in zip(xs, op.inputs, strict=True)]
-        nodes = [x.node if state and type(x) is Tensor else None for x in floats]
+            differentiable = [None if name in op.integer_inputs else x for x, name in zip(xs, op.inputs, strict=True)]
+        nodes = [x.node if state and type(x) is Tensor else None for x in differentiable]
         needs = tuple([node is not None for node in nodes])
+        if True in needs or not getattr(kernel, "TAKES_STRIDES", False):
+            contiguous = device.xp.contiguous
+            arrays = [a if type(a) is not ndarray or a.flags.c_contiguous else contiguous(a) for a in arrays]
         wants_needs = getattr(kernel, "FORWARD_TAKES_NEEDS", False)
         data, kept = kernel.forward(*arrays, **params, **({"needs": needs} if wants_needs else {}))
         if half is not None and data.dtype == float32:

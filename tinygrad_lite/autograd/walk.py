@@ -159,14 +159,14 @@ class Walk:
         arrays, kept, kernel = node.saved
         wanted, parents, pending = self.wanted, node.parents, self.pending
         needs = tuple([p is not None and (wanted is None or p in wanted) for p in parents])
+        g = node.device.xp.contiguous(widen(g))
         into = [None] * len(parents)
         for i, parent in enumerate(parents):
-            # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards.
+            # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards. Kernels compute
+            # in float32 for half precision, whose buffers so wait for the rounded sum.
             if type(parent) is Leaf and needs[i] and parent.buffer is not None and parent.grad is None:
-                if parent not in pending and parents.count(parent) == 1:
+                if parent not in pending and parents.count(parent) == 1 and parent.buffer.dtype == g.dtype:
                     into[i] = parent.buffer
-        xp = node.device.xp
-        g = xp.contiguous(widen(g))
         sent = kernel.backward(g, kept, needs, tuple(into), **node.params)
         for parent, gx, need in zip(parents, sent, needs, strict=True):
             if need:

@@ -5,7 +5,8 @@ Each module holds
     forward(*arrays, **params) -> (out, saved)
     backward(g, saved, needs, into, **params) -> one gradient per input array
 
-Arrays are C-contiguous, unless the module says TAKES_STRIDES = True. `needs[i]` says whether input i wants a gradient, `into[i]` is a C-contiguous buffer to overwrite with it, or None.
+Arrays are C-contiguous; where no gradient is needed they come as they lie to a module that says TAKES_STRIDES = True.
+`needs[i]` says whether input i wants a gradient, `into[i]` is a C-contiguous buffer to overwrite with it, or None.
 Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first kernel that is looked up.
 """
 

@@ -83,7 +83,7 @@ def _share(gemm, x, y, out, bias, residual):
     elif rows == 1:
         if not (y.T.flags.c_contiguous and x[0].flags.c_contiguous):
             return False
-        addends = (_NOTHING[dtype, 1] if a is None else a.reshape(-1) for a in (bias, residual))
+        addends = (_NOTHING[dtype, 1] if a is None else np.ascontiguousarray(a).reshape(-1) for a in (bias, residual))
         grain = max(1, SMALL // y.shape[0])
         threads.parallel_for(native.rows_times_vector[dtype], columns, grain, y.T, x[0], *addends, out[0])
     elif columns == 1:

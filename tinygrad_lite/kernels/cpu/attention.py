@@ -10,7 +10,7 @@ from .arrays import buffer, grain
 from .attention_core import backward_heads, forward_heads, reach
 
 # In generation heads are columns of a projection, and keys and values the first rows of a cache: neither is copied.
-TAKES_STRIDES = FORWARD_TAKES_NEEDS = True
+TAKES_STRIDES = True
 
 
 def _layout(q, k):
@@ -35,13 +35,13 @@ def _flat(x):
     return np.lib.stride_tricks.as_strided(x, (span,), (x.itemsize,), writeable=False)
 
 
-def forward(q, k, v, *, causal, window, scale, needs=(True, True, True)):
+def forward(q, k, v, *, causal, window, scale):
     """softmax(scale q k^T) v; causal: query i sees keys up to i + S - T, the last `window` of them unless that is None.
 
     q (B, H, T, D); k, v (B, K, S, D), each key head serving H / K query heads in a row. A query that sees no key gives
     zeros. Returns (B, H, T, D) and saves q, k, v, the output and what backward makes the probabilities from (B, H, T, 2).
     """
-    in_place = not any(needs) and k.strides == v.strides and _lies_in_rows(q) and _lies_in_rows(k)
+    in_place = k.strides == v.strides and _lies_in_rows(q) and _lies_in_rows(k)
     q, k, v = (q, k, v) if in_place else map(np.ascontiguousarray, (q, k, v))
     key_heads, group, t, s, d, strides = _layout(q, k)
     behind, ahead = reach(t, s, causal, window)

@@ -2,9 +2,9 @@
 
 Scores exist for one block of QUERIES x KEYS at a time and are never kept: forward rescales what it has summed when a
 block brings a larger score and saves each row's largest score and the reciprocal of its sum, backward makes the
-probabilities again from them (Dao et al. 2022, arXiv:2205.14135). So the memory is O(T), and what a block works on stays in the second cache: at D = 64 forward's
-is 190 kB, backward's 270 kB. With all keys in one strip, keys and values came from memory again for every 4 queries:
-at T = 16,384 that took 3.7 times PyTorch's time.
+probabilities again from them (Dao et al. 2022, arXiv:2205.14135). So the memory is O(T), and what a block works on
+stays in the second cache: at D = 64 forward's is 190 kB, backward's 270 kB. With all keys in one strip, keys and values
+came from memory again for every 4 queries: at T = 16,384 that took 3.7 times PyTorch's time.
 
 Query t stands at the position of key t + S - T, and sees the keys from `behind` before it to `ahead` after it: causal
 attention has ahead = 0, a sliding window of W keys behind = W - 1, and S + T stands for no limit. Tiles of which no
@@ -29,7 +29,7 @@ KEYS = 128  # columns of a block
 def reach(t_count, s_count, causal, window):
     """`behind` and `ahead`, from what the ops are given: window counts the key at the query's own position."""
     everything = t_count + s_count
-    return everything if window is None else window - 1, 0 if causal else everything
+    return everything if window is None else min(window - 1, everything), 0 if causal else everything
 
 
 @inline
@@ -62,11 +62,10 @@ def _seen_by(s, t_count, s_count, behind, ahead):
 
 @inline
 def _tile_keys(t, count, t_count, s_count, behind, ahead, s0, keys):
-    """The columns of the block at key s0 that some of the queries t to t + count see, in whole tiles' columns."""
-    first, last = _keys_seen(t, t_count, s_count, behind, ahead)[0], s_count
-    last = _keys_seen(t + count - 1, t_count, s_count, behind, ahead)[1]
-    first, last = max(0, first - s0) // COLUMNS * COLUMNS, min(keys, _ceil(max(0, last - s0), COLUMNS))
-    return min(first, last), last
+    """The columns of the block at key s0 that some of the queries t to t + count see: the first, and one past the last."""
+    first = _keys_seen(t, t_count, s_count, behind, ahead)[0]
+    last = min(keys, max(0, _keys_seen(t + count - 1, t_count, s_count, behind, ahead)[1] - s0))
+    return min(max(0, first - s0), last), last
 
 
 @routine
@@ -248,6 +247,7 @@ def forward_heads(
                     for t in range(0, block, ROWS):
                         count = min(ROWS, block - t)
                         first, end = _tile_keys(t0 + t, count, t_count, s_count, behind, ahead, s0, keys)
+                        first, end = first // COLUMNS * COLUMNS, _ceil(end, COLUMNS)
                         for r in range(t, t + count):
                             row_first, row_last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
                             row_first, row_last = row_first - s0 - first, row_last - s0 - first
@@ -264,7 +264,7 @@ def forward_heads(
                         for t in range(0, block, ROWS):
                             count = min(ROWS, block - t)
                             first, end = _tile_keys(t0 + t, count, t_count, s_count, behind, ahead, s0, keys)
-                            at, strip, n = t * d_row + j, t * s_row + first, max(0, min(end, s_count - s0) - first)
+                            at, strip, n = t * d_row + j, t * s_row + first, end - first
                             v_place = (s0 + first) * d_row + j
                             if s0 == begin:
                                 multiply_tile(False, o, at, d_row, p, strip, s_row, 1, v_rows, v_place, d_row, n)
@@ -348,6 +348,7 @@ def backward_heads(
                     for t in range(0, block, ROWS):
                         rows = min(ROWS, block - t)
                         first, end = _tile_keys(t0 + t, rows, t_count, s_count, behind, ahead, s0, width)
+                        first, end = first // COLUMNS * COLUMNS, _ceil(end, COLUMNS)
                         for r in range(t, t + rows):
                             row_first, row_last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
                             at, size = r * s_row + first, end - first
@@ -364,7 +365,7 @@ def backward_heads(
                             first, end = _tile_keys(t0 + t, rows, t_count, s_count, behind, ahead, s0, width)
                             multiply_tile(
                                 False, dq, t * d_row + j, d_row, ds, t * s_row + first, s_row, 1,
-                                k_rows, first * d_row + j, d_row, max(0, min(end, count) - first),
+                                k_rows, first * d_row + j, d_row, end - first,
                             )  # fmt: skip
                     for r in range(block):
                         at = q_place + (t0 + r) * strides[2]

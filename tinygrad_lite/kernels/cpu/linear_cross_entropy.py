@@ -65,19 +65,20 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
 
 
 def backward(g, saved, needs, into, *, ignore_index=-100):
-    """What forward's comment says, times g (0-d). Targets have none."""
+    """gh = g glogits @ weight and gw = g glogits.T @ h, of a scalar g (0-d). Targets have none."""
     h, weight, glogits, gh, gw = saved
     grads = [buffer(place, x) if need else None for place, x, need in zip(into, (h, weight), needs)]
-    factor = float(g)
     if glogits is not None:
         if needs[0]:
             matmul(glogits, weight, out=rows(grads[0]))
         if needs[1]:
             matmul(glogits.T, rows(h), out=grads[1])
-        gh, gw = grads  # made where they belong
+        gh, gw = grads
+        if float(g) == 1.0:
+            return (*grads, None)
     for need, made, out in zip(needs, (gh, gw), grads):
-        if need and (made is not out or factor != 1.0):
-            parallel_for(_scale[g.dtype], out.size, GRAIN_ELEMENTS, made.reshape(-1), factor, out.reshape(-1))
+        if need:
+            parallel_for(_scale[g.dtype], out.size, GRAIN_ELEMENTS, made.reshape(-1), float(g), out.reshape(-1))
     return (*grads, None)
 
 
