@@ -68,6 +68,7 @@ def test_linear_cross_entropy_computes_only_what_is_needed(needs):
     loss, saved = module.forward(h, weight, targets_of(5, 9), needs=needs)
     full, all_saved = module.forward(h, weight, targets_of(5, 9))
     np.testing.assert_allclose(loss, full, rtol=1e-14)
+    assert (saved[2] is not None) == any(needs) and saved[3] is None and saved[4] is None
     grads = module.backward(one, saved, (*needs, False), (None,) * 3)
     all_grads = module.backward(one, all_saved, (True, True, False), (None,) * 3)
     assert tuple(x is not None for x in grads) == (*needs, False)

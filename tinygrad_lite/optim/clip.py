@@ -71,7 +71,7 @@ def clip_grad_norm_(parameters, max_norm: float, error_if_nonfinite: bool = Fals
             for span, device in spans:
                 kernel = _kernel(span, device)
                 if kernel is not None:
-                    kernel.scale(span, coefficient)
+                    kernel.scale_into(span, coefficient, span)
                 else:
                     span *= coefficient
     return norm

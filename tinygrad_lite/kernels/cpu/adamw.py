@@ -1,4 +1,4 @@
-"""adamw: one optimiser step over a flat buffer, and the sum of squares and the scaling that clipping needs.
+"""adamw: one optimiser step over a flat buffer, and the sum of squares that clipping needs.
 
 Decoupled weight decay: Loshchilov & Hutter 2017, arXiv:1711.05101; the order of operations is PyTorch's.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
-from .arrays import GRAIN_ELEMENTS
+from .arrays import GRAIN_ELEMENTS, scale_into  # noqa: F401 - clipping looks for it here
 
 CHUNK = 65536  # elements in one partial sum of squares
 
@@ -29,19 +29,6 @@ def sum_of_squares(x):
     partial = np.empty(-(-x.size // CHUNK))
     parallel_for(_sum_of_squares[x.dtype], len(partial), 1, x, partial)
     return float(partial.sum())
-
-
-def scale(x, factor):
-    """Multiply a 1-D array by a number, in place."""
-    parallel_for(_scale[x.dtype], x.size, GRAIN_ELEMENTS, x, factor)
-
-
-@jit("i i w1 d")
-def _scale(start, stop, x, factor):
-    vectorise()
-    x, factor = x[start:stop], x.dtype.type(factor)
-    for i in range(x.size):
-        x[i] *= factor
 
 
 @jit("i i w1 r1 w1 w1 d d d d d d d")

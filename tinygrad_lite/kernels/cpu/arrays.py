@@ -48,6 +48,18 @@ def _each_row(kernel, *arrays):
     parallel_for(kernel[arrays[0].dtype], n, grain(c), *views)
 
 
+def scale_into(x, factor, out):
+    """out = factor x, of 1-D arrays; out may be x."""
+    parallel_for(_scale[x.dtype], x.size, GRAIN_ELEMENTS, x, factor, out)
+
+
+@jit("i i r1 d w1")
+def _scale(start, stop, x, factor, out):
+    x, out, f = x[start:stop], out[start:stop], x.dtype.type(factor)  # no vectorise(): it promises that out is not x
+    for i in range(x.size):
+        out[i] = x[i] * f
+
+
 def chunk_rows(n):
     """Rows in one partial sum: at most 64 chunks, of at least 32 rows; a function of n alone, never of threads."""
     return max(32, -(-n // 64))

@@ -68,6 +68,14 @@ def _tile_keys(t, count, t_count, s_count, behind, ahead, s0, keys):
     return min(max(0, first - s0), last), last
 
 
+@inline
+def _row_keys(t, t_count, s_count, behind, ahead, begin, size):
+    """Of `size` keys from key `begin` on, the first that query t sees, and one past the last, counted from there."""
+    first, last = _keys_seen(t, t_count, s_count, behind, ahead)
+    first = min(max(first - begin, 0), size)
+    return first, max(first, min(last - begin, size))
+
+
 @routine
 def _load_rows(source, at, stride, count, d_count, row, scale, out):
     """out[r row + d] = scale source[at + r stride + d], zero up to whole tiles of rows and of columns."""
@@ -249,11 +257,10 @@ def forward_heads(
                         first, end = _tile_keys(t0 + t, count, t_count, s_count, behind, ahead, s0, keys)
                         first, end = first // COLUMNS * COLUMNS, _ceil(end, COLUMNS)
                         for r in range(t, t + count):
-                            row_first, row_last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
-                            row_first, row_last = row_first - s0 - first, row_last - s0 - first
+                            row_first, row_last = _row_keys(
+                                t0 + r, t_count, s_count, behind, ahead, s0 + first, end - first
+                            )
                             row = p[r * s_row + first : r * s_row + end]
-                            row_first = min(max(row_first, 0), row.size)
-                            row_last = max(row_first, min(row_last, row.size))
                             top[r], factor, row_total = _softmax_row(row, row_first, row_last, top[r])
                             total[r] = total[r] * factor + row_total
                             if factor != 1:
@@ -350,10 +357,8 @@ def backward_heads(
                         first, end = _tile_keys(t0 + t, rows, t_count, s_count, behind, ahead, s0, width)
                         first, end = first // COLUMNS * COLUMNS, _ceil(end, COLUMNS)
                         for r in range(t, t + rows):
-                            row_first, row_last = _keys_seen(t0 + r, t_count, s_count, behind, ahead)
                             at, size = r * s_row + first, end - first
-                            row_first = min(max(row_first - s0 - first, 0), size)
-                            row_last = max(row_first, min(row_last - s0 - first, size))
+                            row_first, row_last = _row_keys(t0 + r, t_count, s_count, behind, ahead, s0 + first, size)
                             saved = stats_at + 2 * (t0 + r)
                             _softmax_row_backward(
                                 p[at : at + size], ds[at : at + size], row_first, row_last, stats[saved],

@@ -11,7 +11,7 @@ import numpy as np
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from ...xp.product import matmul
-from .arrays import GRAIN_ELEMENTS, buffer, grain, rows
+from .arrays import buffer, grain, rows, scale_into
 from .row_formulas import log_probability, log_sum_exp, softmax_row
 
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
@@ -78,7 +78,7 @@ def backward(g, saved, needs, into, *, ignore_index=-100):
             return (*grads, None)
     for need, made, out in zip(needs, (gh, gw), grads):
         if need:
-            parallel_for(_scale[g.dtype], out.size, GRAIN_ELEMENTS, made.reshape(-1), float(g), out.reshape(-1))
+            scale_into(made.reshape(-1), float(g), out.reshape(-1))
     return (*grads, None)
 
 
@@ -115,11 +115,3 @@ def _loss_rows(start, stop, logits, targets, ignore_index, scale, wants_gradient
         else:
             top, rest = log_sum_exp(row)
         losses[i] = -log_probability(score, top, rest)
-
-
-@jit("i i r1 d w1")
-def _scale(start, stop, x, factor, out):
-    vectorise()
-    x, out, f = x[start:stop], out[start:stop], x.dtype.type(factor)
-    for i in range(x.size):
-        out[i] = x[i] * f
