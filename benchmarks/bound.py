@@ -108,16 +108,33 @@ class StepBound:
         return self.linear_ms + self.attention_ms + self.bytes_ms
 
 
-def step_bound(config: GPTConfig, batch: int, parameters: int, threads: int, repeats: int = REPEATS) -> StepBound:
-    """Measure the products of a step, and the bytes of AdamW and of the gradient's norm at the stream bandwidth."""
-    bound = Bound(threads, repeats)
-    linear, attention = step_products(config, batch)
-    linear_ms = sum(n * bound.product_ms(product) for product, n in linear.items())
-    attention_ms = sum(n * bound.product_ms(product) for product, n in attention.items()) / 2
-    bytes_ms = 4 * parameters * (ADAMW_MOVES + NORM_MOVES) / bound.stream()["update"]
-    bound.close()
-    flops = sum(n * product.flops for product, n in linear.items())
-    return StepBound(linear_ms, attention_ms, bytes_ms, flops / linear_ms / 1e6)
+class StepMeter:
+    """Measures a step's bound in visits between the rounds of the steps themselves, and keeps the best of each figure.
+
+    A machine whose speed changes within the hour would otherwise give the steps and their bound different speeds.
+    """
+
+    def __init__(self, config: GPTConfig, batch: int, parameters: int, threads: int, repeats: int):
+        self.products, self.parameters = step_products(config, batch), parameters
+        self.bound = Bound(threads, repeats)
+        self.best_ms: dict[Product, float] = {}
+        self.update = 0.0  # bytes a millisecond
+
+    def visit(self):
+        """Measure every product and the stream, `repeats` times each."""
+        for product in {**self.products[0], **self.products[1]}:
+            self.best_ms[product] = min(self.bound.product_ms(product), self.best_ms.get(product, float("inf")))
+        self.update = max(self.bound.stream()["update"], self.update)
+
+    def close(self) -> StepBound:
+        """End the process that measured; the bound that the best figures make."""
+        self.bound.close()
+        linear, attention = self.products
+        linear_ms = sum(n * self.best_ms[product] for product, n in linear.items())
+        attention_ms = sum(n * self.best_ms[product] for product, n in attention.items()) / 2
+        bytes_ms = 4 * self.parameters * (ADAMW_MOVES + NORM_MOVES) / self.update
+        flops = sum(n * product.flops for product, n in linear.items())
+        return StepBound(linear_ms, attention_ms, bytes_ms, flops / linear_ms / 1e6)
 
 
 # -- in the process that measures ---------------------------------------------------------------------------------

@@ -5,7 +5,8 @@
 Both start from the same weights and see the same batches, each in a process of its own; rounds of steps alternate
 (A B A B ...), so that a machine that slows down slows both. The first 20 steps are not timed: their losses must agree.
 The peer is the fastest of PyTorch's ways, {eager, torch.compile} x {foreach, fused AdamW}, found by a short look before.
-The bound is the time of the step's matrix products alone, plus moving AdamW's bytes: benchmarks/bound.py.
+The bound is the time of the step's matrix products alone, plus moving AdamW's bytes (benchmarks/bound.py), measured
+after each round like a third side.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 
 import numpy as np
 
-from .bound import step_bound
+from .bound import StepMeter
 from .pair import Side, take_turns
 from .report import Times, last_line, ratios, table
 from .training import CONFIGS, Batches, Setup, make_ours, make_torch
@@ -60,17 +61,24 @@ def main():
     parser.add_argument("--peer", choices=MODES, default="best")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--bound-repeats", type=int, default=50, help="the bound takes the best of so many products")
+    parser.add_argument(
+        "--bound-repeats", type=int, default=50, help="the bound takes the best of so many products, over all rounds"
+    )
     args = parser.parse_args()
     setup = CONFIGS[args.config]
     peer = find_peer(setup, args.threads, MODES[args.peer])
     batches = Batches(setup)
     sides = {"ours": Side(make_ours, setup, args.threads), "peer": Side(make_torch, setup, args.threads, *peer)}
     warm = take_turns(sides, [batches.take(AGREE_STEPS)])
-    timed = take_turns(sides, [batches.take(setup.steps) for _ in range(args.rounds)])
-    peaks = {name: side.close() for name, side in sides.items()}
     parameters = count_parameters(setup)
-    bound = step_bound(setup.model, setup.batch, parameters, args.threads, args.bound_repeats)
+    meter = StepMeter(setup.model, setup.batch, parameters, args.threads, -(-args.bound_repeats // args.rounds))
+    timed = {name: [] for name in sides}
+    for _ in range(args.rounds):
+        for name, answers in take_turns(sides, [batches.take(setup.steps)]).items():
+            timed[name] += answers
+        meter.visit()
+    peaks = {name: side.close() for name, side in sides.items()}
+    bound = meter.close()
 
     times = {name: Times.of([ms for answers in rounds for ms, _ in answers]) for name, rounds in timed.items()}
     losses = {name: losses_of(warm[name] + timed[name]) for name in sides}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.bound import Bound, Product, _operand, attention_products, step_products
+from benchmarks.bound import Bound, Product, StepMeter, _operand, attention_products, step_products
 from benchmarks.train_step import count_parameters
 from benchmarks.training import CONFIGS, Setup
 from tinygrad_lite import Generator
@@ -46,6 +46,35 @@ def test_a_product_and_the_stream_are_measured_in_a_process_of_their_own(monkeyp
     stream = bound.stream()
     bound.close()
     assert 0 < small < large and stream["read"] > 0 and stream["update"] > 0
+
+
+def test_a_steps_bound_is_the_best_of_all_visits():
+    meter = StepMeter(SMALL, 2, parameters=1000, threads=1, repeats=1)
+    meter.bound.close()
+    speeds = iter([1.0, 4.0])
+
+    class Machine:
+        """Four times as slow at the first visit as at the second, in products; the stream the other way round."""
+
+        def __init__(self):
+            self.speed = next(speeds)
+
+        def product_ms(self, product):
+            return 8.0 / self.speed
+
+        def stream(self):
+            return {"update": 100.0 / self.speed}
+
+        def close(self):
+            """Nothing to end."""
+
+    for _ in range(2):
+        meter.bound = Machine()
+        meter.visit()
+    bound = meter.close()
+    linear, attention = step_products(SMALL, 2)
+    assert bound.linear_ms == 2.0 * sum(linear.values()) and bound.attention_ms == sum(attention.values())
+    assert bound.bytes_ms == 4 * 1000 * 8 / 100.0 and bound.ms == bound.linear_ms + bound.attention_ms + bound.bytes_ms
 
 
 @pytest.mark.parametrize("config", [SMALL, GPTConfig(50, 16, layers=2, heads=2, channels=8, bias=False)])
