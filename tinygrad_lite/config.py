@@ -3,8 +3,10 @@
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
 TGL_NUM_THREADS        threads that share kernels and products; by default the cores this process may use
 TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
+TGL_CUDA         cupy  emulate puts the emulator of kernels/cuda/emulator behind device "cuda", for a machine without a GPU
 
-and whether glibc's own variables tell its allocator what to keep: MALLOC_TRIM_THRESHOLD_ and its like.
+and whether glibc's own variables tell its allocator what to keep (MALLOC_TRIM_THRESHOLD_ and its like), and where
+CUDA_PATH or CUDA_HOME say that a CUDA toolkit is.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import sys
 from pathlib import Path
 
 MOST_THREADS = 1024
+CUDA_TOOLKIT = ("CUDA_PATH", "CUDA_HOME")
+CUDA_LIBRARIES = {"": "cupy", "cupy": "cupy", "emulate": "tinygrad_lite.kernels.cuda.emulator.cupy"}
 ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 
 
@@ -23,15 +27,19 @@ class Settings:
     use_fused        whether fused ops run their kernels
     num_threads      threads that share kernels and products, or None for as many as there are cores
     cache_directory  where compiled kernels are kept, or None if no place is known
+    cuda_library     the module behind device "cuda": CuPy, or the emulator's stand-in for it
+    cuda_toolkits    folders that may hold CUDA's headers, from the environment
     allocator_is_set whether the user has told glibc's allocator what to keep
     """
 
-    __slots__ = ("use_fused", "num_threads", "cache_directory", "allocator_is_set")
+    __slots__ = ("use_fused", "num_threads", "cache_directory", "cuda_library", "cuda_toolkits", "allocator_is_set")
 
     def __init__(self, environment=os.environ, platform: str = sys.platform):
         self.use_fused = _switch("TGL_FUSED", environment.get("TGL_FUSED", ""))
         self.num_threads = _thread_count("TGL_NUM_THREADS", environment.get("TGL_NUM_THREADS", ""))
         self.cache_directory = _cache_directory(environment, platform)
+        self.cuda_library = _cuda_library("TGL_CUDA", environment.get("TGL_CUDA", ""))
+        self.cuda_toolkits = tuple(environment[name] for name in CUDA_TOOLKIT if environment.get(name))
         self.allocator_is_set = any(name in environment for name in ALLOCATOR)
 
 
@@ -40,6 +48,13 @@ def _switch(name: str, value: str) -> bool:
     if value not in ("", "0", "1"):
         raise ValueError(f"{name}: expected 0 or 1, got {value!r}: correct or unset this environment variable")
     return value != "0"
+
+
+def _cuda_library(name: str, value: str) -> str:
+    value = value.strip()
+    if value not in CUDA_LIBRARIES:
+        raise ValueError(f"{name}: expected cupy or emulate, got {value!r}: correct or unset this environment variable")
+    return CUDA_LIBRARIES[value]
 
 
 def _thread_count(name: str, value: str) -> int | None:

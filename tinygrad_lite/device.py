@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy
 
+from .config import settings
 from .xp import Namespace
 
 
@@ -53,18 +56,20 @@ def is_device(name) -> bool:
 
 def _open_cuda() -> Device:
     try:
-        import cupy
-
-        cupy.cuda.runtime.getDeviceCount()
+        lib = importlib.import_module(settings.cuda_library)  # the one place that chooses: everything asks the device
+        lib.cuda.runtime.getDeviceCount()
     except ImportError as error:
         raise RuntimeError('device "cuda": CuPy is not installed: pip install "tinygrad-lite[cuda]"') from error
     except Exception as error:
-        raise RuntimeError(f'device "cuda": no usable NVIDIA GPU or driver ({error}): use device="cpu"') from error
-    xp = Namespace(cupy, "cupy")
+        raise RuntimeError(
+            f'device "cuda": no usable NVIDIA GPU or driver ({error}): use device="cpu", or set TGL_CUDA=emulate to run '
+            "the kernels on the CPU, slowly"
+        ) from error
+    xp = Namespace(lib, "cupy")
     try:
         from cupyx.scipy.special import erf
 
-        xp.erf = erf
+        xp.erf = erf if settings.cuda_library == "cupy" else xp.erf
     except ImportError:
         pass  # erf element by element on the host: right, and slow
-    return Device("cuda", xp, cupy.asnumpy)
+    return Device("cuda", xp, lib.asnumpy)

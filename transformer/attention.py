@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from tinygrad_lite import as_tensor, nn, ones
 from tinygrad_lite import functional as F
 
@@ -75,9 +73,10 @@ class Attention(nn.Module):
         if c.kv_heads != h:
             k, v = (x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, s, d).reshape(b, h, s, d) for x in (k, v))
         scores = q @ k.transpose(2, 3) * self.scale  # (B, H, T, S)
-        seen = ones(t, s).tril(s - t)  # the queries are the last T of the S positions
+        square = ones(t, s, device=qkv.device)
+        seen = square.tril(s - t)  # the queries are the last T of the S positions
         if c.window is not None:
-            seen = seen - ones(t, s).tril(s - t - c.window)
+            seen = seen - square.tril(s - t - c.window)
         weights = F.softmax(scores.masked_fill(seen == 0.0, -math.inf), dim=-1)
         return (self.dropout(weights) @ v).transpose(1, 2).reshape(b, t, c.channels)
 
@@ -87,9 +86,10 @@ class LayerCache:
 
     __slots__ = ("keys", "values", "length")
 
-    def __init__(self, batch: int, config: GPTConfig):
+    def __init__(self, batch: int, config: GPTConfig, like):
         shape = (batch, config.kv_heads, config.block_size, config.head_size)
-        self.keys, self.values, self.length = np.empty(shape, np.float32), np.empty(shape, np.float32), 0
+        xp = like.device.xp
+        self.keys, self.values, self.length = xp.empty(shape, like.dtype), xp.empty(shape, like.dtype), 0
 
     def append(self, k, v):
         """Add the new positions, arrays (B, Hkv, T, D), and return views of all keys and values so far."""
@@ -101,8 +101,9 @@ class LayerCache:
 
 
 class Cache:
-    """The keys and values of all layers while generating."""
+    """The keys and values of all layers of a model while generating, where the model is and in its type."""
 
-    def __init__(self, batch: int, config: GPTConfig):
-        self.layers = [LayerCache(batch, config) for _ in range(config.layers)]
+    def __init__(self, batch: int, model):
+        config, like = model.config, next(model.parameters())
+        self.layers = [LayerCache(batch, config, like) for _ in range(config.layers)]
         self.length = 0

@@ -203,7 +203,7 @@ def put_weights(model, weights: dict, where):
     if wrong:
         raise CheckpointError(f"{where}: {'; '.join(sorted(wrong))}")
     for name, parameter in parameters.items():
-        parameter.data[...] = weights[name]
+        parameter.data[...] = parameter.device.xp.asarray(weights[name], dtype=parameter.dtype)
 
 
 def digest(out) -> str:

@@ -53,7 +53,7 @@ def _exp(x: float) -> float:
 def batch_loss(model: GPT, inputs, targets) -> float:
     """Summed nats of a batch of integer arrays (B, T); targets of -100 are not scored."""
     scored = int((targets != -100).sum())
-    return model(as_tokens(inputs), as_tokens(targets)).item() * scored if scored else 0.0
+    return model(as_tokens(inputs, model.device), as_tokens(targets, model.device)).item() * scored if scored else 0.0
 
 
 def evaluate(model: GPT, tokens: np.ndarray, tokenizer, *, stride: int | None = None, batch_size: int = 16,

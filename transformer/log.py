@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from tinygrad_lite.xp.product import matmul
+import numpy as np
 
 from .files import replace
 
@@ -67,7 +67,8 @@ def _compare(model, before: dict) -> dict:
         for i, array in enumerate((grad, change, before[name])):
             if array is not None:
                 line = array.reshape(-1)
-                sums[i] += float(matmul(line, line))
+                line = line.astype(np.float32) if line.dtype.itemsize == 2 else line  # a half's sum has three digits
+                sums[i] += float(parameter.device.xp.matmul(line, line))
     return {
         "layer_grad_norm": {k: s[0] ** 0.5 for k, s in squares.items()},
         "layer_update_ratio": {k: (s[1] / s[2]) ** 0.5 if s[2] else 0.0 for k, s in squares.items()},

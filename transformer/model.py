@@ -123,6 +123,11 @@ class GPT(nn.Module):
         b, t, c = x.shape
         return F.linear_cross_entropy(x.reshape(b * t, c), self.head.weight, targets.reshape(b * t))
 
+    @property
+    def device(self):
+        """Where the model is, and its tokens must be."""
+        return self.tokens.weight.device
+
     def num_parameters(self, embeddings: bool = True) -> int:
         """Parameters, tied ones counted once; without embeddings if asked."""
         total = sum(p.size for p in self.parameters())
@@ -133,6 +138,6 @@ class GPT(nn.Module):
         return total
 
 
-def as_tokens(ids) -> Tensor:
-    """Token ids of any integer type as an int64 Tensor."""
-    return Tensor(np.asarray(ids, dtype=np.int64))
+def as_tokens(ids, device=None) -> Tensor:
+    """Token ids of any integer type as an int64 Tensor, on the CPU or a given device."""
+    return Tensor(np.asarray(ids, dtype=np.int64), device=device)

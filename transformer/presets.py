@@ -8,6 +8,8 @@ from .config import GPTConfig
 
 TOKENIZERS = ("bpe", "char")
 OPTIMIZERS = ("adamw", "muon")
+DEVICES = ("cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "wsd", "constant")
 
 # The text that the Shakespeare presets' losses were measured on: Karpathy's tinyshakespeare, 1,115,394 bytes.
@@ -42,6 +44,8 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.99
     clip: float = 1.0
+    device: str = "cpu"  # cpu | cuda
+    dtype: str = "float32"  # of weights and activations; what the optimiser keeps is float32
     seed: int = 1337
     eval_every: int = 250
     eval_windows: int | None = 200  # evenly spaced over the held-out text
@@ -56,7 +60,8 @@ class TrainConfig:
     def check(self):
         """Raise ValueError naming every setting that cannot be."""
         wrong = [f"{n} must be one of {', '.join(known)}, got {getattr(self, n)!r}"
-                 for n, known in (("tokenizer", TOKENIZERS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES))
+                 for n, known in (("tokenizer", TOKENIZERS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES),
+                                  ("device", DEVICES), ("dtype", DTYPES))
                  if getattr(self, n) not in known]  # fmt: skip
         for names, least in (
             (("batch_size", "accumulate", "steps", "eval_every", "log_every", "eval_windows", "final_windows"), 1),

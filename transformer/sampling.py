@@ -81,14 +81,14 @@ def generate(model: GPT, prompt, count: int, *, temperature: float = 1.0, top_k:
                 window, cache = window[-(size // 2 or 1) :], None
             with no_grad():
                 if not use_cache:
-                    hidden = model.hidden(as_tokens([window]))
+                    hidden = model.hidden(as_tokens([window], model.device))
                 elif cache is None:
-                    cache = Cache(1, model.config)
-                    hidden = model.hidden(as_tokens([window]), cache)
+                    cache = Cache(1, model)
+                    hidden = model.hidden(as_tokens([window], model.device), cache)
                 else:
-                    hidden = model.hidden(as_tokens([window[-1:]]), cache)
+                    hidden = model.hidden(as_tokens([window[-1:]], model.device), cache)
                 logits = model.head(hidden[:, -1:])  # the other positions' would cost a prompt of 16 as much as a token
-            token = pick(logits.numpy()[0, -1], generator, temperature, top_k, top_p)
+            token = pick(logits.float().numpy()[0, -1], generator, temperature, top_k, top_p)
             window.append(token)
             yield token
     finally:

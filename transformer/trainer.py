@@ -9,19 +9,22 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lite import Generator, Tensor, default_generator, optim
+from tinygrad_lite import Generator, default_generator, optim
 
 from . import checkpoint
 from .data import DataError, Loader
 from .evaluation import Evaluation, evaluate
 from .log import JsonLines, layer_report
-from .model import GPT
+from .model import GPT, as_tokens
 from .presets import FREE_ON_RESUME, TrainConfig
+
+LEAST_SCALE = 1.0  # of the loss in float16: gradients that overflow even then do diverge
 
 
 class _Stopped(Exception):
@@ -61,10 +64,11 @@ class Trainer:
         self.report = report or (lambda kind, values: None)
         self.val = val
         model_config = config.gpt_config(tokenizer.vocab_size)
-        self.model = GPT(model_config, Generator(config.seed))
+        self.model = GPT(model_config, Generator(config.seed)).to(config.device).to(config.dtype)
         self.parameters = list(self.model.parameters())
         self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
         self.optimizer = build_optimizer(self.model, config)
+        self.scaler = optim.LossScaler(enabled=config.dtype == "float16")
         self.progress = Progress()
         self.log = JsonLines(None if out is None else out / "log.jsonl")
         self.stop_requested = self.warned = False
@@ -78,27 +82,35 @@ class Trainer:
 
     # -- one step -----------------------------------------------------------------------------------------
     def train_step(self, step: int) -> dict:
-        """Forward, backward, clip, update. Returns loss (nats a token), gradient norm and learning rate."""
-        c, model = self.config, self.model
+        """Forward, backward, clip, update. Returns loss (nats a token), gradient norm and learning rate.
+
+        In float16 a step whose gradients overflow is left out ("skipped"), and the loss is scaled less from then on.
+        """
+        c, model, scale = self.config, self.model, self.scaler.scale
         self.optimizer.zero_grad()
         total = 0.0
         for micro in range(c.accumulate):
             inputs, targets = self.loader.batch(step, micro, c.accumulate)
-            loss = model(Tensor(inputs), Tensor(targets))
-            # Accumulated micro-batches equal one large batch: each weighs 1/K.
-            (loss if c.accumulate == 1 else loss * (1.0 / c.accumulate)).backward()
+            loss = model(as_tokens(inputs, model.device), as_tokens(targets, model.device))
+            factor = scale / c.accumulate  # accumulated micro-batches equal one large batch: each weighs 1/K
+            with np.errstate(over="ignore", invalid="ignore") if self.scaler.enabled else nullcontext():
+                (loss if factor == 1.0 else loss * factor).backward()  # an overflow shows in the norm
             total += loss.item() / c.accumulate
-        norm = optim.grad_norm(self.parameters)
+        norm = optim.grad_norm(self.parameters) / scale
+        lr = self.schedule(step)
+        finite = self.scaler.update(norm)
+        if not finite and self.scaler.enabled and math.isfinite(total) and self.scaler.scale > LEAST_SCALE:
+            return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": False, "skipped": True}
         for name, value in (("loss", total), ("gradient's norm", norm)):
             if not math.isfinite(value):
                 raise NonFiniteLoss(
                     f"step {step + 1}: the {name} is {value}; nothing of this step was kept. "
                     "Try a lower --lr or a longer --warmup"
                 )
-        lr = self.schedule(step)
         self.optimizer.set_lr(lr)
         # Clipping is a factor on the way into the update: no pass of its own over the gradients.
-        self.optimizer.step(grad_scale=optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0)
+        coefficient = optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0
+        self.optimizer.step(grad_scale=coefficient / scale)
         return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": 0 < c.clip < norm}
 
     def schedule(self, step: int) -> float:
@@ -115,6 +127,7 @@ class Trainer:
         c = self.config
         if c.steps is None:
             before, generator = self._snapshot(), default_generator.get_state()
+            scaler = self.scaler.state_dict()
             c.steps, self._schedule, times = 10**9, None, []
             # Until 2 % of the time is spent, since the first seconds are slower (85 ms a step where later ones took 60).
             while (
@@ -130,6 +143,7 @@ class Trainer:
             c.steps, self._schedule = max(1, int(left / seconds)), None
             self._restore(*before)
             default_generator.set_state(generator)
+            self.scaler.load_state_dict(scaler)
             self.report("calibrated", {"step_ms": seconds * 1e3, "steps": c.steps})
         return c.steps
 
@@ -228,9 +242,10 @@ class Trainer:
             "text_sha256": self._text_sha256(),
             "progress": self.progress.__dict__,
             "generator": list(default_generator.get_state()),
+            "scaler": self.scaler.state_dict(),
             "optimizer": _plain(optimizer),
         }
-        weights = {name: p.numpy() for name, p in self.model.named_parameters()}
+        weights = {name: p.float().numpy() for name, p in self.model.named_parameters()}  # a half's values, exactly
         path = checkpoint.save(self.out, self.progress.step, weights, dict(_arrays(optimizer, "optimizer")), state)
         self.saved_step = self.progress.step
         self.report("save", {"step": self.progress.step, "path": str(path)})
@@ -260,6 +275,7 @@ class Trainer:
         self.progress, self._schedule, self.saved_step = progress, None, progress.step
         self._restore(weights, moments, state["optimizer"])
         default_generator.set_state(state["generator"])
+        self.scaler.load_state_dict(state.get("scaler", self.scaler.state_dict()))
 
     def _text_sha256(self) -> str:
         if self._sha is None:
@@ -272,7 +288,7 @@ class Trainer:
 
     def _snapshot(self):
         """(weights, moments, the optimiser's plain state): copies of all that a step changes."""
-        weights = {name: p.numpy().copy() for name, p in self.model.named_parameters()}
+        weights = {name: p.float().numpy().copy() for name, p in self.model.named_parameters()}
         state = self.optimizer.state_dict()
         return weights, dict(_arrays(state, "optimizer")), _plain(state)
 

@@ -1,15 +1,16 @@
-"""Training on a device that refuses what CuPy refuses gives what the CPU gives, with every optimiser."""
+"""Training on "cuda" gives what the CPU gives, with every optimiser."""
 
 import numpy as np
 import pytest
-from support.strict_cupy import ndarray, strict_device
 
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
 from tinygrad_lite import nn, optim
 from tinygrad_lite.config import settings
+from tinygrad_lite.device import get_device
 
-DEVICE = strict_device()
+DEVICE = get_device("cuda")
+ndarray = DEVICE.xp.ndarray
 MAKERS = {
     "SGD": lambda named: optim.SGD([p for _, p in named], lr=0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
     "Adam": lambda named: optim.Adam([p for _, p in named], lr=0.01, weight_decay=0.1),
@@ -57,7 +58,7 @@ def train(name, device, move_at=0):
 
 @pytest.fixture(autouse=True)
 def twins(monkeypatch):
-    monkeypatch.setattr(settings, "use_fused", False)  # the strict device has no kernels: compare like with like
+    monkeypatch.setattr(settings, "use_fused", False)  # the twins, to the last bits
 
 
 @pytest.mark.parametrize("move_at", [0, 3])

@@ -81,7 +81,7 @@ def test_dropout_and_a_cache_that_holds_positions_go_together(kv_heads, window):
     ids = np.random.default_rng(0).integers(0, 11, (2, 9))
     expected = model.eval()(as_tokens(ids)).numpy()
     model.train()
-    cache, parts = Cache(2, model.config), []
+    cache, parts = Cache(2, model), []
     for piece in (ids[:, :4], ids[:, 4:5], ids[:, 5:]):
         parts.append(model(as_tokens(piece), cache=cache).numpy())
     np.testing.assert_allclose(np.concatenate(parts, 1), expected, atol=1e-5 * np.abs(expected).max())

@@ -175,9 +175,11 @@ class Binder:
                 if kernel is not None:
                     arrays = [x.data if type(x) is Tensor else x for x in xs]
                     half = None if settled else _half_of(arrays)
-                    if half is not None:
+                    if half is not None and half in kernel.DTYPES:  # computed as it is
+                        half = None
+                    elif half is not None:
                         arrays = [widen(a) for a in arrays]
-                    if settled or _float_of(arrays) in (float32, float64):
+                    if (arrays[0].dtype if settled else _float_of(arrays)) in kernel.DTYPES:
                         return self._run_kernel(op, kernel, xs, arrays, params, device, half, state)
             try:
                 return forward(functional, *xs, **params)
@@ -202,7 +204,7 @@ class Binder:
             arrays = [a if type(a) is not ndarray or a.flags.c_contiguous else contiguous(a) for a in arrays]
         wants_needs = getattr(kernel, "FORWARD_TAKES_NEEDS", False)
         data, kept = kernel.forward(*arrays, **params, **({"needs": needs} if wants_needs else {}))
-        if half is not None and data.dtype == float32:
+        if half is not None and data.dtype == float32 and not op.wide_result:
             data = data.astype(half)
         out = self.wrap(data, None, device)
         if True in needs:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ..config import settings
-from ..dtypes import HALF, float32, float64
+from ..dtypes import HALF
 from ..kernels import lookup
 from ..ops.registry import At
 from .node import FREED, SHARED, Leaf, Node
@@ -159,11 +159,11 @@ class Walk:
         arrays, kept, kernel = node.saved
         wanted, parents, pending = self.wanted, node.parents, self.pending
         needs = tuple([p is not None and (wanted is None or p in wanted) for p in parents])
-        g = node.device.xp.contiguous(widen(g))
+        g = node.device.xp.contiguous(g if g.dtype in kernel.DTYPES else widen(g))
         into = [None] * len(parents)
         for i, parent in enumerate(parents):
-            # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards. Kernels compute
-            # in float32 for half precision, whose buffers so wait for the rounded sum.
+            # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards. A kernel that
+            # computes in float32 for half precision leaves the buffer to the rounded sum.
             if type(parent) is Leaf and needs[i] and parent.buffer is not None and parent.grad is None:
                 if parent not in pending and parents.count(parent) == 1 and parent.buffer.dtype == g.dtype:
                     into[i] = parent.buffer
@@ -239,7 +239,11 @@ class Walk:
             self.pending[node] = placed if previous is None else previous + placed
             return
         xp = node.device.xp
-        if not unique and node.dtype in HALF:  # elements named often add up in float32
+        rows = None  # the kernel that adds rows, where it can: NumPy's add.at is 19 times slower
+        if not unique and len(node.shape) == 2 and type(key) is tuple and len(key) == 1 and settings.use_fused:
+            rows = lookup(node.device.name, "scatter_add_rows")
+            rows = rows if rows is not None and node.dtype in rows.DTYPES else None
+        if not unique and node.dtype in HALF and rows is None:  # elements named often add up in float32
             placed = xp.scatter(widen(g), key=key, shape=node.shape, unique=False).astype(node.dtype)
             self.pending[node] = placed if previous is None else xp.asarray(previous + placed)
             self.owned.add(node)
@@ -251,11 +255,9 @@ class Walk:
             self.pending[node] = previous = buffer
             self.owned.add(node)
         g = g.astype(node.dtype) if g.dtype != node.dtype else g
-        if not unique and len(node.shape) == 2 and type(key) is tuple and len(key) == 1 and settings.use_fused:
-            kernel = lookup(node.device.name, "scatter_add_rows")  # NumPy's add.at is 19 times slower
-            if kernel is not None and g.dtype in (float32, float64):
-                kernel.scatter_add_rows(previous, key[0].reshape(-1), xp.contiguous(g).reshape(-1, node.shape[1]))
-                return
+        if rows is not None:
+            rows.scatter_add_rows(previous, key[0].reshape(-1), xp.contiguous(g).reshape(-1, node.shape[1]))
+            return
         xp.add_at(previous, key, g, unique)
 
     def _xp(self, node):

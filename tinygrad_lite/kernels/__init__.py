@@ -5,6 +5,7 @@ Each module holds
     forward(*arrays, **params) -> (out, saved)
     backward(g, saved, needs, into, **params) -> one gradient per input array
 
+DTYPES says which float types the arrays may have, all the same; float32 and float64 where a module says nothing.
 Arrays are C-contiguous; where no gradient is needed they come as they lie to a module that says TAKES_STRIDES = True.
 `needs[i]` says whether input i wants a gradient, `into[i]` is a C-contiguous buffer to overwrite with it, or None.
 Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first kernel that is looked up.
@@ -12,6 +13,8 @@ Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first
 
 import importlib
 import warnings
+
+from ..dtypes import float32, float64
 
 _found = {}
 
@@ -31,7 +34,10 @@ def lookup(device_name, op_name):
 def _import(device_name, op_name):
     module_name = f"{__name__}.{device_name}.{op_name}"
     try:
-        return importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
+        if not hasattr(module, "DTYPES"):
+            module.DTYPES = (float32, float64)
+        return module
     except ModuleNotFoundError as error:
         if error.name in (module_name, f"{__name__}.{device_name}"):
             return None

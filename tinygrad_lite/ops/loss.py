@@ -1,5 +1,6 @@
 """Linear layers into losses: linear, cross entropies. Fused ops with their readable twins."""
 
+from ..dtypes import HALF, float32
 from ._axes import ndim_of
 from .registry import Case, Ints, Values, fused
 
@@ -42,6 +43,11 @@ def _check_targets(op: str, rows, classes: int, targets, ignore_index: int):
         raise IndexError(f"{op}: targets must be in [0, {classes}) or ignore_index={ignore_index}, got {bad}")
 
 
+def _wide(xp, x):
+    """x in float32 where it is in half precision: a sum of losses in three digits would not move."""
+    return xp.astype(x, dtype=float32) if x.dtype in HALF else x
+
+
 def mean_nll(xp, logits, targets, ignore_index, label_smoothing=0.0):
     """Mean over the valid targets of -log softmax(logits)[target]; logits (N, V), targets (N,)."""
     v = logits.shape[1]
@@ -63,11 +69,14 @@ def mean_nll(xp, logits, targets, ignore_index, label_smoothing=0.0):
     Case((3, 4), Ints((3,), 4)),
     Case((2, 5), Ints((2,), 5), label_smoothing=0.1),
     Case((4, 3), Values((1, -100, 2, -100)), label_smoothing=0.2),
-    integer_inputs=("targets",),
-)
+    integer_inputs=("targets",), wide_result=True,
+)  # fmt: skip
 def cross_entropy(xp, logits, targets, *, ignore_index=-100, label_smoothing=0.0):
-    """Mean of -log softmax(logits)[target]: logits (N, V), targets (N,) integer. Never alters the logits."""
-    return mean_nll(xp, logits, targets, ignore_index, label_smoothing)
+    """Mean of -log softmax(logits)[target]: logits (N, V), targets (N,) integer. Never alters the logits.
+
+    Of half-precision logits the loss is float32.
+    """
+    return mean_nll(xp, _wide(xp, logits), targets, ignore_index, label_smoothing)
 
 
 @cross_entropy.validate
@@ -83,11 +92,12 @@ def _(logits, targets, *, ignore_index, label_smoothing):
 @fused(
     Case((3, 2), (4, 2), Ints((3,), 4)),
     Case((4, 3), (5, 3), Values((4, -100, 0, 3))),
-    integer_inputs=("targets",),
-)
+    integer_inputs=("targets",), wide_result=True,
+)  # fmt: skip
 def linear_cross_entropy(xp, h, weight, targets, *, ignore_index=-100):
     """cross_entropy(h @ weight.T, targets) whose logits exist in chunks of rows only: h (N, C), weight (V, C)."""
-    return mean_nll(xp, xp.matmul(h, xp.transpose(weight, axes=(1, 0))), targets, ignore_index)
+    logits = xp.matmul(_wide(xp, h), xp.transpose(_wide(xp, weight), axes=(1, 0)))
+    return mean_nll(xp, logits, targets, ignore_index)
 
 
 @linear_cross_entropy.validate

@@ -120,7 +120,16 @@ class Op:
     """An op: calling it on Tensors computes, records and can be differentiated."""
 
     def __init__(
-        self, forward, cases, *, is_fused=False, computes=True, to_float=False, views=False, integer_inputs=()
+        self,
+        forward,
+        cases,
+        *,
+        is_fused=False,
+        computes=True,
+        to_float=False,
+        views=False,
+        integer_inputs=(),
+        wide_result=False,
     ):
         self.name, self.forward, self.cases, self.is_fused = forward.__name__.rstrip("_"), forward, cases, is_fused
         self.__doc__, self.__wrapped__ = forward.__doc__, forward
@@ -132,6 +141,7 @@ class Op:
         self.computes = computes  # False: only moves data, so half precision needs no float32 detour
         self.to_float = to_float  # integers become the default float first, as exp of an integer does
         self.views = views  # the result may share memory with the first input
+        self.wide_result = wide_result  # of half precision the result is float32: a loss of three digits is of no use
         self.integer_inputs = frozenset(integer_inputs)  # indices, masks: never promoted
         self.check = None
         self.rules: dict[int, Rule] = {}

@@ -16,7 +16,7 @@ import tokenizer as tokenizers
 from .. import checkpoint
 from ..config import CHOICES, GPTConfig
 from ..data import Corpus, load_corpus
-from ..presets import FREE_ON_RESUME, OPTIMIZERS, PRESETS, SCHEDULES, TOKENIZERS, TrainConfig, preset
+from ..presets import DEVICES, DTYPES, FREE_ON_RESUME, OPTIMIZERS, PRESETS, SCHEDULES, TOKENIZERS, TrainConfig, preset
 from ..trainer import Trainer
 from .run_view import RunView, console, finish, quoted, run, say_expectations, size_of
 
@@ -42,6 +42,8 @@ def train(
     steps: Annotated[int | None, _option("Run", "Optimiser steps.")] = None,
     max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start.")] = None,
     seed: Annotated[int | None, _option("Run", "Of the weights, the batches and dropout.")] = None,
+    device: Annotated[str | None, _option("Run", _of(DEVICES))] = None,
+    dtype: Annotated[str | None, _option("Run", f"Of weights and activations; the optimiser keeps float32. {_of(DTYPES)}")] = None,
     out: Annotated[Path, _option("Run", "The run's directory; an earlier run there is moved into it, not lost.")] = Path("runs/latest"),
     resume: Annotated[bool, _option("Run", "Continue the run in --out; --steps may lengthen it, which stretches the schedule of the learning rate.", "--resume")] = False,
     batch_size: Annotated[int | None, _option("Optimiser", "Sequences a micro-batch.")] = None,

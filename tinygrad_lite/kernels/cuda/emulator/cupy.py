@@ -1,18 +1,60 @@
-"""A stand-in for CuPy that refuses what CuPy refuses, so that device code is tested where there is no GPU.
+"""A stand-in for CuPy over the emulator, which refuses what CuPy refuses, and some of what it takes silently.
 
 Arrays are NumPy's underneath, behind a wall: no implicit conversion to NumPy, no mixing with NumPy arrays or
 lists, 0-d results stay arrays, flags know nothing of writing, fancy indices out of range wrap silently, and
-`empty` is filled with NaN. Only functions that CuPy has are there, and only with the arguments that it takes.
+`empty` is filled with NaN, with guard bytes around it. Only functions that CuPy has are there, and only with the
+arguments that it takes. Kernels (`RawModule`) run in the emulator, and `launches` says which.
 """
 
 from __future__ import annotations
 
+import math
+import time
+import types
+import weakref
+
 import numpy as np
 
-from tinygrad_lite import device
-from tinygrad_lite.xp import Namespace
+from . import compiler
+from .module import Module
 
 _SCALARS = (bool, int, float, np.generic)
+
+
+ALIGNMENT, GUARD = 256, 256  # bytes: where CuPy's allocations begin, and what lies around ours
+UNWRITTEN = 0xFF  # as floats NaN, as integers -1: a result that nobody wrote shows
+_GUARD_BYTE = 0xA5
+launches: list[str] = []  # every kernel by name, in order; tests clear it
+
+_guarded: list[tuple] = []  # (weak reference to the raw bytes, where the array begins, where it ends)
+
+
+def _allocate(shape, dtype, byte: int) -> ndarray:
+    """A device array of its own memory, every byte of it `byte`, between guards."""
+    dtype = np.dtype(dtype)
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    n = math.prod(shape) * dtype.itemsize
+    raw = np.full(n + 2 * GUARD + ALIGNMENT, _GUARD_BYTE, np.uint8)
+    start = -(raw.ctypes.data + GUARD) % ALIGNMENT + GUARD
+    raw[start : start + n] = byte
+    _guarded.append((weakref.ref(raw), start, start + n))
+    return ndarray(raw[start : start + n].view(dtype).reshape(shape))
+
+
+def _check_guards(kernel: str):
+    """Raise if anything outside of an allocation was written."""
+    global _guarded
+    alive = []
+    for entry in _guarded:
+        raw = entry[0]()
+        if raw is not None:
+            alive.append(entry)
+            _, start, stop = entry
+            if not ((raw[:start] == _GUARD_BYTE).all() and (raw[stop:] == _GUARD_BYTE).all()):
+                side = "behind" if not (raw[stop:] == _GUARD_BYTE).all() else "before"
+                raw[:start] = raw[stop:] = _GUARD_BYTE
+                raise RuntimeError(f"{kernel}: wrote {side} an allocation of {stop - start} bytes")
+    _guarded = alive
 
 
 class _Flags:
@@ -35,9 +77,15 @@ class ndarray:
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
 
-    def get(self):
+    def get(self, stream=None):
         """The explicit way to the host: a copy."""
+        _no_capture("copying to the host")
         return self._host.copy()
+
+    @property
+    def data(self):
+        """Where the array is, as CuPy's memory pointer says it."""
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
 
     shape = property(lambda self: self._host.shape)
     strides = property(lambda self: self._host.strides)
@@ -75,7 +123,8 @@ class ndarray:
         self._host[_key(key, self.shape)] = _plain(value)
 
     def astype(self, dtype, copy=True):
-        return ndarray(self._host.astype(dtype, copy=copy))
+        with np.errstate(all="ignore"):  # a GPU does not warn
+            return ndarray(self._host.astype(dtype, copy=copy))
 
     def copy(self, order="C"):
         return ndarray(self._host.copy(order))
@@ -86,6 +135,9 @@ class ndarray:
     def transpose(self, *axes):
         return ndarray(self._host.transpose(*axes))
 
+    def swapaxes(self, axis1, axis2):
+        return ndarray(self._host.swapaxes(axis1, axis2))
+
     def ravel(self):
         return ndarray(self._host.ravel())
 
@@ -93,7 +145,8 @@ class ndarray:
         return ndarray(self._host.diagonal(offset, axis1, axis2))
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
-        return ndarray(self._host.sum(axis=axis, dtype=dtype, keepdims=keepdims))
+        with np.errstate(all="ignore"):
+            return ndarray(self._host.sum(axis=axis, dtype=dtype, keepdims=keepdims))
 
     def min(self, axis=None, out=None, keepdims=False):
         return ndarray(self._host.min(axis=axis, keepdims=keepdims))
@@ -148,9 +201,10 @@ class _Ufunc:
     def __call__(self, *xs, out=None, casting="same_kind"):
         if not any(type(x) is ndarray for x in xs):
             raise TypeError(f"Unsupported types {[type(x) for x in xs]}")
-        if out is None:
-            return ndarray(self._function(*map(_plain, xs)))
-        self._function(*map(_plain, xs), out=out._host, casting=casting)
+        with np.errstate(all="ignore"):
+            if out is None:
+                return ndarray(self._function(*map(_plain, xs)))
+            self._function(*map(_plain, xs), out=out._host, casting=casting)
         return out
 
     def at(self, a, indices, b):
@@ -197,7 +251,7 @@ ndarray.__invert__ = lambda self: ndarray(~self._host)
 
 
 class _Library:
-    """What stands where the module `cupy` would stand."""
+    """CuPy's functions; a class, because sum, min and any would hide Python's own in this module."""
 
     ndarray = ndarray
     for _ufunc in (
@@ -216,7 +270,15 @@ class _Library:
     def asarray(x, dtype=None):
         if type(x) is ndarray:
             return x if dtype is None or x.dtype == dtype else x.astype(dtype)
-        return ndarray(np.array(x, dtype=dtype))
+        host = np.asarray(x, dtype=dtype)
+        _no_capture("copying from the host")
+        out = _allocate(host.shape, host.dtype, 0)
+        out._host[...] = host
+        return out
+
+    @staticmethod
+    def asnumpy(x, stream=None):
+        return x.get() if type(x) is ndarray else np.asarray(x)
 
     @staticmethod
     def array(x, dtype=None, copy=True, order="K"):
@@ -228,12 +290,15 @@ class _Library:
 
     @staticmethod
     def zeros(shape, dtype=float):
-        return ndarray(np.zeros(shape, dtype))
+        return _allocate(shape, dtype, 0)
 
     @staticmethod
     def empty(shape, dtype=float):
-        dtype = np.dtype(dtype)
-        return ndarray(np.full(shape, 0x5A if dtype.kind in "iub" else np.nan, dtype))
+        return _allocate(shape, dtype, UNWRITTEN)
+
+    @staticmethod
+    def empty_like(x, dtype=None):
+        return _allocate(x.shape, x.dtype if dtype is None else dtype, UNWRITTEN)
 
     @staticmethod
     def zeros_like(x):
@@ -303,6 +368,148 @@ class _Library:
         return ndarray(np.einsum(subscripts, *map(_plain, xs), optimize=optimize))
 
 
+# -- kernels, streams, graphs ------------------------------------------------------------------------------
+class RawModule:
+    """A compiled library: `path` is what compiler.getCUBIN gave."""
+
+    def __init__(self, *, path):
+        self._module = Module(path)
+
+    def get_function(self, name):
+        if name not in self._module.kernels:
+            raise RuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {name}")
+        return RawKernel(self._module, name)
+
+
+class RawKernel:
+    """A kernel to launch. Host arrays, Python numbers and arrays with gaps are refused."""
+
+    def __init__(self, module, name):
+        self.module, self.name, self.max_dynamic_shared_size_bytes = module, name, 48 * 1024
+
+    def __call__(self, grid, block, args, *, shared_mem=0, stream=None):
+        hosts = [a._host if type(a) is ndarray else a for a in args]
+        for i, (given, host) in enumerate(zip(args, hosts, strict=True)):
+            if isinstance(given, np.ndarray):
+                raise TypeError(f"{self.name} argument {i}: an array of the host")
+            if type(given) is ndarray and not host.flags.c_contiguous:
+                raise TypeError(f"{self.name} argument {i}: an array that is not C-contiguous")
+        if shared_mem > self.max_dynamic_shared_size_bytes:
+            raise RuntimeError("CUDA_ERROR_INVALID_VALUE: raise max_dynamic_shared_size_bytes first")
+
+        def run():
+            launches.append(self.name)
+            arrays = [host for host in hosts if isinstance(host, np.ndarray)]
+            self.module.launch(self.name, grid, block, hosts, shared_mem, arrays)
+            _check_guards(self.name)
+
+        graph = (stream or Stream.current).graph
+        graph.launches.append(run) if graph else run()
+
+
+class Graph:
+    """Launches that were captured; `launch` runs them again on the memory that they had."""
+
+    def __init__(self):
+        self.launches = []
+
+    def launch(self, stream=None):
+        for run in self.launches:
+            run()
+
+    def upload(self, stream=None):
+        """Nothing to prepare."""
+
+
+class Stream:
+    """Work in order. All of it is done at once, unless it is captured."""
+
+    current: Stream
+
+    def __init__(self, null=False, non_blocking=False, ptds=False):
+        self.graph, self.null = None, null
+
+    def use(self):
+        Stream.current = self
+        return self
+
+    def __enter__(self):
+        self._outer, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *error):
+        Stream.current = self._outer
+
+    def synchronize(self):
+        if self.graph:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: synchronising a stream that is captured")
+
+    def begin_capture(self, mode=None):
+        if self.null:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: the default stream cannot be captured")
+        self.graph = Graph()
+
+    def end_capture(self):
+        graph, self.graph = self.graph, None
+        return graph
+
+    def is_capturing(self):
+        return self.graph is not None
+
+
+Stream.current = Stream(null=True)
+
+
+def _no_capture(what: str):
+    if Stream.current.graph:
+        raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} during capture")
+
+
+class Event:
+    """A mark in a stream; times here are the host's."""
+
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.at = None
+
+    def record(self, stream=None):
+        self.at = time.perf_counter()
+
+    def synchronize(self):
+        """All is done at once."""
+
+
+class Device:
+    """The one emulated card."""
+
+    compute_capability = "90"
+    mem_info = (64 << 30, 80 << 30)
+
+    def __init__(self, device=None):
+        self.id = 0
+
+    def synchronize(self):
+        """All is done at once."""
+
+    def use(self):
+        """There is only this one."""
+
+
+_Library.RawModule, _Library.RawKernel = RawModule, RawKernel
+_Library.cuda = types.SimpleNamespace(
+    Stream=Stream, Event=Event, Graph=Graph, Device=Device, nvrtc=compiler, get_current_stream=lambda: Stream.current,
+    get_elapsed_time=lambda start, end: (end.at - start.at) * 1e3, is_available=lambda: True,
+    runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
+)  # fmt: skip
+
+
+def __getattr__(name):
+    """The functions of the library as this module's."""
+    try:
+        return getattr(_Library, name)
+    except AttributeError:
+        raise AttributeError(f"the emulated CuPy has no {name!r}") from None
+
+
 def _reduction(name):
     def reduce(x, axis=None, keepdims=False):
         return ndarray(getattr(np, name)(_plain(x), axis=axis, keepdims=keepdims))
@@ -321,10 +528,3 @@ for _name in ("sum", "prod", "max", "min", "any", "all"):
     setattr(_Library, _name, _reduction(_name))
 for _name in ("broadcast_to", "expand_dims", "flip", "roll", "tile", "tril", "triu"):
     setattr(_Library, _name, _movement(_name))
-
-
-def strict_device() -> device.Device:
-    """The device "strict", registered once."""
-    if "strict" not in device._DEVICES:
-        device.register_device(device.Device("strict", Namespace(_Library(), "strict"), lambda array: array.get()))
-    return device.get_device("strict")

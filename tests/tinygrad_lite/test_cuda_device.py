@@ -1,16 +1,17 @@
-"""Every op, on a device that refuses what CuPy refuses, gives what the CPU gives: value, gradient, gradient of it."""
+"""Every op on "cuda" gives what the CPU gives: value, gradient, gradient of it; emulated, also on a strict library."""
 
 import pickle
 
 import numpy as np
 import pytest
-from support.strict_cupy import ndarray, strict_device
 
 import tinygrad_lite as tgl
+from tinygrad_lite.device import get_device
+from tinygrad_lite.kernels.cuda.emulator import cupy as emulated
 from tinygrad_lite.ops.registry import OPS
 from tinygrad_lite.tensor import Tensor, functional
 
-strict_device()
+ndarray = get_device("cuda").xp.ndarray
 CASES = [(name, i) for name, op in sorted(OPS.items()) for i in range(len(op.cases))]
 
 
@@ -43,18 +44,18 @@ def _orders(op, arrays, params, device):
             results += tgl.grad(total, [*tracked, g], allow_unused=True)
     for r in results:
         assert r is None or r.device.name == device
-        assert r is None or device != "strict" or type(r.data) is ndarray
+        assert r is None or device != "cuda" or type(r.data) is ndarray
     return [None if r is None else r.device.to_host(r.data) for r in results]
 
 
 @pytest.mark.parametrize("name, i", CASES, ids=[f"{n}-{i}" for n, i in CASES])
-def test_op_is_equal_on_the_strict_device(name, i):
+def test_op_is_equal_on_cuda(name, i):
     op = OPS[name]
     case = op.cases[i]
     arrays = case.sample(np.random.default_rng(7), "float64")
     with np.errstate(all="ignore"):
         expected = _orders(op, arrays, case.params, "cpu")
-        got = _orders(op, arrays, case.params, "strict")
+        got = _orders(op, arrays, case.params, "cuda")
     assert len(got) == len(expected)
     for a, b in zip(got, expected, strict=True):
         assert (a is None) == (b is None)
@@ -98,11 +99,11 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_program_is_equal_on_the_strict_device(name):
+def test_program_is_equal_on_cuda(name):
     rng = np.random.default_rng(3)
     arrays = [rng.standard_normal(s).astype(np.float32) for s in ((4, 4), (4, 4), (4,))] + [np.array([0, 2, 2, 1])]
     results = {}
-    for device in ("cpu", "strict"):
+    for device in ("cpu", "cuda"):
         x, w, b, ids = _train(*(Tensor(a, device=device) for a in arrays))
         loss = PROGRAMS[name](x, w, b, ids)
         loss.backward()
@@ -114,12 +115,12 @@ def test_program_is_equal_on_the_strict_device(name):
             *(t.grad.numpy() for t in (x, w, b) if t.grad is not None),
             gx.detach().numpy(),
         ]
-    for a, b in zip(results["strict"], results["cpu"], strict=True):
+    for a, b in zip(results["cuda"], results["cpu"], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
 def test_indices_out_of_range_raise_although_the_library_wraps_them():
-    x = tgl.ones(3, 2, device="strict")
+    x = tgl.ones(3, 2, device="cuda")
     assert x.data[(x.device.xp.asarray([4]),)].shape == (1, 2)  # what CuPy does
     for bad in ([3], [-4], np.array([0, 9])):
         with pytest.raises(IndexError, match="^getitem: "):
@@ -129,58 +130,60 @@ def test_indices_out_of_range_raise_although_the_library_wraps_them():
     with pytest.raises(IndexError, match="^x.key. = y: "):
         x[[5]] = 1.0
     with pytest.raises(IndexError, match="^embedding: "):
-        functional.embedding(x, Tensor([3], device="strict"))
+        functional.embedding(x, Tensor([3], device="cuda"))
     assert x[[-1, 0]].shape == (2, 2)
 
 
-def test_in_place_writing_on_the_strict_device():
-    x = tgl.zeros(2, 3, device="strict")
+def test_in_place_writing_on_cuda():
+    x = tgl.zeros(2, 3, device="cuda")
     x += 1
-    x *= Tensor([1.0, 2.0, 3.0], device="strict")
+    x *= Tensor([1.0, 2.0, 3.0], device="cuda")
     x[0] = np.array([7.0, 8.0, 9.0])
-    x[1, 0] = Tensor(5.0, device="strict")
+    x[1, 0] = Tensor(5.0, device="cuda")
     assert x.numpy().tolist() == [[7.0, 8.0, 9.0], [5.0, 2.0, 3.0]]
     x.copy_([[0.0, 0.0, 1.0]])
     assert x.tolist() == [[0.0, 0.0, 1.0]] * 2
 
 
 def test_inputs_of_two_devices_raise_naming_the_op():
-    x, y = tgl.ones(2), tgl.ones(2, device="strict")
+    x, y = tgl.ones(2), tgl.ones(2, device="cuda")
     for call in (lambda: x + y, lambda: functional.concatenate(x, y, axis=0), lambda: y.index_select(0, Tensor([0]))):
         with pytest.raises(ValueError, match=r"^(add|concatenate|x\[key\]): .*\.to\("):
             call()
 
 
-def test_the_strict_array_refuses_what_cupy_refuses():
-    a = ndarray(np.ones(2))
+def test_the_emulated_array_refuses_what_cupy_refuses():
+    a = emulated.asarray(np.ones(2))
     for misuse in (lambda: np.asarray(a), lambda: a + np.ones(2), lambda: a[np.array([0])], lambda: np.add(a, 1)):
         with pytest.raises((TypeError, IndexError)):
             misuse()
-    assert type(a.sum()) is ndarray and a.sum().shape == ()
-    assert np.isnan(a.__class__(strict_device().xp.empty((2,), "float32").get()).get()).all()
+    assert type(a.sum()) is emulated.ndarray and a.sum().shape == ()
+    assert np.isnan(emulated.empty((2,), "float32").get()).all()
+    with pytest.raises(AttributeError, match="no 'frombuffer'"):
+        getattr(emulated, "frombuffer")  # noqa: B009
 
 
-def test_constructors_moves_and_copies_on_the_strict_device():
+def test_constructors_moves_and_copies_on_cuda():
     for make in (tgl.rand, tgl.randn, tgl.zeros, tgl.ones, tgl.empty):
-        x = make(2, 3, device="strict", requires_grad=True)
-        assert x.device.name == "strict" and type(x.data) is ndarray and x.requires_grad
+        x = make(2, 3, device="cuda", requires_grad=True)
+        assert x.device.name == "cuda" and type(x.data) is ndarray and x.requires_grad
         assert tgl.zeros_like(x).device is x.device and tgl.full_like(x, 2.0).tolist() == [[2.0] * 3] * 2
-    assert tgl.arange(3, device="strict").tolist() == [0, 1, 2] and tgl.eye(2, device="strict").shape == (2, 2)
-    assert tgl.randint(0, 5, (3,), device="strict").device.name == "strict"
-    assert tgl.multinomial(tgl.ones(3, device="strict"), 2).shape == (2,)
-    x = tgl.ones(2).to("strict")
+    assert tgl.arange(3, device="cuda").tolist() == [0, 1, 2] and tgl.eye(2, device="cuda").shape == (2, 2)
+    assert tgl.randint(0, 5, (3,), device="cuda").device.name == "cuda"
+    assert tgl.multinomial(tgl.ones(3, device="cuda"), 2).shape == (2,)
+    x = tgl.ones(2).to("cuda")
     assert (
         type(x.data) is ndarray and x.to("cpu").numpy().tolist() == [1.0, 1.0] and x.to("float64").dtype == tgl.float64
     )
     y = pickle.loads(pickle.dumps(x.requires_grad_()))
-    assert y.device.name == "strict" and y.requires_grad and "strict" in repr(y)
+    assert y.device.name == "cuda" and y.requires_grad and "cuda" in repr(y)
     assert float(x.sum()) == 2.0 and bool(x[0] > 0) and len(x) == 2 and [v.item() for v in x] == [1.0, 1.0]
     with pytest.raises(RuntimeError, match="^to: moving a recorded tensor"):
         x.to("cpu")
 
 
-def test_backward_hooks_checkpoint_and_clipping_on_the_strict_device():
-    x = tgl.randn(3, 3, device="strict", requires_grad=True)
+def test_backward_hooks_checkpoint_and_clipping_on_cuda():
+    x = tgl.randn(3, 3, device="cuda", requires_grad=True)
     seen = []
     x.register_hook(lambda g: seen.append(type(g.data)))
     y = tgl.checkpoint(lambda h: (h @ h).tanh(), x)

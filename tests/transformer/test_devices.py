@@ -1,0 +1,143 @@
+"""The same training on "cuda" and in half precision: the CPU's curve, within what the types round."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tinygrad_lite import Generator, optim
+from tinygrad_lite.kernels.cuda.emulator import unavailable
+from tokenizer import CharTokenizer
+from transformer.config import GPTConfig
+from transformer.model import GPT
+from transformer.presets import TrainConfig
+from transformer.sampling import generate
+from transformer.trainer import NonFiniteLoss, Trainer
+
+needs_cuda = pytest.mark.skipif(
+    os.environ.get("TGL_CUDA") == "emulate" and unavailable() is not None, reason=str(unavailable())
+)
+TEXT = "".join(f"{a} and {b} make {a + b}.\n" for a in range(40) for b in range(40))
+STEPS = 12
+MODELS = {
+    "gpt2": dict(),
+    "llama": dict(positions="rope", norm="rmsnorm", mlp="swiglu", kv_heads=1, bias=False, window=9),
+    "dropout": dict(dropout=0.2),
+}
+
+
+def trainer(out=None, model="gpt2", **settings):
+    tokenizer = CharTokenizer.train(TEXT)
+    ids = tokenizer.encode_to_array(TEXT)
+    config = TrainConfig(
+        tokenizer="char", model=dict(layers=2, heads=2, channels=32, block_size=16) | MODELS[model], batch_size=4,
+        steps=STEPS, lr=3e-3, warmup=3, eval_every=STEPS, final_windows=4, **settings,
+    )  # fmt: skip
+    return Trainer(config, ids[:-800], ids[-800:], tokenizer, out)
+
+
+def losses(steps=STEPS, scale=None, **settings):
+    made = trainer(**settings)
+    if scale is not None and made.scaler.enabled:
+        made.scaler.scale = scale
+    return np.array([made.train_step(step)["loss"] for step in range(steps)]), made
+
+
+@needs_cuda
+@pytest.mark.parametrize("model", MODELS)
+def test_training_on_cuda_is_training_on_the_cpu(model):
+    (cpu, here), (cuda, there) = (losses(model=model, device=device) for device in ("cpu", "cuda"))
+    assert there.model.device.name == "cuda" and cpu[-1] < cpu[0] - 0.3
+    np.testing.assert_allclose(cuda, cpu, rtol=0, atol=2e-5)  # twelve steps of AdamW on gradients of 1e-6 apart
+    for (name, x), (_, y) in zip(here.model.named_parameters(), there.model.named_parameters()):
+        np.testing.assert_allclose(y.numpy(), x.numpy(), rtol=0, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("dtype, band", [("bfloat16", 0.02), ("float16", 0.004)])
+def test_half_precision_follows_float32(dtype, band, device):
+    """The band: a bfloat16 has 8 bits, so that each of the few roundings on the way moves the loss by up to 0.4 %."""
+    exact, _ = losses(device="cpu")
+    half, made = losses(device=device, dtype=dtype, scale=2.0**8)  # so that no step is skipped
+    assert np.abs(half - exact).max() <= band
+    assert half[-1] < half[0] - 0.3
+    assert all(str(p.dtype) == dtype for p in made.model.parameters())
+
+
+def test_accumulated_micro_batches_in_bfloat16_are_one_large_batch():
+    def config(**settings):
+        made = trainer(dtype="bfloat16", **settings)
+        return made
+
+    whole, parts = config(), config()
+    parts.config.accumulate, parts.loader.batch_size, parts.config.batch_size = 2, 2, 2
+    a, b = whole.train_step(0), parts.train_step(0)
+    assert abs(a["loss"] - b["loss"]) < 0.01 and abs(a["grad_norm"] - b["grad_norm"]) < 0.02 * a["grad_norm"]
+
+
+def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved():
+    made = trainer(dtype="float16")
+    made.scaler.scale = 2.0**24
+    before = {name: p.numpy().copy() for name, p in made.model.named_parameters()}
+    skipped = made.train_step(0)
+    assert skipped["skipped"] and made.scaler.scale == 2.0**23 and np.isfinite(skipped["loss"])
+    for name, p in made.model.named_parameters():
+        np.testing.assert_array_equal(p.numpy(), before[name])
+    step = 0
+    while made.train_step(step).get("skipped"):
+        step += 1
+    assert step < 16 and made.scaler.scale < 2.0**23
+
+
+def test_a_loss_that_is_not_finite_stops_float16_too():
+    made = trainer(dtype="float16")
+    made.model.tokens.weight.data[...] = np.nan
+    with pytest.raises(NonFiniteLoss, match="the loss is nan"):
+        made.train_step(0)
+
+
+@pytest.mark.parametrize("device, dtype", [
+    ("cpu", "float16"), pytest.param("cuda", "float32", marks=needs_cuda), pytest.param("cuda", "bfloat16", marks=needs_cuda),
+])  # fmt: skip
+def test_a_run_that_is_resumed_writes_the_same_bits(device, dtype, tmp_path):
+    whole, first = (trainer(tmp_path / name, device=device, dtype=dtype) for name in ("whole", "parts"))
+    for step in range(6):
+        whole.train_step(step)
+    for step in range(3):
+        first.train_step(step)
+    first.progress.step = 3
+    first.save()
+    second = trainer(tmp_path / "parts", device=device, dtype=dtype)
+    second.resume(tmp_path / "parts")
+    assert second.scaler.state_dict() == first.scaler.state_dict()
+    for step in range(3, 6):
+        second.train_step(step)
+    for (name, x), (_, y) in zip(whole.model.named_parameters(), second.model.named_parameters()):
+        np.testing.assert_array_equal(x.float().numpy(), y.float().numpy(), err_msg=name)
+
+
+@needs_cuda
+@pytest.mark.parametrize("model", ["gpt2", "llama"])
+def test_generation_on_cuda_writes_what_the_cpu_writes(model):
+    config = GPTConfig(30, 12, layers=2, heads=2, channels=32, **MODELS[model])
+    written = {}
+    for device in ("cpu", "cuda"):
+        gpt = GPT(config, Generator(3)).to(device)
+        written[device] = list(generate(gpt, [1, 2, 3], 16, temperature=0.0))
+    assert written["cpu"] == written["cuda"]
+
+
+def test_the_scale_grows_after_good_steps_and_has_ends():
+    scaler = optim.LossScaler(scale=2.0**23, growth_interval=2)
+    assert [scaler.update(1.0) for _ in range(4)] == [True] * 4 and scaler.scale == 2.0**24
+    assert not scaler.update(np.inf) and scaler.scale == 2.0**23 and not scaler.update(np.nan)
+    for _ in range(60):
+        scaler.update(np.nan)
+    assert scaler.scale == 2.0**-24
+    other = optim.LossScaler()
+    other.load_state_dict(scaler.state_dict())
+    assert other.state_dict() == scaler.state_dict()
+    still = optim.LossScaler(enabled=False)
+    assert not still.update(np.nan) and still.update(1.0) and still.scale == 1.0
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        optim.LossScaler(scale=0.0)
