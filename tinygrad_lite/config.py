@@ -3,6 +3,7 @@
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
 TGL_NUM_THREADS        threads that share kernels and products; by default the cores this process may use
 TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
+TGL_GRAPH        1     0 launches each kernel of a training step on the GPU by itself, instead of all as one CUDA graph
 TGL_CUDA         cupy  emulate puts the emulator of kernels/cuda/emulator behind device "cuda", for a machine without a GPU
 
 and whether glibc's own variables tell its allocator what to keep (MALLOC_TRIM_THRESHOLD_ and its like), and where
@@ -25,6 +26,7 @@ class Settings:
     """What the environment says; attributes may be set afterwards, in tests say. Raises ValueError naming a bad value.
 
     use_fused        whether fused ops run their kernels
+    use_graph        whether a training step on the GPU is one CUDA graph
     num_threads      threads that share kernels and products, or None for as many as there are cores
     cache_directory  where compiled kernels are kept, or None if no place is known
     cuda_library     the module behind device "cuda": CuPy, or the emulator's stand-in for it
@@ -32,10 +34,11 @@ class Settings:
     allocator_is_set whether the user has told glibc's allocator what to keep
     """
 
-    __slots__ = ("use_fused", "num_threads", "cache_directory", "cuda_library", "cuda_toolkits", "allocator_is_set")
+    __slots__ = ("use_fused", "use_graph", "num_threads", "cache_directory", "cuda_library", "cuda_toolkits", "allocator_is_set")
 
     def __init__(self, environment=os.environ, platform: str = sys.platform):
         self.use_fused = _switch("TGL_FUSED", environment.get("TGL_FUSED", ""))
+        self.use_graph = _switch("TGL_GRAPH", environment.get("TGL_GRAPH", ""))
         self.num_threads = _thread_count("TGL_NUM_THREADS", environment.get("TGL_NUM_THREADS", ""))
         self.cache_directory = _cache_directory(environment, platform)
         self.cuda_library = _cuda_library("TGL_CUDA", environment.get("TGL_CUDA", ""))

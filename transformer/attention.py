@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
-from tinygrad_lite import as_tensor, nn, ones
+import numpy as np
+
+from tinygrad_lite import Tensor, as_tensor, nn
 from tinygrad_lite import functional as F
 
 from .config import GPTConfig
@@ -15,6 +18,13 @@ def add_to(residual, linear, x, dropout):
     if dropout.training and dropout.p > 0.0:
         return residual + dropout(linear(x))
     return linear(x, residual)
+
+
+@functools.lru_cache(maxsize=8)
+def _hidden(t: int, s: int, window: int | None, device):
+    """Which of S keys each of T queries, the last of the S positions, must not see: (T, S) of bool."""
+    ahead = np.arange(s) - np.arange(s - t, s)[:, None]  # how far a key stands behind the query, negative before it
+    return Tensor((ahead > 0) | (ahead <= -(window or s)), device=device)
 
 
 class Attention(nn.Module):
@@ -73,11 +83,7 @@ class Attention(nn.Module):
         if c.kv_heads != h:
             k, v = (x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, s, d).reshape(b, h, s, d) for x in (k, v))
         scores = q @ k.transpose(2, 3) * self.scale  # (B, H, T, S)
-        square = ones(t, s, device=qkv.device)
-        seen = square.tril(s - t)  # the queries are the last T of the S positions
-        if c.window is not None:
-            seen = seen - square.tril(s - t - c.window)
-        weights = F.softmax(scores.masked_fill(seen == 0.0, -math.inf), dim=-1)
+        weights = F.softmax(scores.masked_fill(_hidden(t, s, c.window, qkv.device), -math.inf), dim=-1)
         return (self.dropout(weights) @ v).transpose(1, 2).reshape(b, t, c.channels)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lite import Generator, default_generator, optim
+from tinygrad_lite.config import settings
 
 from . import checkpoint
 from .data import DataError, Loader
@@ -68,6 +69,7 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
         self.optimizer = build_optimizer(self.model, config)
+        self.device_step = build_device_step(self.model, self.optimizer, config)
         self.scaler = optim.LossScaler(enabled=config.dtype == "float16")
         self.progress = Progress()
         self.log = JsonLines(None if out is None else out / "log.jsonl")
@@ -86,18 +88,13 @@ class Trainer:
 
         In float16 a step whose gradients overflow is left out ("skipped"), and the loss is scaled less from then on.
         """
-        c, model, scale = self.config, self.model, self.scaler.scale
-        self.optimizer.zero_grad()
-        total = 0.0
-        for micro in range(c.accumulate):
-            inputs, targets = self.loader.batch(step, micro, c.accumulate)
-            loss = model(as_tokens(inputs, model.device), as_tokens(targets, model.device))
-            factor = scale / c.accumulate  # accumulated micro-batches equal one large batch: each weighs 1/K
-            with np.errstate(over="ignore", invalid="ignore") if self.scaler.enabled else nullcontext():
-                (loss if factor == 1.0 else loss * factor).backward()  # an overflow shows in the norm
-            total += loss.item() / c.accumulate
-        norm = optim.grad_norm(self.parameters) / scale
-        lr = self.schedule(step)
+        c, lr, scale = self.config, self.schedule(step), self.scaler.scale
+        batches = [self.loader.batch(step, micro, c.accumulate) for micro in range(c.accumulate)]
+        self.optimizer.set_lr(lr)
+        if self.device_step is not None:
+            total, norm = self.device_step(*map(np.stack, zip(*batches)), scale)
+        else:
+            total, norm = self._backward(batches, scale)
         finite = self.scaler.update(norm)
         if not finite and self.scaler.enabled and math.isfinite(total) and self.scaler.scale > LEAST_SCALE:
             return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": False, "skipped": True}
@@ -107,11 +104,23 @@ class Trainer:
                     f"step {step + 1}: the {name} is {value}; nothing of this step was kept. "
                     "Try a lower --lr or a longer --warmup"
                 )
-        self.optimizer.set_lr(lr)
-        # Clipping is a factor on the way into the update: no pass of its own over the gradients.
-        coefficient = optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0
-        self.optimizer.step(grad_scale=coefficient / scale)
+        if self.device_step is None:
+            # Clipping is a factor on the way into the update: no pass of its own over the gradients.
+            coefficient = optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0
+            self.optimizer.step(grad_scale=coefficient / scale)
         return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": 0 < c.clip < norm}
+
+    def _backward(self, batches, scale: float) -> tuple[float, float]:
+        """(mean loss, gradient's norm) of micro-batches; the gradients are `scale` times too large."""
+        model, total = self.model, 0.0
+        self.optimizer.zero_grad()
+        for inputs, targets in batches:
+            loss = model(as_tokens(inputs, model.device), as_tokens(targets, model.device))
+            factor = scale / len(batches)  # accumulated micro-batches equal one large batch: each weighs 1/K
+            with np.errstate(over="ignore", invalid="ignore") if self.scaler.enabled else nullcontext():
+                (loss if factor == 1.0 else loss * factor).backward()  # an overflow shows in the norm
+            total += loss.item() / len(batches)
+        return total, optim.grad_norm(self.parameters) / scale
 
     def schedule(self, step: int) -> float:
         """The learning rate of a step."""
@@ -313,6 +322,15 @@ def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:
             else {"lr": config.lr, "betas": betas}
         )
     return optim.MuonAdamW(groups)
+
+
+def build_device_step(model: GPT, optimizer: optim.Optimizer, config: TrainConfig):
+    """The step as one CUDA graph, or None where there is none: on the CPU, for Muon, with TGL_FUSED=0."""
+    if config.device != "cuda" or config.optimizer != "adamw" or not settings.use_fused:
+        return None
+    from .device_step import DeviceStep  # with it comes CuPy
+
+    return DeviceStep(model, optimizer, config.clip, default_generator)
 
 
 def build_schedule(config: TrainConfig) -> optim.Schedule:

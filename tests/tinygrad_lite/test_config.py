@@ -60,3 +60,23 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch):
 
     monkeypatch.setattr(Path, "home", no_home)
     assert Settings({}, "linux").cache_directory is None
+
+
+@pytest.mark.parametrize("value, expected", [
+    ("", "cupy"), ("cupy", "cupy"), (" emulate ", "tinygrad_lite.kernels.cuda.emulator.cupy"),
+])  # fmt: skip
+def test_what_stands_behind_cuda_is_cupy_or_the_emulator(value, expected):
+    assert Settings({"TGL_CUDA": value}).cuda_library == expected
+
+
+def test_another_library_behind_cuda_is_refused_by_name():
+    with pytest.raises(ValueError, match="TGL_CUDA: expected cupy or emulate, got 'torch'"):
+        Settings({"TGL_CUDA": "torch"})
+
+
+def test_graphs_are_a_switch_and_toolkits_are_found():
+    assert Settings({}).use_graph and not Settings({"TGL_GRAPH": "0"}).use_graph
+    assert (
+        Settings({"CUDA_HOME": "/b", "CUDA_PATH": "/a"}).cuda_toolkits == ("/a", "/b")
+        and not Settings({}).cuda_toolkits
+    )

@@ -53,8 +53,12 @@ def test_training_on_cuda_is_training_on_the_cpu(model):
         np.testing.assert_allclose(y.numpy(), x.numpy(), rtol=0, atol=2e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-@pytest.mark.parametrize("dtype, band", [("bfloat16", 0.02), ("float16", 0.004)])
+@pytest.mark.parametrize("device, dtype, band", [
+    ("cpu", "bfloat16", 0.02),
+    ("cpu", "float16", 0.004),
+    pytest.param("cuda", "bfloat16", 0.02, marks=needs_cuda),
+    pytest.param("cuda", "float16", 0.004, marks=[needs_cuda, pytest.mark.slow]),  # compiles all kernels once more
+])  # fmt: skip
 def test_half_precision_follows_float32(dtype, band, device):
     """The band: a bfloat16 has 8 bits, so that each of the few roundings on the way moves the loss by up to 0.4 %."""
     exact, _ = losses(device="cpu")
@@ -141,3 +145,33 @@ def test_the_scale_grows_after_good_steps_and_has_ends():
     assert not still.update(np.nan) and still.update(1.0) and still.scale == 1.0
     with pytest.raises(ValueError, match="scale must be above 0"):
         optim.LossScaler(scale=0.0)
+
+
+LAYER_FORWARD = [
+    "norm_forward", "add_bias_residual", "attention_forward", "add_bias_residual",
+    "norm_forward", "bias_gelu_forward", "add_bias_residual",
+]  # fmt: skip
+GRADIENT_OF_A_BIAS = ["sum_chunks", "sum_partials"]
+LAYER_BACKWARD = [
+    *GRADIENT_OF_A_BIAS, "bias_gelu_backward", "sum_partials", "norm_backward", "sum_partials",
+    *GRADIENT_OF_A_BIAS, "attention_backward_rows", "attention_backward_keys", "attention_backward_queries",
+    *GRADIENT_OF_A_BIAS, "norm_backward", "sum_partials",
+]  # fmt: skip
+LOSS = ["norm_forward", "count_targets", "cross_entropy_in_place", "mean_loss"]
+LOSS_BACKWARD = ["scale_into", "scale_into", "norm_backward", "sum_partials"]
+UPDATE = [*["square_partials", "add_partials"] * 2, "clip_coefficient", *["adamw_step"] * 2]  # with decay, and without
+
+
+@needs_cuda
+@pytest.mark.skipif(os.environ.get("TGL_CUDA") != "emulate", reason="only the emulator keeps a list of launches")
+def test_a_step_launches_these_kernels_and_no_others():
+    from tinygrad_lite.kernels.cuda.launch import cupy
+
+    made, launches = trainer(device="cuda", dtype="bfloat16"), cupy().launches
+    expected = [
+        *LAYER_FORWARD * 2, *LOSS, *LOSS_BACKWARD, *LAYER_BACKWARD * 2, "add_runs", "add_pieces", *UPDATE,
+    ]  # fmt: skip
+    for step in range(3):  # run, captured, replayed
+        launches.clear()
+        made.train_step(step)
+        assert [name.partition("<")[0] for name in launches] == expected

@@ -45,7 +45,7 @@ class Binder:
 
     # -- the short paths ----------------------------------------------------------------------------------
     def _bind_unary(self, op):
-        Tensor, new, forward, check, exact = self.Tensor, self.Tensor.__new__, op.forward, op.check, not op.computes
+        Tensor, new, forward, check, exact = self.Tensor, self.Tensor.__new__, op.forward, op.check, not (op.computes or op.to_float)
         apply, record, views, rules, complete = self.apply, recorder(op), op.views, op.rules, _completer(op)
 
         def call(x, **params):
@@ -179,7 +179,8 @@ class Binder:
                         half = None
                     elif half is not None:
                         arrays = [widen(a) for a in arrays]
-                    if (arrays[0].dtype if settled else _float_of(arrays)) in kernel.DTYPES:
+                    dtype = arrays[0].dtype if settled else _float_of(arrays)
+                    if dtype in kernel.DTYPES and (kernel.supports is None or kernel.supports(*arrays, **params)):
                         return self._run_kernel(op, kernel, xs, arrays, params, device, half, state)
             try:
                 return forward(functional, *xs, **params)

@@ -165,7 +165,7 @@ class Walk:
             # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards. A kernel that
             # computes in float32 for half precision leaves the buffer to the rounded sum.
             if type(parent) is Leaf and needs[i] and parent.buffer is not None and parent.grad is None:
-                if parent not in pending and parents.count(parent) == 1 and parent.buffer.dtype == g.dtype:
+                if parent not in pending and parents.count(parent) == 1 and parent.buffer.dtype == arrays[i].dtype:
                     into[i] = parent.buffer
         sent = kernel.backward(g, kept, needs, tuple(into), **node.params)
         for parent, gx, need in zip(parents, sent, needs, strict=True):

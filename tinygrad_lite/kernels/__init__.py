@@ -6,6 +6,7 @@ Each module holds
     backward(g, saved, needs, into, **params) -> one gradient per input array
 
 DTYPES says which float types the arrays may have, all the same; float32 and float64 where a module says nothing.
+`supports(*arrays, **params)`, where a module has it, says whether the kernel takes these; else the readable twin runs.
 Arrays are C-contiguous; where no gradient is needed they come as they lie to a module that says TAKES_STRIDES = True.
 `needs[i]` says whether input i wants a gradient, `into[i]` is a C-contiguous buffer to overwrite with it, or None.
 Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first kernel that is looked up.
@@ -14,9 +15,11 @@ Importing this package loads nothing: Numba (0.4 s) and CuPy come with the first
 import importlib
 import warnings
 
+from ..config import settings
 from ..dtypes import float32, float64
 
 _found = {}
+_DEVICES = {"numpy": "cpu", "cupy": "cuda"}  # where a namespace's arrays are
 
 
 def lookup(device_name, op_name):
@@ -31,12 +34,19 @@ def lookup(device_name, op_name):
     return _found[key]
 
 
+def kernel_for(xp, op_name, dtype):
+    """The kernel that a primitive's formula may call for arrays of namespace xp, or None: the formula computes by itself."""
+    kernel = lookup(_DEVICES.get(xp.name, xp.name), op_name) if settings.use_fused else None
+    return kernel if kernel is not None and dtype in kernel.DTYPES else None
+
+
 def _import(device_name, op_name):
     module_name = f"{__name__}.{device_name}.{op_name}"
     try:
         module = importlib.import_module(module_name)
-        if not hasattr(module, "DTYPES"):
-            module.DTYPES = (float32, float64)
+        for name, default in (("DTYPES", (float32, float64)), ("supports", None)):
+            if not hasattr(module, name):
+                setattr(module, name, default)
         return module
     except ModuleNotFoundError as error:
         if error.name in (module_name, f"{__name__}.{device_name}"):

@@ -2,9 +2,7 @@
 
 import math
 
-from ..config import settings
-from ..dtypes import float32, float64
-from ..kernels import lookup
+from ..kernels import kernel_for
 from .registry import Case, fused, primitive
 
 M = (2, 3)
@@ -116,14 +114,14 @@ def _(x):
     return {}
 
 
-@primitive(Case((2, 3), p=0.4, key=7, offset=3), Case((3, 5), p=0.3, key=11, offset=0), to_float=True)
+@primitive(Case((2, 3), p=0.4, key=7, offset=3), Case((3, 5), p=0.3, key=11, offset=0), to_float=True, computes=False)
 def dropout(xp, x, *, p, key, offset):
     """x with elements zeroed with probability p and the rest scaled by 1 / (1 - p).
 
     The mask is a function of the generator's key and offset, so nothing is kept for backward. arXiv:1207.0580.
     """
-    kernel = lookup("cpu", "dropout") if xp.name == "numpy" and settings.use_fused else None
-    if kernel is not None and x.dtype in (float32, float64):
+    kernel = kernel_for(xp, "dropout", x.dtype)
+    if kernel is not None:
         return kernel.forward(xp.contiguous(x), p=p, key=key, offset=offset)[0]
     return xp.counter_dropout(x, p=p, key=key, offset=offset)
 

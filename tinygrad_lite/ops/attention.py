@@ -2,9 +2,8 @@
 
 import math
 
-from ..config import settings
-from ..dtypes import float32, float64
-from ..kernels import lookup
+from ..dtypes import HALF, float32, float64
+from ..kernels import kernel_for
 from ._axes import ndim_of
 from .registry import Case, fused, primitive
 
@@ -111,17 +110,22 @@ def _(qkv, *, heads, kv_heads, causal, window, scale):
 @primitive(
     Case((2, 3, 10), heads=2, size=4, start=1, base=100.0, turn=1),
     Case((1, 2, 2), heads=1, size=2, start=0, base=100.0, turn=-1),
-    to_float=True,
-)
+    to_float=True, computes=False,
+)  # fmt: skip
 def rotary(xp, x, *, heads, size, start, base, turn):
     """Rotary embedding, arXiv:2104.09864: columns of x (B, T, P) turned by an angle that grows with the position.
 
     In each of the first `heads` heads of `size` columns, column i and column i + size / 2 are a pair, turned by
     turn * (start + t) * base ** (-2 i / size); other columns stay. A turn back is the gradient, so nothing is kept.
     """
-    kernel = lookup("cpu", "rotary") if xp.name == "numpy" and settings.use_fused else None
-    if kernel is not None and x.dtype in (float32, float64):
+    kernel = kernel_for(xp, "rotary", x.dtype)
+    if kernel is not None:
         return kernel.forward(xp.contiguous(x), heads=heads, size=size, start=start, base=base, turn=turn)[0]
+    if x.dtype in HALF:  # each sum is rounded once
+        wide = xp.astype(x, dtype=float32)
+        return xp.astype(
+            rotary.forward(xp, wide, heads=heads, size=size, start=start, base=base, turn=turn), dtype=x.dtype
+        )
     (b, t, width), half, end = x.shape, size // 2, heads * size
     everything = slice(None)
     pairs = xp.reshape(xp.getitem(x, key=(everything, everything, slice(0, end))), shape=(b, t, heads, 2, half))

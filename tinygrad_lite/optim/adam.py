@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..config import settings
-from ..dtypes import float32, float64
+from ..dtypes import HALF
 from ..kernels import lookup
 from .blocks import blocks
 from .optimizer import Optimizer
@@ -14,20 +14,43 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 LARGEST = "max_exp_avg_sq"  # of amsgrad
 
 
-def adam_update(group, flat, first, last, grad_scale, decoupled: bool):
-    """One Adam step of parameters first to last: the compiled kernel where there is one, else `adam_formula`."""
+def can_use_kernel(kernel, group, flat, decoupled: bool) -> bool:
+    """Whether the compiled step computes what these settings ask for, in these types."""
+    plain = not group.get("amsgrad", False) and (decoupled or not group["weight_decay"])
+    return plain and flat.dtype in kernel.DTYPES
+
+
+def corrections_at(group, step: int) -> dict:
+    """1 - beta**step of both averages."""
+    beta1, beta2 = group["betas"]
+    return dict(bias_correction1=1.0 - beta1**step, bias_correction2=1.0 - beta2**step)
+
+
+def step_scalars(group, step: int) -> tuple[float, float, float]:
+    """What changes from step to step in the update: its decay factor, its rate, and what sqrt(v) is multiplied with."""
+    c = corrections_at(group, step)
+    lr = group["lr"]
+    return 1.0 - lr * group["weight_decay"], lr / c["bias_correction1"], 1.0 / math.sqrt(c["bias_correction2"])
+
+
+def adam_update(group, flat, first, last, grad_scale, decoupled: bool, **replayed):
+    """One Adam step of parameters first to last: the compiled kernel where there is one, else `adam_formula`.
+
+    replayed: scalars=array on the device, in place of numbers (optim/replay.py).
+    """
     step = flat.steps[first]
     (beta1, beta2), decay = group["betas"], group["weight_decay"]
-    corrections = dict(bias_correction1=1.0 - beta1**step, bias_correction2=1.0 - beta2**step)
+    corrections = corrections_at(group, step)
     amsgrad = group.get("amsgrad", False)
-    if settings.use_fused and not amsgrad and (decoupled or not decay) and flat.dtype in (float32, float64):
-        kernel = lookup(flat.device.name, "adamw")
-        if kernel is not None:
-            a, b = flat.starts[first], flat.stops[last]
-            arrays = flat.data[a:b], flat.grad[a:b], *(flat.state[name][a:b] for name in MOMENTS)
-            kernel.step(*arrays, lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay,
-                        **corrections, grad_scale=grad_scale)  # fmt: skip
-            return
+    kernel = lookup(flat.device.name, "adamw") if settings.use_fused else None
+    if kernel is not None and can_use_kernel(kernel, group, flat, decoupled):
+        a, b = flat.starts[first], flat.stops[last]
+        arrays = flat.data[a:b], flat.grad[a:b], *(flat.state[name][a:b] for name in MOMENTS)
+        if flat.dtype in HALF:
+            replayed["master"] = flat.state["master"][a:b]
+        kernel.step(*arrays, lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay,
+                    **corrections, grad_scale=grad_scale, **replayed)  # fmt: skip
+        return
     options = dict(lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay, decoupled=decoupled)
     names = (*MOMENTS, LARGEST) if amsgrad else MOMENTS
     for p, g, (m, v, *largest), (t,) in blocks(flat, first, last, names, grad_scale):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..config import settings
 from ..device import CPU
-from ..dtypes import HALF, float32, float64
+from ..dtypes import HALF, float32
 from ..kernels import lookup
 from .flat import gradient_spans
 
@@ -18,7 +18,8 @@ SPAN, GPU_SPAN = 1 << 16, 1 << 24
 
 def _kernel(span, device):
     """The compiled passes over flat arrays, where there are any."""
-    return lookup(device.name, "adamw") if settings.use_fused and span.dtype in (float32, float64) else None
+    kernel = lookup(device.name, "adamw") if settings.use_fused else None
+    return kernel if kernel is not None and span.dtype in kernel.DTYPES else None
 
 
 def _sum_of_squares(span, device) -> float:

@@ -181,13 +181,18 @@ class Optimizer:
             self._refresh(number)
             for flat in self._flats[number]:
                 for first, last in flat.runs(flat.gather(), by_steps=True):
-                    for i in range(first, last + 1):
-                        flat.steps[i] += 1
-                        p = flat.params[i]
-                        if p.cell is None:
-                            p.cell = [0]
-                        p.cell[0] += 1  # a graph that still holds p must not be walked back
+                    self.count(flat, first, last)
                     self.update(group, flat, first, last, grad_scale)
+
+    @staticmethod
+    def count(flat, first: int, last: int):
+        """Note that parameters first to last are updated once more, and are no longer what a recorded graph has seen."""
+        for i in range(first, last + 1):
+            flat.steps[i] += 1
+            p = flat.params[i]
+            if p.cell is None:
+                p.cell = [0]
+            p.cell[0] += 1  # a graph that still holds p must not be walked back
 
     # -- saving -------------------------------------------------------------------------------------------
     def state_dict(self) -> dict:

@@ -40,6 +40,7 @@ class Namespace:
         self.matmul = product.matmul if lib is numpy else lib.matmul
         self.erf = getattr(lib, "erf", None) or self._erf_by_math
         self.inf, self.pi = math.inf, math.pi
+        self.checks_values = True  # whether ops look at indices and targets, which waits for a device
         self.wraps_indices = lib is not numpy  # CuPy takes an index out of range modulo the size, silently
 
     def __repr__(self):

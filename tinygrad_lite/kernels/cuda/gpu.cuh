@@ -12,7 +12,7 @@
 #define INFINITY __int_as_float(0x7f800000)  // NVRTC has no <math.h>
 #endif
 #else
-#include "cudahost.h"
+#include "cuda_on_cpu.h"
 #endif
 
 typedef unsigned int u32;

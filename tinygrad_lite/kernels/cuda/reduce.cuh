@@ -34,3 +34,15 @@ template <class Op, int WARPS> __device__ __forceinline__ float block_reduce(flo
 }
 template <int WARPS> __device__ __forceinline__ float block_sum(float x, float* scratch) { return block_reduce<Sum, WARPS>(x, scratch); }
 template <int WARPS> __device__ __forceinline__ float block_max(float x, float* scratch) { return block_reduce<Max, WARPS>(x, scratch); }
+
+// Two sums for the barriers of one. scratch: WARPS float2.
+template <int WARPS> __device__ __forceinline__ float2 block_sums(float a, float b, float2* scratch) {
+  a = warp_sum(a), b = warp_sum(b);
+  if (WARPS == 1) return make_float2(a, b);
+  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = make_float2(a, b);
+  __syncthreads();
+  const float2 x = threadIdx.x % 32 < WARPS ? scratch[threadIdx.x % 32] : make_float2(0.f, 0.f);
+  a = warp_sum(x.x), b = warp_sum(x.y);
+  __syncthreads();
+  return make_float2(a, b);
+}

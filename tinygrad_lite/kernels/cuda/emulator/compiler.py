@@ -1,24 +1,36 @@
 """What NVRTC is to a GPU: compile CUDA C, with g++, to a shared library that the emulator runs.
 
-Functions have the names and the behaviour of cupy.cuda.nvrtc; the "cubin" is the shared library's bytes.
+Functions have the names and the behaviour of cupy.cuda.nvrtc; the "cubin" is the shared library's bytes. A kernel file
+is compiled against include/ and linked with the runtime (runtime/), which is compiled once and kept on disk.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from .. import nvrtc
 from .options import options, unavailable
 
-INCLUDE = Path(__file__).parent / "include"
+INCLUDE, RUNTIME = (Path(__file__).parent / folder for folder in ("include", "runtime"))
 # Casts between element types and 16-byte vectors are CUDA's daily bread: no strict aliasing. nvcc fuses a * b + c.
-COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-w", "-ffp-contract=fast", "-fno-strict-aliasing", "-mf16c",
-          "-mfma")  # fmt: skip
-FLAGS = {"fast": ("-O2", "-fno-math-errno"), "race": ("-O1", "-g")}
+COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-w", "-ffp-contract=fast", "-fno-strict-aliasing",
+          "-fno-math-errno", "-mf16c", "-mfma")  # fmt: skip
+KERNEL = {
+    "fast": ("-O2", "-g1", "-fsanitize=bounds,alignment"),
+    # -fsanitize=thread only inserts calls; race_checks.cpp answers them.
+    "race": ("-O1", "-g", "-fsanitize=thread,bounds,alignment", "-DEMULATOR_CHECKS"),
+}
+RUNTIME_SOURCES = {"fast": ("fibers", "scheduler", "barriers", "shared_memory", "async_copies", "tensor_cores",
+                            "sanitizers", "traps", "launch")}  # fmt: skip
+RUNTIME_SOURCES["race"] = ("race_checks", "access_counts", *RUNTIME_SOURCES["fast"])
+RUNTIME_FLAGS = {"fast": ("-O2",), "race": ("-O2", "-DEMULATOR_CHECKS")}
 
 
 class NVRTCError(RuntimeError):
@@ -54,13 +66,12 @@ def destroyProgram(program):
     """Nothing is held outside of Python."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _identity() -> str:
     if (trouble := unavailable()) is not None:
         raise RuntimeError(trouble)
     key = hashlib.sha256(subprocess.run(["g++", "--version"], capture_output=True, check=True).stdout)
-    key.update(repr((COMMON, FLAGS)).encode())
-    for file in sorted(INCLUDE.iterdir()):
+    for file in (Path(__file__), *sorted(INCLUDE.iterdir()), *sorted(RUNTIME.iterdir())):
         key.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return key.hexdigest()[:16]
 
@@ -72,30 +83,75 @@ def getVersion():
 def compileProgram(program, given):
     """g++ with the -I and -D of `given`; the wanted instances are listed in a table at the end of the source."""
     entries = "".join(
-        f'{{"{e}",cudahost::K<&{e}>::tramp,cudahost::K<&{e}>::sig}},' for e in program.expressions
-    )  # fmt: skip
+        f'{{"{e}", emulator::Kernel<&{e}>::call, emulator::Kernel<&{e}>::parameters}}, ' for e in program.expressions
+    )
     text = (
-        f'#define CUDAHOST_MAIN\n#include "cudahost.h"\n#line 1 "{program.name}"\n{program.code}\n'
-        'extern "C" __attribute__((visibility("default"))) cudahost::KernelEntry cudahost_kernels[] = '
-        f"{{{entries}{{0,0,0}}}};\n"
+        f'#include "cuda_on_cpu.h"\n#line 1 "{program.name}"\n{_with_launch_bounds(program.code)}\n'
+        'extern "C" __attribute__((visibility("default"))) const emulator::KernelEntry emulator_kernels[] = '
+        f"{{{entries}{{0, 0, 0}}}};\n"
     )
     arch = next((re.sub(r"\D", "", o) + "0" for o in given if o.startswith("-arch=")), "900")
-    passed = [o for o in given if o.startswith("-D") or o.startswith("-I") and "cuda/include" not in o and "cu13" not in o]
-    command = ["g++", *COMMON, *FLAGS[options.mode], f"-DCUDAHOST_ARCH={arch}", f"-I{INCLUDE}", *passed]
+    passed = [o for o in given if o[:2] == "-D" or o[:2] == "-I" and not os.path.exists(o[2:] + "/cuda_bf16.h")]
     with tempfile.TemporaryDirectory(prefix="tinygrad_lite-emulator-") as folder:
         source, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
         source.write_text(text)
-        if options.mode == "race":  # -fsanitize=thread only inserts calls; ours answer them
-            made = Path(folder, "kernel.o")
-            _run(program, [*command, "-fsanitize=thread,bounds", "-c", source, "-o", made])
-            _run(program, [*command, "-O2", "-shared", made, INCLUDE / "racecheck.cpp", "-o", library])
-        else:
-            _run(program, [*command, "-shared", source, "-o", library])
+        command = ["g++", *COMMON, *KERNEL[options.mode], f"-DEMULATOR_ARCH={arch}", f"-I{INCLUDE}", *passed, source]
+        object_file = Path(folder, "kernel.o")
+        program.log += _run(program.name, [*command, "-c", "-o", object_file])
+        # Without the -fsanitize options: with them g++ would link the sanitizers' own libraries.
+        link = ["g++", *_linker(), "-shared", object_file, _runtime(options.mode), "-o", library]
+        program.log += _run(program.name, link)
         program.library = library.read_bytes()
 
 
-def _run(program, command):
+def _run(name, command) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    program.log += done.stderr
     if done.returncode:
-        raise NVRTCError(f"{program.name}: g++ failed")
+        raise NVRTCError(f"{name}: g++ failed:\n{done.stderr}")
+    return done.stderr
+
+
+@functools.cache
+def _linker() -> tuple[str, ...]:
+    """gold takes half of ld's time."""
+    return ("-fuse-ld=gold",) if shutil.which("ld.gold") else ()
+
+
+def _runtime(mode: str) -> Path:
+    """The object file that every library of kernels is linked with. Compiled unless kept."""
+    path = nvrtc._folder() / f"emulator-{mode}-{_identity()}.o"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # renamed when complete: others may do the same
+            together, made = Path(folder, "runtime.cpp"), Path(folder, path.name)  # in one go, for a third of the time
+            together.write_text("".join(f'#include "{RUNTIME / name}.cpp"\n' for name in RUNTIME_SOURCES[mode]))
+            _run("emulator", ["g++", *COMMON, *RUNTIME_FLAGS[mode], "-c", together, "-o", made])
+            os.replace(made, path)
+    return path
+
+
+def _with_launch_bounds(code: str) -> str:
+    """A test of the bound as the first statement of each kernel that declares __launch_bounds__; lines stay as they are.
+
+    __launch_bounds__(32 * WARPS) f(float* x) {  becomes  ... {CHECK_LAUNCH_BOUNDS(32 * WARPS);
+    """
+    blank = re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', lambda m: re.sub(r"[^\n]", " ", m[0]), code, flags=re.S)
+    insertions = []
+    for match in re.finditer(r"\b__launch_bounds__\s*\(", blank):
+        end = _closing(blank, match.end())
+        parameters_end = _closing(blank, blank.find("(", end) + 1)
+        body = re.compile(r"\s*\{").match(blank, parameters_end)
+        if body:
+            insertions.append((body.end(), f"CHECK_LAUNCH_BOUNDS({blank[match.end() : end - 1]});"))
+    for place, text in reversed(insertions):
+        code = code[:place] + text + code[place:]
+    return code
+
+
+def _closing(text: str, start: int) -> int:
+    """Behind the parenthesis that closes the one before start."""
+    depth = 1
+    for i in range(start, len(text)):
+        depth += (text[i] == "(") - (text[i] == ")")
+        if depth == 0:
+            return i + 1
+    return len(text)

@@ -1,0 +1,175 @@
+"""Every kernel file belongs to a module, every kernel in it is launched by a test, and NVRTC compiles it without spills."""
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+from kernels.checks import ROOT
+from kernels.cuda.checks import EMULATED, needs_cuda
+
+from tinygrad_lite.dtypes import bfloat16, float16, float32
+from tinygrad_lite.kernels import cuda
+from tinygrad_lite.kernels.cuda import nvrtc
+from tinygrad_lite.kernels.cuda.launch import FOLDER, Source
+
+REGISTERS = 65536  # of one processor, for all its threads
+# Kernels of which one block at a time may fill a processor, and why.
+ONE_BLOCK = {}
+
+
+# Files whose T is a 16-bit type: float32 has kernels of its own there.
+TENSOR_CORES_ONLY = {"attention_forward.cu", "attention_backward.cu"}
+
+
+def _sources():
+    """Every Source that the modules of kernels/cuda declare, wherever they keep it."""
+    for module in pkgutil.iter_modules(cuda.__path__):
+        if not module.ispkg:
+            importlib.import_module(f"{cuda.__name__}.{module.name}")
+    found = {repr(x): x for x in gc.get_objects() if isinstance(x, Source) and (FOLDER / x.file).exists()}
+    return [found[key] for key in sorted(found)]
+
+
+SOURCES = _sources()
+
+
+def _dtypes(source):
+    return (bfloat16, float16) if source.file in TENSOR_CORES_ONLY else (float32, bfloat16, float16)
+
+
+def _text(path):
+    """A source without comments and without __launch_bounds__(...)."""
+    text = re.sub(r"//.*|/\*.*?\*/", "", path.read_text())
+    while (at := text.find("__launch_bounds__")) >= 0:
+        end, depth = text.index("(", at) + 1, 1
+        while depth:
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            end += 1
+        text = text[:at] + text[end:]
+    return text
+
+
+def _kernels(path):
+    """The names of the kernels that a file defines."""
+    return set(re.findall(r"__global__[\w\s]*?\bvoid\s+(\w+)\s*\(", _text(path)))
+
+
+def _declared(file=None):
+    return {name.partition("<")[0] for source in SOURCES if file in (None, source.file) for name in source.kernels}
+
+
+def test_every_file_is_some_modules_source():
+    assert {path.name for path in FOLDER.glob("*.cu")} == {source.file for source in SOURCES}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.cu*")), ids=lambda path: path.name)
+def test_every_kernel_is_declared(path):
+    """A kernel that no Source names would never be compiled, let alone tested."""
+    assert len(re.findall(r"__global__", _text(path))) == len(_kernels(path))  # the pattern finds them all
+    assert _kernels(path) <= (_declared(path.name) if path.suffix == ".cu" else _declared())
+
+
+def test_all_inline_assembly_is_in_one_file():
+    with_assembly = [path.name for path in FOLDER.glob("*.cu*") if re.search(r"\basm\b", _text(path))]
+    assert with_assembly == ["gpu.cuh"]
+
+
+# Runs the other tests of this folder, and prints the names of all kernels that they launch.
+RECORD = """
+import json, sys, pytest
+from tinygrad_lite.kernels.cuda.emulator.module import Module
+names, launch = set(), Module.launch
+def record(self, name, *arguments):
+    names.add(name)
+    return launch(self, name, *arguments)
+Module.launch = record
+pytest.main(["-p", "no:cacheprovider", "tests/kernels/cuda"])
+print("launched: " + json.dumps(sorted(names)))
+"""
+
+
+@pytest.mark.slow
+@needs_cuda
+@pytest.mark.skipif(not EMULATED, reason="the emulator knows what is launched")
+def test_every_instance_of_every_kernel_is_launched_by_some_test():
+    environment = {**os.environ, "TGL_CUDA": "emulate", "PYTHONPATH": ROOT}
+    done = subprocess.run([sys.executable, "-c", RECORD], cwd=ROOT, env=environment, capture_output=True, text=True)
+    *_, line = [line for line in done.stdout.splitlines() if line.startswith("launched: ")] or [
+        done.stdout + done.stderr
+    ]
+    launched = set(json.loads(line.removeprefix("launched: ")))
+    wanted = {
+        f"{source.file}: {name}"
+        for source in SOURCES
+        for d in _dtypes(source)
+        for name in source.expressions(d).values()
+    }
+    missing = sorted(name for name in wanted if name.partition(": ")[2] not in launched)
+    assert not missing, "no test launches\n" + "\n".join(missing)
+
+
+def _real_compiler():
+    """CuPy's NVRTC, no GPU needed; skips where it, or CUDA's headers, are not installed."""
+    try:
+        from cupy.cuda import nvrtc as compiler
+
+        compiler.getVersion()
+    except Exception as error:  # an ImportError, or whatever loading the library raises
+        pytest.skip(f"NVRTC is not usable here: {error}")
+    if not nvrtc.include_directories():
+        pytest.skip("CUDA's headers (cuda_bf16.h) are not installed")
+    return compiler
+
+
+def _compile(source, dtype, arch):
+    """(the compiler's log, the PTX text, kernel by symbol) of a source for an element type."""
+    compiler = _real_compiler()
+
+    class WithPTX:  # compile_source asks for the machine code and destroys the program
+        def __getattr__(self, name):
+            return getattr(compiler, name)
+
+        def getCUBIN(self, program):
+            return compiler.getPTX(program)
+
+    lib = types.SimpleNamespace(cuda=types.SimpleNamespace(nvrtc=WithPTX()))
+    expressions = tuple(source.expressions(dtype).values())
+    ptx, symbols, log = nvrtc.compile_source(lib, FOLDER / source.file, expressions, arch, ("-Xptxas", "-v"))
+    ptx = ptx.decode() if isinstance(ptx, bytes) else ptx
+    return log, ptx, {symbol: expression for expression, symbol in symbols.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize(
+    "source, dtype",
+    [(source, d) for source in SOURCES for d in _dtypes(source) if d != float16],  # half compiles as bf16 does
+    ids=lambda x: f"{x.file}:{x.kernels[0]}" if isinstance(x, Source) else str(x),
+)
+def test_nvrtc_compiles_without_spills_and_leaves_room_for_a_second_block(source, dtype, arch):
+    log, ptx, kernels = _compile(source, dtype, arch)
+    seen, troubles = set(), []
+    for symbol, text in re.findall(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", log, re.S):
+        kernel = kernels[symbol]
+        seen.add(kernel)
+        numbers = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers", text, re.S)
+        stores, loads, registers = map(int, numbers.groups())
+        threads = re.search(rf"\.entry {symbol}\([^{{]*?\.maxntid (\d+)", ptx)
+        assert threads, f"{kernel}: has no __launch_bounds__"
+        blocks = 1 if kernel.partition("<")[0] in ONE_BLOCK else 2
+        ceiling = min(255, REGISTERS // (blocks * int(threads[1])))
+        if stores or loads:
+            troubles.append(f"{kernel}: spills, {stores} bytes of stores and {loads} of loads")
+        if registers > ceiling:
+            troubles.append(
+                f"{kernel}: {registers} registers, {ceiling} let {blocks} blocks of {threads[1]} threads in"
+            )
+    assert seen == set(kernels.values())
+    assert troubles == []

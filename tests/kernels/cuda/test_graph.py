@@ -1,0 +1,90 @@
+"""A captured step: replays on new inputs, moves the generator, refuses what a graph cannot hold."""
+
+import numpy as np
+import pytest
+from kernels.cuda.checks import needs_cuda
+
+import tinygrad_lite as tgl
+from tinygrad_lite import functional as F
+from tinygrad_lite.kernels.cuda.graph import Graph
+from tinygrad_lite.kernels.cuda.launch import cupy
+
+pytestmark = needs_cuda
+
+
+def test_a_replay_computes_on_new_inputs():
+    graph = Graph(lambda x, y: (x @ y, (x * 2.0).sum()), tgl.Generator(0))
+    for seed in range(4):
+        x, y = np.random.default_rng(seed).standard_normal((2, 3, 3)).astype(np.float32)
+        product, total = graph(x, y)
+        np.testing.assert_allclose(product, x @ y, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(total, 2 * x.sum(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_function_runs_twice_and_is_then_replayed():
+    calls = []
+    graph = Graph(lambda x: (calls.append(1), [x + 1.0])[1], tgl.Generator(0))
+    for i in range(5):
+        (out,) = graph(np.full(3, i, np.float32))
+        assert out.tolist() == [i + 1.0] * 3
+    assert len(calls) == 2
+
+
+def test_switched_off_the_function_runs_each_time():
+    calls = []
+    graph = Graph(lambda x: (calls.append(1), [x + 1.0])[1], tgl.Generator(0), enabled=False)
+    for i in range(4):
+        assert graph(np.full(3, i, np.float32))[0].tolist() == [i + 1.0] * 3
+    assert len(calls) == 4
+
+
+def test_state_in_place_goes_on_from_replay_to_replay():
+    state = cupy().zeros((3,), np.float32)
+
+    def step(x):
+        state[...] = state * 0.5 + x
+        return [state * 1.0]
+
+    graph, expected = Graph(step, tgl.Generator(0)), np.zeros(3, np.float32)
+    for i in range(5):
+        expected = expected * np.float32(0.5) + np.float32(i)
+        np.testing.assert_array_equal(graph(np.full(3, i, np.float32))[0], expected)
+
+
+def test_a_replay_draws_what_a_run_in_its_place_would_draw():
+    x = np.ones((5, 33), np.float32)
+    results = {}
+    for enabled in (True, False):
+        generator = tgl.Generator(7)
+        graph = Graph(
+            lambda a, generator=generator: [F.dropout(tgl.as_tensor(a, "cuda"), 0.4, generator=generator).data],
+            generator, enabled,
+        )  # fmt: skip
+        generator.bits(8)  # elsewhere in its stream than at the start
+        results[enabled] = [graph(x)[0] for _ in range(3)] + [tgl.rand(2, generator=generator).numpy()]
+        generator.manual_seed(8)  # a new key: captured again
+        results[enabled] += [graph(x)[0] for _ in range(2)]
+    for replayed, run in zip(results[True], results[False], strict=True):
+        np.testing.assert_array_equal(replayed, run)
+    assert not np.array_equal(results[True][1], results[True][2])
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: [x * float(x.sum())], lambda x: [x + cupy().asarray(np.ones(3, np.float32))], lambda x: x.get() and [x],
+])  # fmt: skip
+def test_what_waits_for_the_device_is_refused(function):
+    graph = Graph(lambda x: function(x) if graph.inputs and graph.ran else [x], tgl.Generator(0))
+    graph.ran = False
+    x = np.ones(3, np.float32)
+    graph(x)
+    graph.ran = True
+    with pytest.raises(RuntimeError, match="[Cc]aptur"):
+        graph(x)
+
+
+def test_an_input_of_another_shape_is_refused():
+    graph = Graph(lambda x: [x + 1.0], tgl.Generator(0))
+    graph(np.ones(3, np.float32))
+    for other in (np.ones(4, np.float32), np.ones(3, np.float64)):
+        with pytest.raises(ValueError, match="input 0 must be float32"):
+            graph(other)

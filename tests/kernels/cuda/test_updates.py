@@ -1,0 +1,361 @@
+"""adamw on "cuda": the step, its rounding to half precision, the sum of squares and scaling."""
+
+import numpy as np
+import pytest
+from kernels.cuda.checks import (
+    EPS,
+    TYPES,
+    device,
+    host,
+    needs_cuda,
+    on_every_schedule,
+    race_checks,
+    rng,
+    rounded,
+)
+from kernels.cuda.test_losses import capture
+
+from tinygrad_lite import philox
+from tinygrad_lite.dtypes import bfloat16, float16, float32, float64
+from tinygrad_lite.kernels import lookup
+from tinygrad_lite.kernels.cuda.launch import cupy
+
+pytestmark = needs_cuda
+HYPER = dict(lr=0.01, beta1=0.9, beta2=0.95, eps=1e-2, weight_decay=0.1)  # an eps that shows
+CORRECTIONS = dict(bias_correction1=1 - 0.9**3, bias_correction2=1 - 0.95**3)
+SIZES = pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 2049, 5000])
+STARTS = pytest.mark.parametrize("start", [1, 4, 7, 8])
+
+
+def adamw():
+    return lookup("cuda", "adamw")
+
+
+def at(x, start=0, dtype=None):
+    """x on the device as a slice that begins at element `start` of a longer array, whose other elements are 7."""
+    x = np.asarray(x, dtype)
+    whole = np.full(x.size + start + 9, 7).astype(x.dtype)
+    whole[start : start + x.size] = x
+    return device(whole)[start : start + x.size]
+
+
+def state(n, dtype):
+    """(param, grad, m, v, master) in float64, each as its type holds it; the master is None in float32."""
+    r = rng()
+    exact, grad, m, v = (r.standard_normal(n) for _ in range(4))
+    exact, m, v = (rounded(x, float32) for x in (exact, m, v * v))
+    return rounded(exact, dtype), rounded(grad, dtype), m, v, None if dtype == float32 else exact
+
+
+def on_device(arrays, dtype, start=0):
+    types = (dtype, dtype, float32, float32, float32)
+    return [None if x is None else at(x, start, t) for x, t in zip(arrays, types)]
+
+
+def formula(arrays, grad_scale=1.0):
+    """(exact parameter, m, v) after one step, in float64."""
+    param, grad, m, v, master = arrays
+    p, g = param if master is None else master, grad_scale * grad
+    m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g**2
+    denominator = np.sqrt(v) / np.sqrt(CORRECTIONS["bias_correction2"]) + HYPER["eps"]
+    return p * (1 - 0.01 * 0.1) - 0.01 / CORRECTIONS["bias_correction1"] * m / denominator, m, v
+
+
+def step(given, **more):
+    param, grad, m, v, master = given
+    adamw().step(param, grad, m, v, **HYPER, **CORRECTIONS, master=master, **more)
+    return param, m, v, master
+
+
+def check_step(given, expected, dtype, to_nearest=True):
+    param, _, m, v, master = given
+    # Standard normal numbers: products of them to a few roundings, the largest near 4, its square near 16.
+    for ours, exact in ((param if master is None else master, expected[0]), (m, expected[1]), (v, expected[2])):
+        np.testing.assert_allclose(host(ours), exact, rtol=0, atol=40 * EPS[float32])
+    if master is not None and to_nearest:
+        np.testing.assert_array_equal(host(param), rounded(host(master), dtype))
+
+
+@TYPES
+@SIZES
+def test_a_step_follows_pytorchs_formula(n, dtype):
+    arrays = state(n, dtype)
+
+    def run():
+        given = on_device(arrays, dtype)
+        step(given, grad_scale=0.5)
+        check_step(given, formula(arrays, 0.5), dtype)
+        np.testing.assert_array_equal(host(given[1]), arrays[1])
+        return given
+
+    on_every_schedule(run)
+
+
+@TYPES
+@STARTS
+def test_slices_that_begin_anywhere_give_the_same_bits_and_touch_nothing_else(start, dtype):
+    arrays, n = state(100, dtype), 100
+    plain, moved = on_device(arrays, dtype), on_device(arrays, dtype, start)
+    mixed = on_device(arrays, dtype)
+    mixed[2] = at(arrays[2], start, float32)  # one array out of step with the others
+    for given in (plain, moved, mixed):
+        step(given)
+    for x, y, z in zip(plain, moved, mixed):
+        if x is not None:
+            assert host(x).shape == (n,)
+            np.testing.assert_array_equal(host(x), host(y))
+            np.testing.assert_array_equal(host(x), host(z))
+
+
+@TYPES
+def test_what_lies_around_a_slice_stays(dtype):
+    arrays, n, start = state(50, dtype), 50, 3
+    types = (dtype, dtype, float32, float32, float32)
+    wholes = [None if x is None else device(np.full(n + 12, 7).astype(t)) for x, t in zip(arrays, types)]
+    given = [None if w is None else w[start : start + n] for w in wholes]
+    for view, x, t in zip(given, arrays, types):
+        if x is not None:
+            view[...] = device(x.astype(t))
+    step(given)
+    check_step(given, formula(arrays), dtype)
+    for whole in wholes:
+        if whole is not None:
+            assert (host(whole[:start]) == 7).all() and (host(whole[start + n :]) == 7).all()
+
+
+@TYPES
+def test_the_gradients_factor_may_lie_on_the_device(dtype):
+    arrays = state(77, dtype)
+    by_number, by_pointer, wide = (on_device(arrays, dtype) for _ in range(3))
+    step(by_number, grad_scale=0.25)
+    step(by_pointer, grad_scale=device(np.array(0.25, np.float32)))
+    step(wide, grad_scale=device(np.array(0.25)))
+    for x, y, z in zip(by_number, by_pointer, wide):
+        if x is not None:
+            np.testing.assert_array_equal(host(x), host(y))
+            np.testing.assert_array_equal(host(x), host(z))
+
+
+@TYPES
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_no_number_spoils_its_own_parameter_only(bad, dtype):
+    arrays = state(40, dtype)
+    arrays[1][[5, 39]] = bad
+    seeds = (None, 3) if dtype == bfloat16 else (None,)
+    for seed in seeds:
+        given = on_device(arrays, dtype)
+        step(given, seed=seed)
+        clean = np.ones(40, bool)
+        clean[[5, 39]] = False
+        with np.errstate(invalid="ignore"):
+            expected = [np.where(clean, x, 0) for x in formula(arrays)]
+        spoilt = [np.isnan(host(x)[~clean]) | np.isinf(host(x)[~clean]) for x in given[2:4]]
+        assert np.all(spoilt) and np.isnan(host(given[0])[~clean]).all()
+        for array, exact in zip((given[0] if dtype == float32 else given[4], *given[2:4]), expected):
+            np.testing.assert_allclose(host(array)[clean], exact[clean], rtol=0, atol=40 * EPS[float32])
+
+
+@TYPES
+@pytest.mark.parametrize("scale", [np.inf, np.nan])
+def test_a_factor_that_is_not_finite_changes_nothing(scale, dtype):
+    arrays = state(40, dtype)
+    for factor in (scale, device(np.array(scale, np.float32))):
+        given = on_device(arrays, dtype)
+        step(given, grad_scale=factor)
+        for array, before in zip(given, arrays):
+            assert before is None or (host(array) == before).all()
+
+
+@TYPES
+def test_the_steps_scalars_may_lie_on_the_device(dtype):
+    by_number, by_pointer = (on_device(state(77, dtype), dtype) for _ in range(2))
+    step(by_number)
+    scalars = 1 - 0.01 * 0.1, 0.01 / CORRECTIONS["bias_correction1"], CORRECTIONS["bias_correction2"] ** -0.5
+    param, grad, m, v, master = by_pointer
+    others = {**HYPER, "lr": 7.0, "bias_correction1": 0.5, "bias_correction2": 0.5}
+    adamw().step(param, grad, m, v, **others, master=master, scalars=device(np.array(scalars, np.float32)))
+    for x, y in zip(by_number, by_pointer):
+        np.testing.assert_array_equal(*(None if a is None else host(a) for a in (x, y)))
+
+
+@pytest.mark.parametrize("dtype, seed", [(bfloat16, None), (bfloat16, 9), (float16, None)])
+def test_a_parameter_that_somebody_wrote_is_its_new_master(dtype, seed):
+    arrays = list(state(40, dtype))
+    given = on_device(arrays, dtype)
+    written = np.arange(40) % 3 == 0
+    arrays[0] = np.where(written, arrays[0] + 1, arrays[0])
+    arrays[0] = rounded(arrays[0], dtype)
+    given[0] = device(arrays[0].astype(dtype))
+    arrays[4] = np.where(written, arrays[0], arrays[4])
+    step(given, seed=seed)
+    check_step(given, formula(arrays), dtype, to_nearest=seed is None)
+
+
+@TYPES
+def test_zeros_stay_zeros(dtype):
+    """As in the gaps between the parameters of a flat buffer, and for a parameter that has had no gradient yet."""
+    given = on_device([None if x is None else 0 * x for x in state(40, dtype)], dtype)
+    step(given)
+    assert all((host(x) == 0).all() for x in given if x is not None)
+
+
+def test_stochastic_rounding_keeps_a_nan_of_all_ones():
+    """The GPU's own NaN: one more in its last digit would be -0."""
+    given = on_device(state(40, bfloat16), bfloat16)
+    given[0] = device(np.full(40, 0x7FFF, np.uint16).view(bfloat16))
+    given[4] = device(np.full(40, 0x7FFFFFFF, np.uint32).view(np.float32))
+    step(given, seed=1)
+    assert np.isnan(host(given[0])).all()
+
+
+def test_what_does_not_fit_together_is_refused():
+    for dtype, more in ((bfloat16, {}), (float32, dict(seed=1)), (float16, dict(seed=1))):
+        given = on_device(state(8, dtype), dtype)
+        if dtype == bfloat16:
+            given[4] = None
+        with pytest.raises(ValueError, match="adamw"):
+            step(given, **more)
+    given = on_device(state(8, float32), float32)
+    given[4] = given[0]
+    with pytest.raises(ValueError, match="no master"):
+        step(given)
+
+
+def neighbours(master):
+    """The bfloat16 numbers below and above (in size) of float32 values, and how far between them each lies."""
+    bits = master.astype(np.float32).view(np.uint32)
+    lower = (bits & 0xFFFF0000).view(np.float32).astype(float)
+    upper = ((bits & 0xFFFF0000) + 0x10000).view(np.float32).astype(float)
+    return lower, upper, (bits & 0xFFFF) / 65536.0
+
+
+@pytest.mark.parametrize("n, start", [(1, 0), (33, 0), (2500, 0), (33, 3), (33, 8)])
+def test_stochastic_rounding_draws_what_philox_says(n, start):
+    arrays, seed = state(n, bfloat16), 2**63 + 12345
+    given = on_device(arrays, bfloat16, start)
+    step(given, seed=seed)
+    check_step(given, formula(arrays), bfloat16, to_nearest=False)
+    lower, upper, share = neighbours(host(given[4]))
+    draws = philox.random_bits((n + 1) // 2, seed).view(np.uint16)[:n]
+    np.testing.assert_array_equal(host(given[0]), np.where(draws + 65536 * share >= 65536, upper, lower))
+
+
+def test_stochastic_rounding_is_unbiased_and_takes_neighbours_only():
+    n, seeds = 200, 400
+    arrays = state(n, bfloat16)
+    master = on_device(arrays, bfloat16)
+    step(master)
+    lower, upper, share = neighbours(host(master[4]))
+    ups = np.zeros(n)
+    for seed in range(seeds):
+        given = on_device(arrays, bfloat16)
+        step(given, seed=seed)
+        param = host(given[0])
+        np.testing.assert_array_equal(host(given[4]), host(master[4]))
+        assert np.all((param == lower) | (param == upper))
+        ups += param == upper
+    deviation = np.sqrt(seeds * share * (1 - share))
+    assert np.all(np.abs(ups - seeds * share) <= 4.5 * deviation + 1)  # 4.5: one of 200 elements may be far out
+    assert abs(np.sum(ups - seeds * share)) <= 4 * np.sqrt(np.sum(deviation**2))
+
+
+def test_steps_too_small_for_bfloat16_still_move_it_on_average():
+    n = 4000
+    param, zeros = device(np.ones(n).astype(bfloat16)), np.zeros(n, np.float32)
+    still = device(np.ones(n).astype(bfloat16))
+    for seed, p in ((1, param), (None, still)):
+        grad, m, v, master = device(np.ones(n).astype(bfloat16)), device(zeros), device(zeros), device(zeros + 1)
+        hyper = {**HYPER, "lr": 1e-3, "weight_decay": 0.0}
+        adamw().step(p, grad, m, v, **hyper, bias_correction1=0.1, bias_correction2=0.05, master=master, seed=seed)
+    share = 1e-3 / 2.0**-8  # below 1 the neighbour is 2^-8 away
+    moved = np.mean(host(param) < 1)
+    assert (host(still) == 1).all() and abs(moved - share) <= 4 * np.sqrt(share * (1 - share) / n)
+
+
+@TYPES
+@pytest.mark.parametrize("n", [0, 1, 31, 33, 4097, 20001])
+def test_sum_of_squares(n, dtype):
+    x = rounded(rng().standard_normal(n) * 10, dtype)
+    given = device(x.astype(dtype))
+    ours = adamw().sum_of_squares(given)
+    assert isinstance(ours, float)
+    np.testing.assert_allclose(ours, np.sum(x**2), rtol=1e-13)
+
+    def run():
+        wide, narrow = cupy().zeros((), float64), cupy().zeros((), float32)
+        adamw().sum_of_squares_into(given, wide)
+        adamw().sum_of_squares_into(given, narrow)
+        return wide, narrow
+
+    wide, narrow = on_every_schedule(run)
+    assert float(host(wide)) == ours and host(narrow) == np.float32(ours)
+    adamw().sum_of_squares_into(given, wide, adds=True)
+    adamw().sum_of_squares_into(given, narrow, adds=True)
+    np.testing.assert_allclose(host(wide), 2 * ours, rtol=1e-14)
+    np.testing.assert_allclose(host(narrow), 2 * ours, rtol=EPS[float32])
+
+
+@TYPES
+@STARTS
+def test_sum_of_squares_of_a_slice(start, dtype):
+    x = rounded(rng().standard_normal(301), dtype)
+    np.testing.assert_allclose(adamw().sum_of_squares(at(x.astype(dtype), start)), np.sum(x**2), rtol=1e-13)
+
+
+def test_sum_of_squares_is_long_after_float32_gave_up():
+    x = np.full(9, 1e30, np.float32)
+    np.testing.assert_allclose(adamw().sum_of_squares(device(x)), 9 * float(x[0]) ** 2, rtol=1e-14)
+    x[4] = np.inf
+    assert adamw().sum_of_squares(device(x)) == np.inf
+    x[4] = np.nan
+    assert np.isnan(adamw().sum_of_squares(device(x)))
+
+
+@TYPES
+@pytest.mark.parametrize("n", [0, 1, 31, 33, 4099])
+def test_scale_into(n, dtype):
+    x = rounded(rng().standard_normal(n), dtype)
+    scale_into = adamw().scale_into
+    for factor in (0.3, 1.0, device(np.array(0.3, np.float32)), device(np.array(1.0, np.float32))):
+        by = float(np.float32(host(factor) if isinstance(factor, cupy().ndarray) else factor))
+        exact, smallest = x * by, 2.0**-25 if dtype == float16 else 0
+        given, out = device(x.astype(dtype)), cupy().empty(n, dtype)
+        scale_into(given, factor, out)
+        np.testing.assert_allclose(host(out), exact, rtol=EPS[dtype] / 2 * 1.01, atol=smallest)
+        np.testing.assert_array_equal(host(given), x)
+        scale_into(given, factor, given)
+        np.testing.assert_array_equal(host(given), host(out))
+    wide = x + rounded(rng().standard_normal(n) * 1e-4, float32)
+    out, moved = cupy().empty(n, dtype), cupy().empty(n + 3, dtype)
+    scale_into(at(wide, 0, np.float32), 0.5, out)
+    scale_into(at(wide, 1, np.float32), 0.5, moved[3:])
+    exact = rounded(0.5 * wide.astype(np.float32).astype(float), dtype)
+    np.testing.assert_array_equal(host(out), exact)
+    np.testing.assert_array_equal(host(moved[3:]), exact)
+
+
+@TYPES
+def test_clipping_and_the_step_wait_for_nothing(dtype, monkeypatch):
+    given = on_device(state(100, dtype), dtype)
+    total, coefficient = cupy().zeros((), float32), device(np.array(0.5, np.float32))
+
+    def run():
+        adamw().sum_of_squares_into(given[1], total)
+        adamw().scale_into(given[1], coefficient, given[1])
+        step(given, grad_scale=coefficient)
+
+    capture(run, monkeypatch)
+
+
+@pytest.mark.slow
+@TYPES
+def test_no_races(dtype):
+    with race_checks():
+        for n, start in ((2100, 0), (40, 3)):
+            arrays = state(n, dtype)
+            given = on_device(arrays, dtype, start)
+            step(given, seed=5 if dtype == bfloat16 else None)
+            check_step(given, formula(arrays), dtype, to_nearest=False)
+            adamw().sum_of_squares(given[1])
+            adamw().scale_into(given[1], 0.5, given[1])
+            adamw().scale_into(given[2], 0.5, cupy().empty(n, dtype))

@@ -1,0 +1,236 @@
+// gelu, bias_gelu and swiglu: a few bytes in, a few out, and the arithmetic to be hidden behind them.
+#include "columns.cuh"
+#include "pack.cuh"
+
+constexpr int THREADS = 256;
+
+// Each formula gives its value at x and its slope, as kernels/cpu/gelu_formulas.py does and as exactly. NaN stays.
+// `near` is x within 40 of 0, where both tails have long vanished in float32: it keeps infinity times 0 out.
+__device__ __forceinline__ float near_zero(float x) { return x < -40.f ? -40.f : x > 40.f ? 40.f : x; }
+
+// x P(Z < x), of slope P(Z < x) + x density(x). Hendrycks & Gimpel 2016, arXiv:1606.08415.
+struct GeluErf {
+  template <class T> static __device__ __forceinline__ void at(float x, float& value, float& slope) {
+    const float near = near_zero(x), e = exponential<T>(-0.5f * near * near);
+    // P(Z > |x|) = e t polynomial(t): erfc's relative accuracy far into the tail, where 1 + erf loses every digit, for
+    // the exponential that the slope needs anyway. Hastings' form of 1955; coefficients of kernels/cpu/elementary.py.
+    const float t = reciprocal<T>(1.f + 0.425f * fabsf(near));
+    float p = 0.04151467606f;
+    p = p * t - 0.20252311230f;
+    p = p * t + 0.37454813719f;
+    p = p * t - 0.27998059988f;
+    p = p * t + 0.02122247592f;
+    p = p * t - 0.01185513660f;
+    p = p * t + 0.07910767943f;
+    p = p * t + 0.13886466622f;
+    p = p * t + 0.16955077648f;
+    p = p * t + 0.16955049336f;
+    const float tail = e * t * p, below = x < 0.f ? tail : 1.f - tail;
+    value = (x < 0.f ? near : x) * below;
+    slope = below + near * e * 0.3989422804014327f;
+  }
+};
+
+// x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3): that is x (1 + tanh u) / 2, with the digits of its lower tail.
+struct GeluTanh {
+  template <class T> static __device__ __forceinline__ void at(float x, float& value, float& slope) {
+    const float near = near_zero(x), square = near * near;
+    const float e = exponential<T>(-1.5957691216057308f * near * (1.f + 0.044715f * square));
+    const float s = reciprocal<T>(1.f + e);
+    const float spread = e > 1e18f ? s : e * s * s;  // s (1 - s), whose difference has no digits where s is near 1
+    value = (x < 0.f ? near : x) * s;
+    slope = s + near * spread * (1.5957691216057308f * (1.f + 0.134145f * square));
+  }
+};
+
+// Threads read this many packs of each array before they use the first: 48 KB and more under way on an SM, where an
+// H100's memory is kept busy by 20, an H200's by 30.
+constexpr int AT_ONCE = 2;
+
+// out = gelu(x), flat: AT_ONCE vectors a thread of the first `packs`, then what elements are left of `size`.
+template <class T, class Formula>
+__global__ void __launch_bounds__(THREADS) gelu_forward(
+    T* __restrict__ out, const T* __restrict__ x, i64 packs, i64 size) {
+  constexpr int W = Vector<T>::n;
+  const i64 first = (i64)blockIdx.x * AT_ONCE * THREADS + threadIdx.x;
+  Vector<T> v[AT_ONCE];
+  float value, slope;
+#pragma unroll
+  for (int k = 0; k < AT_ONCE; k++)
+    if (first + k * THREADS < packs) v[k] = load_vector_once(x + (first + k * THREADS) * W);
+#pragma unroll
+  for (int k = 0; k < AT_ONCE; k++)
+    if (first + k * THREADS < packs) {
+#pragma unroll
+      for (int i = 0; i < W; i++) {
+        Formula::template at<T>(v[k][i], value, slope);
+        v[k].set(i, value);
+      }
+      store_vector_once(out + (first + k * THREADS) * W, v[k]);
+    }
+  for (i64 j = packs * W + (i64)blockIdx.x * THREADS + threadIdx.x; j < size; j += (i64)gridDim.x * THREADS) {
+    Formula::template at<T>(to_float(x[j]), value, slope);
+    out[j] = from_float<T>(value);
+  }
+}
+
+// forward: out = gelu(x), so gx = g gelu'(x).
+template <class T, class Formula>
+__global__ void __launch_bounds__(THREADS) gelu_backward(
+    T* __restrict__ gx, const T* __restrict__ g, const T* __restrict__ x, i64 packs, i64 size) {
+  constexpr int W = Vector<T>::n;
+  const i64 first = (i64)blockIdx.x * AT_ONCE * THREADS + threadIdx.x;
+  Vector<T> v[AT_ONCE], gs[AT_ONCE];
+  float value, slope;
+#pragma unroll
+  for (int k = 0; k < AT_ONCE; k++)
+    if (first + k * THREADS < packs) {
+      v[k] = load_vector_once(x + (first + k * THREADS) * W);
+      gs[k] = load_vector_once(g + (first + k * THREADS) * W);
+    }
+#pragma unroll
+  for (int k = 0; k < AT_ONCE; k++)
+    if (first + k * THREADS < packs) {
+#pragma unroll
+      for (int i = 0; i < W; i++) {
+        Formula::template at<T>(v[k][i], value, slope);
+        v[k].set(i, gs[k][i] * slope);
+      }
+      store_vector_once(gx + (first + k * THREADS) * W, v[k]);
+    }
+  for (i64 j = packs * W + (i64)blockIdx.x * THREADS + threadIdx.x; j < size; j += (i64)gridDim.x * THREADS) {
+    Formula::template at<T>(to_float(x[j]), value, slope);
+    gx[j] = from_float<T>(to_float(g[j]) * slope);
+  }
+}
+
+// The others know their columns. A block of 8 warps takes a strip of 32 packs, blockIdx.x, a lane a pack, and walks
+// down it, a warp a row, from row 8 blockIdx.y on: no thread divides to find its column, and a bias is read once.
+__device__ __forceinline__ int strip_pack() { return blockIdx.x * 32 + threadIdx.x % 32; }
+
+// use(r, load(r)) for each of this warp's rows r, AT_ONCE loads ahead.
+template <class Load, class Use> __device__ __forceinline__ void walk_down(int rows, Load load, Use use) {
+  const i64 step = (i64)gridDim.y * COLUMN_WARPS;
+  for (i64 first = (i64)blockIdx.y * COLUMN_WARPS + threadIdx.x / 32; first < rows; first += AT_ONCE * step) {
+    decltype(load(first)) loaded[AT_ONCE];
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; k++)
+      if (first + k * step < rows) loaded[k] = load(first + k * step);
+#pragma unroll
+    for (int k = 0; k < AT_ONCE; k++)
+      if (first + k * step < rows) use(first + k * step, loaded[k]);
+  }
+}
+
+template <class P> struct Two { P a, b; };
+template <class P> struct Three { P a, b, g; };
+
+// out = gelu(x + bias)
+template <class T, class Formula, bool VECTORS>
+__global__ void __launch_bounds__(32 * COLUMN_WARPS) bias_gelu_forward(
+    T* __restrict__ out, const T* __restrict__ x, const T* __restrict__ bias, int rows, int columns) {
+  typedef Pack<T, VECTORS> P;
+  const int c = strip_pack() * P::n;
+  if (c >= columns) return;
+  const P b = load_pack<VECTORS>(bias + c);
+  walk_down(rows, [&](i64 r) { return load_pack_once<VECTORS>(x + r * columns + c); }, [&](i64 r, P v) {
+#pragma unroll
+    for (int i = 0; i < P::n; i++) {
+      float value, slope;
+      Formula::template at<T>(v[i] + b[i], value, slope);
+      v.set(i, value);
+    }
+    store_pack_once(out + r * columns + c, v);
+  });
+}
+
+// forward: out = gelu(x + bias), so gx = g gelu'(x + bias), and gbias the sum of its rows: partial (gridDim.y, C) takes
+// each block's. gx or partial may be null: not wanted.
+template <class T, class Formula, bool VECTORS>
+__global__ void __launch_bounds__(32 * COLUMN_WARPS, 4) bias_gelu_backward(
+    T* __restrict__ gx, float* __restrict__ partial, const T* __restrict__ g, const T* __restrict__ x,
+    const T* __restrict__ bias, int rows, int columns) {
+  typedef Pack<T, VECTORS> P;
+  __shared__ __align__(16) float tile[COLUMN_WARPS * 32 * P::n];
+  const int c = strip_pack() * P::n;
+  float sums[P::n] = {};
+  if (c < columns) {
+    const P b = load_pack<VECTORS>(bias + c);
+    auto load = [&](i64 r) {
+      return Two<P>{load_pack_once<VECTORS>(x + r * columns + c), load_pack_once<VECTORS>(g + r * columns + c)};
+    };
+    walk_down(rows, load, [&](i64 r, Two<P> from) {
+      P y;
+#pragma unroll
+      for (int i = 0; i < P::n; i++) {
+        float value, slope;
+        Formula::template at<T>(from.a[i] + b[i], value, slope);
+        y.set(i, from.b[i] * slope);
+        sums[i] += from.b[i] * slope;
+      }
+      if (gx) store_pack_once(gx + r * columns + c, y);
+    });
+  }
+  const int strip = blockIdx.x * 32 * P::n;
+  if (partial) write_block_sums(partial + (size_t)blockIdx.y * columns + strip, sums, columns - strip, tile);
+}
+
+// silu(a) = a sigmoid(a) and its slope s (1 + a (1 - s)).
+template <class T> __device__ __forceinline__ void silu(float a, float& value, float& slope) {
+  a = a < -1000.f ? -1000.f : a;  // both are 0 there, where -infinity times 0 would be NaN
+  const float e = exponential<T>(-a), s = reciprocal<T>(1.f + e);
+  // a (1 - s), whose difference has no digits where s is near 1; at infinity it would be infinity times 0
+  const float rest = e > 1e18f ? a : e == 0.f ? 0.f : a * e * s;
+  value = a * s;
+  slope = s * (1.f + rest);
+}
+
+// out = silu(a) b, with a, b the halves of each row of x (N, 2 C). Shazeer 2020, arXiv:2002.05202.
+template <class T, bool VECTORS>
+__global__ void __launch_bounds__(32 * COLUMN_WARPS) swiglu_forward(
+    T* __restrict__ out, const T* __restrict__ x, int rows, int columns) {
+  typedef Pack<T, VECTORS> P;
+  const int c = strip_pack() * P::n;
+  if (c >= columns) return;
+  auto load = [&](i64 r) {
+    const T* from = x + 2 * r * columns + c;
+    return Two<P>{load_pack_once<VECTORS>(from), load_pack_once<VECTORS>(from + columns)};
+  };
+  walk_down(rows, load, [&](i64 r, Two<P> from) {
+    P y;
+#pragma unroll
+    for (int i = 0; i < P::n; i++) {
+      float value, slope;
+      silu<T>(from.a[i], value, slope);
+      y.set(i, value * from.b[i]);
+    }
+    store_pack_once(out + r * columns + c, y);
+  });
+}
+
+// forward: out = silu(a) b, so ga = g b silu'(a), gb = g silu(a).
+template <class T, bool VECTORS>
+__global__ void __launch_bounds__(32 * COLUMN_WARPS) swiglu_backward(
+    T* __restrict__ gx, const T* __restrict__ g, const T* __restrict__ x, int rows, int columns) {
+  typedef Pack<T, VECTORS> P;
+  const int c = strip_pack() * P::n;
+  if (c >= columns) return;
+  auto load = [&](i64 r) {
+    const T* from = x + 2 * r * columns + c;
+    return Three<P>{load_pack_once<VECTORS>(from), load_pack_once<VECTORS>(from + columns),
+                    load_pack_once<VECTORS>(g + r * columns + c)};
+  };
+  walk_down(rows, load, [&](i64 r, Three<P> from) {
+    P ga, gb;
+#pragma unroll
+    for (int i = 0; i < P::n; i++) {
+      float value, slope;
+      silu<T>(from.a[i], value, slope);
+      ga.set(i, from.g[i] * from.b[i] * slope);
+      gb.set(i, from.g[i] * value);
+    }
+    T* to = gx + 2 * r * columns + c;
+    store_pack_once(to, ga);
+    store_pack_once(to + columns, gb);
+  });
+}

@@ -1,0 +1,216 @@
+// Attention backward on the tensor cores. With p = softmax(scale q k^T) and out = p v in forward,
+//
+//   gv = p^T g,   ds = p (g v^T - delta),   gk = scale ds^T q,   gq = scale ds k,   delta = rowsum(g out)
+//
+// p is made again from q, k and forward's one number a row (Dao 2023, arXiv:2307.08691). A block of one kernel owns
+// keys and sums gk and gv over queries, a block of another owns queries and sums gq over keys. Both compute q k^T and
+// g v^T, 7 products where 5 would do, but every gradient is summed by one warp in one order: no atomic additions, so
+// the same bits each time, and no float32 copy of gq in memory. p and ds are rounded to T for the products, and never
+// leave the registers.
+#include "attention_problem.cuh"
+#include "attention_tile.cuh"
+
+constexpr int OWN = 64;   // rows of a block, 16 a warp
+constexpr int STEP = 32;  // rows of the other side at a time
+constexpr int LANES = 8;  // of a warp for a row in attention_backward_rows: 128 bytes at once, a row of 64 numbers
+template <int D> constexpr bool HELD = D <= 64;           // see LeftRows
+template <int D> constexpr int BLOCKS = D <= 64 ? 3 : 2;  // at once on a multiprocessor: 168 or 255 registers a thread
+
+// What a row of queries brings to the formulas besides q and g: log_sum, from which p = 2^(scaled score - log_sum), and
+// delta. rows (B, H, 2, padded), padded being T rounded up to a multiple of OWN: a tile's numbers lie together, 16-byte
+// aligned, and beyond T log_sum is infinity, which makes p and ds 0. Reads g and out once, 256 bytes for 8 written at
+// D = 64; a block has 32 rows of one head.
+template <class T>
+__global__ void __launch_bounds__(256)
+    attention_backward_rows(float* __restrict__ rows, const float* __restrict__ log_sum, const T* __restrict__ g,
+                            const T* __restrict__ out, int padded, PROBLEM_PARAMETERS) {
+  constexpr int ROWS = 256 / LANES;
+  const Problem problem = PROBLEM;
+  const int tiles = padded / ROWS, head_index = blockIdx.x / tiles;
+  const int t = blockIdx.x % tiles * ROWS + threadIdx.x / LANES, lane = threadIdx.x % LANES;
+  float delta = 0.f;
+  if (t < queries) {
+    const i64 at = problem.out.at(head_index / heads, head_index % heads) + t * out_row;
+    for (int i = 8 * lane; i < d; i += 8 * LANES) {
+      if (problem.aligned) {
+        const Vector<T> a = load_vector(g + at + i), b = load_vector_once(out + at + i);  // g is wanted again
+#pragma unroll
+        for (int e = 0; e < 8; e++) delta += a[e] * b[e];
+      } else {
+        for (int e = i; e < min(i + 8, d); e++) delta += to_float(g[at + e]) * to_float(out[at + e]);
+      }
+    }
+  }
+#pragma unroll
+  for (int offset = LANES / 2; offset > 0; offset /= 2) delta += __shfl_xor_sync(ALL_LANES, delta, offset);
+  if (lane == 0) {
+    float* row = rows + (i64)head_index * 2 * padded + t;
+    row[0] = t < queries ? log_sum[(i64)head_index * queries + t] : INFINITY;
+    row[padded] = delta;
+  }
+}
+
+template <class T, int D>
+__global__ void __launch_bounds__(THREADS, BLOCKS<D>)
+    attention_backward_keys(T* __restrict__ gk, T* __restrict__ gv, const T* __restrict__ q, const T* __restrict__ k,
+                            const T* __restrict__ v, const T* __restrict__ g, const float* __restrict__ rows,
+                            int padded, PROBLEM_PARAMETERS) {
+  const Problem problem = PROBLEM;
+  const int tiles = (keys + OWN - 1) / OWN, head_index = blockIdx.x / tiles, key_heads = heads / group;
+  const int b = head_index / key_heads, key_head = head_index % key_heads;
+  const int s0 = blockIdx.x % tiles * OWN;  // causal: the first keys are seen by most, and come first
+  k += problem.k.at(b, key_head);
+  v += problem.k.at(b, key_head);
+  gk += problem.k.at(b, key_head);
+  gv += problem.k.at(b, key_head);
+
+  DYNAMIC_SHARED(T, shared);  // keys | values | 2 x queries | 2 x g
+  __shared__ __align__(16) float log_sum[2][STEP], delta[2][STEP];
+  const Tile<T, D> k_tile{shared}, v_tile{shared + OWN * D};
+  const Tile<T, D> q_tiles{shared + 2 * OWN * D}, g_tiles{q_tiles.data + 2 * STEP * D};
+
+  // The steps of the loop: each query head of the group, and for each the tiles of queries that see these keys.
+  const int first = problem.first_query(s0) / STEP * STEP, end = problem.end_query(min(s0 + OWN, keys) - 1);
+  const int steps_a_head = end > first ? (end - first + STEP - 1) / STEP : 0, steps = group * steps_a_head;
+  const auto q_tile = [&](int step) { return Tile<T, D>{q_tiles.data + step % 2 * STEP * D}; };
+  const auto g_tile = [&](int step) { return Tile<T, D>{g_tiles.data + step % 2 * STEP * D}; };
+  const auto load_queries = [&](int step) {
+    const int h = key_head * group + step / steps_a_head, t0 = first + step % steps_a_head * STEP;
+    q_tile(step).template load<STEP>(q + problem.q.at(b, h), q_row, t0, queries, d, problem.aligned);
+    g_tile(step).template load<STEP>(g + problem.out.at(b, h), out_row, t0, queries, d, problem.aligned);
+    const int i = 4 * threadIdx.x;
+    if (i < STEP) {
+      const float* row = rows + ((i64)b * heads + h) * 2 * padded + t0 + i;
+      cp_async16(&log_sum[step % 2][i], row);
+      cp_async16(&delta[step % 2][i], row + padded);
+    }
+  };
+  k_tile.template load<OWN>(k, k_row, s0, keys, d, problem.aligned);
+  v_tile.template load<OWN>(v, k_row, s0, keys, d, problem.aligned);
+  cp_async_commit();
+  if (steps > 0) load_queries(0);
+  cp_async_commit();
+  cp_async_wait<1>();
+  __syncthreads();
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = warp * 16;  // the warp's first key in the tile
+  const LeftRows<T, D, 1, HELD<D>> k_rows(k_tile, own), v_rows(v_tile, own);
+  const float scale_log2 = scale * LOG2_E;
+  Sums<1, D / 8> gk_sums = {}, gv_sums = {};
+  for (int step = 0; step < steps; step++) {
+    cp_async_wait<0>();
+    __syncthreads();  // this step's rows have arrived for all, and the other buffers are read no more
+    if (step + 1 < steps) load_queries(step + 1);
+    cp_async_commit();
+    const int t0 = first + step % steps_a_head * STEP;
+    if (!problem.some_seen(t0, STEP, s0 + own, 16)) continue;
+    // Transposed, keys as rows: then p^T and ds^T are left operands of the next products as they are.
+    Sums<1, STEP / 8> p = {}, ds = {};
+    multiply_transposed(p, k_rows, q_tile(step));
+#pragma unroll
+    for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const int i = 8 * n + lane % 4 * 2 + e % 2;
+        p[0][n][e] = exp2_approx(fmaf(p[0][n][e], scale_log2, -log_sum[step % 2][i]));
+      }
+    multiply_transposed(ds, v_rows, g_tile(step));
+#pragma unroll
+    for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const int i = 8 * n + lane % 4 * 2 + e % 2;
+        ds[0][n][e] = p[0][n][e] * (ds[0][n][e] - delta[step % 2][i]);
+      }
+    if (!problem.all_seen(t0, STEP, s0 + own, 16)) {  // last: nothing of a hidden key must be left, not even infinity
+      Seen seen[1][2];
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int key = s0 + own + 8 * i + lane / 4;
+        seen[0][i] = {problem.first_query(key) - t0, problem.end_query(key) - t0};
+      }
+      hide(p, seen, 0.f);
+      hide(ds, seen, 0.f);
+    }
+    multiply_sums(gv_sums, p, g_tile(step));
+    multiply_sums(gk_sums, ds, q_tile(step));
+  }
+
+  const int count = min(16, keys - s0 - own);
+  const float gk_factor[1][2] = {{scale, scale}}, gv_factor[1][2] = {{1.f, 1.f}};
+  sums_to_tile(k_tile, own, gk_sums, gk_factor);
+  sums_to_tile(v_tile, own, gv_sums, gv_factor);
+  k_tile.store(gk + (s0 + own) * k_row, k_row, own, count, d, problem.aligned);
+  v_tile.store(gv + (s0 + own) * k_row, k_row, own, count, d, problem.aligned);
+}
+
+template <class T, int D>
+__global__ void __launch_bounds__(THREADS, BLOCKS<D>)
+    attention_backward_queries(T* __restrict__ gq, const T* __restrict__ q, const T* __restrict__ k,
+                               const T* __restrict__ v, const T* __restrict__ g, const float* __restrict__ rows,
+                               int padded, PROBLEM_PARAMETERS) {
+  const Problem problem = PROBLEM;
+  const int tiles = (queries + OWN - 1) / OWN, head_index = blockIdx.x / tiles;
+  const int b = head_index / heads, h = head_index % heads;
+  const int t0 = (tiles - 1 - blockIdx.x % tiles) * OWN;  // causal: the longest first
+  q += problem.q.at(b, h);
+  gq += problem.q.at(b, h);
+  g += problem.out.at(b, h);
+  k += problem.k.at(b, h / group);
+  v += problem.k.at(b, h / group);
+
+  DYNAMIC_SHARED(T, shared);  // queries | g | 2 x keys | 2 x values
+  const Tile<T, D> q_tile{shared}, g_tile{shared + OWN * D};
+  const Tile<T, D> k_tiles{shared + 2 * OWN * D}, v_tiles{k_tiles.data + 2 * STEP * D};
+  const int first = problem.first_key(t0) / STEP * STEP, end = problem.end_key(min(t0 + OWN, queries) - 1);
+  const auto k_tile = [&](int s0) { return Tile<T, D>{k_tiles.data + s0 / STEP % 2 * STEP * D}; };
+  const auto v_tile = [&](int s0) { return Tile<T, D>{v_tiles.data + s0 / STEP % 2 * STEP * D}; };
+  const auto load_keys = [&](int s0) {
+    k_tile(s0).template load<STEP>(k, k_row, s0, keys, d, problem.aligned);
+    v_tile(s0).template load<STEP>(v, k_row, s0, keys, d, problem.aligned);
+  };
+  q_tile.template load<OWN>(q, q_row, t0, queries, d, problem.aligned);
+  g_tile.template load<OWN>(g, out_row, t0, queries, d, problem.aligned);
+  cp_async_commit();
+  if (first < end) load_keys(first);
+  cp_async_commit();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = warp * 16;  // the warp's first query in the tile
+  const float* own_rows = rows + (i64)head_index * 2 * padded + t0 + own + lane / 4;
+  const float log_sum[2] = {own_rows[0], own_rows[8]}, delta[2] = {own_rows[padded], own_rows[padded + 8]};
+  cp_async_wait<1>();
+  __syncthreads();
+
+  const LeftRows<T, D, 1, HELD<D>> q_rows(q_tile, own), g_rows(g_tile, own);
+  const float scale_log2 = scale * LOG2_E;
+  Sums<1, D / 8> sums = {};
+  for (int s0 = first; s0 < end; s0 += STEP) {
+    cp_async_wait<0>();
+    __syncthreads();  // this step's rows have arrived for all, and the other buffers are read no more
+    if (s0 + STEP < end) load_keys(s0 + STEP);
+    cp_async_commit();
+    if (!problem.some_seen(t0 + own, 16, s0, STEP)) continue;
+    Sums<1, STEP / 8> p = {}, ds = {};
+    multiply_transposed(p, q_rows, k_tile(s0));
+    multiply_transposed(ds, g_rows, v_tile(s0));
+#pragma unroll
+    for (int n = 0; n < STEP / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        p[0][n][e] = exp2_approx(fmaf(p[0][n][e], scale_log2, -log_sum[e / 2]));
+        ds[0][n][e] = p[0][n][e] * (ds[0][n][e] - delta[e / 2]);
+      }
+    if (!problem.all_seen(t0 + own, 16, s0, STEP)) {
+      Seen seen[1][2];
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int query = t0 + own + 8 * i + lane / 4;
+        seen[0][i] = {problem.first_key(query) - s0, problem.end_key(query) - s0};
+      }
+      hide(ds, seen, 0.f);
+    }
+    multiply_sums(sums, ds, k_tile(s0));
+  }
+  const float factor[1][2] = {{scale, scale}};
+  sums_to_tile(q_tile, own, sums, factor);
+  q_tile.store(gq + (t0 + own) * q_row, q_row, own, min(16, queries - t0 - own), d, problem.aligned);
+}

@@ -1,0 +1,6 @@
+#pragma once
+#include "scheduler.h"
+
+namespace emulator {
+void reset_copies();  // before a block
+}

@@ -1,0 +1,139 @@
+// Where threads meet: the barriers of the block, and the operations of a warp.
+#include "barriers.h"
+
+#include "checks.h"
+
+namespace emulator {
+constexpr unsigned BARRIERS = 16;
+// Operations of one warp that may be under way at once, each for lanes of its own.
+constexpr unsigned MEETINGS = 8;
+
+struct Barrier {
+  unsigned arrived, expected, votes;
+  Place place;  // of the first to come
+};
+struct Meeting {
+  unsigned mask, here;
+  Place place;
+};
+static Barrier barriers[BARRIERS];
+static Meeting meetings[MOST_THREADS / WARP][MEETINGS];
+
+void reset_barriers() {
+  memset(barriers, 0, sizeof barriers);
+  memset(meetings, 0, sizeof meetings);
+}
+
+// The same text is mostly one object, too; the comparison of every letter would show in the time of a launch.
+__forceinline__ bool same(const char* a, const char* b) { return a == b || !__builtin_strcmp(a, b); }
+__forceinline__ bool same(const Place& a, const Place& b) {
+  return a.line == b.line && same(a.operation, b.operation) && same(a.file, b.file);
+}
+
+// In ascending order the last to arrive runs on; in the others it queues, so that either is tried.
+static void continue_or_queue() {
+  current->state = State::READY;
+  if (options.order != Order::ASCENDING) give_way();
+}
+
+unsigned block_barrier(unsigned number, unsigned expected, bool vote, const Place& place) {
+  Thread& me = *current;
+  if (number >= BARRIERS) fail("%s at %s:%d: there are barriers 0 to 15, not %u", place.operation, file_name(place.file), place.line, number);
+  Barrier& barrier = barriers[number];
+  if (barrier.arrived && barrier.expected != expected)
+    fail("%s at %s:%d: barrier %u with %u threads, which others began with %u", place.operation, file_name(place.file),
+         place.line, number, expected, barrier.expected);
+  if (barrier.arrived && !same(barrier.place, place))
+    fail("divergent barrier: %s at %s:%d, where others wait in %s at %s:%d", place.operation, file_name(place.file),
+         place.line, barrier.place.operation, file_name(barrier.place.file), barrier.place.line);
+  if (!barrier.arrived) barrier = {0, expected, 0, place};
+  me.place = &place;
+  me.barrier = number;
+  barrier.votes += vote;
+  if (++barrier.arrived < expected) {
+    me.state = State::AT_BARRIER;
+    give_way();
+    return me.votes;
+  }
+  check_barrier_begins();
+  barrier.arrived = 0;
+  for (unsigned i = 0; i < block.threads; i++) {
+    Thread& thread = threads[i];
+    if (&thread != &me && (thread.state != State::AT_BARRIER || thread.barrier != number)) continue;
+    thread.state = State::READY;
+    thread.votes = barrier.votes;
+    check_barrier_passed(thread);
+  }
+  continue_or_queue();
+  return me.votes;
+}
+
+// The operation of this warp with this mask that others have begun, or a new one.
+static Meeting& meeting_for(unsigned mask, const Place& place) {
+  Meeting* unused = nullptr;
+  for (Meeting& meeting : meetings[current->warp]) {
+    if (!meeting.here) {
+      if (!unused) unused = &meeting;
+    } else if (meeting.mask == mask) {
+      if (same(meeting.place, place)) return meeting;
+      fail("warp divergence: %s at %s:%d, where other lanes of the mask wait in %s at %s:%d", place.operation,
+           file_name(place.file), place.line, meeting.place.operation, file_name(meeting.place.file), meeting.place.line);
+    } else if (meeting.mask & mask) {
+      fail("warp divergence: %s at %s:%d with mask %08x, where lanes of it wait in %s at %s:%d with mask %08x",
+           place.operation, file_name(place.file), place.line, mask, meeting.place.operation,
+           file_name(meeting.place.file), meeting.place.line, meeting.mask);
+    }
+  }
+  unsigned lanes = block.threads - current->warp * WARP;
+  unsigned existing = lanes >= WARP ? ~0u : (1u << lanes) - 1;
+  if (mask & ~existing)
+    fail("%s at %s:%d: mask %08x names lanes that the block of %u threads does not have", place.operation,
+         file_name(place.file), place.line, mask, block.threads);
+  if (!unused) fail("%s at %s:%d: more than %u operations of a warp at once", place.operation, file_name(place.file), place.line, MEETINGS);
+  *unused = {mask, 0, place};
+  return *unused;
+}
+
+void collective(unsigned mask, const Place& place, LaneFunction compute, const void* input, void* output,
+                const void* called_from) {
+  Thread& me = *current;
+  if (!(mask >> me.lane & 1))
+    fail("%s at %s:%d: lane %u calls with mask %08x, which does not name it", place.operation, file_name(place.file),
+         place.line, me.lane, mask);
+  Meeting& meeting = meeting_for(mask, place);
+  me.place = &place;
+  me.input = input;
+  me.output = output;
+  me.called_from = called_from;
+  meeting.here |= 1u << me.lane;
+  if (meeting.here != mask) {
+    me.state = State::AT_COLLECTIVE;
+    return give_way();
+  }
+  meeting.here = 0;
+  Thread* lanes[WARP];
+  for (unsigned lane = 0; lane < WARP; lane++) lanes[lane] = mask >> lane & 1 ? &threads[me.warp * WARP + lane] : nullptr;
+  if (compute) compute(lanes, mask);
+  for (Thread* lane : lanes)
+    if (lane) lane->state = State::READY;
+  continue_or_queue();
+}
+
+static void syncwarp_lanes(Thread* const (&)[32], unsigned mask) { check_syncwarp(current->warp, mask); }
+
+void syncwarp(unsigned mask, const Place& place) { collective(mask, place, syncwarp_lanes, nullptr, nullptr); }
+
+static void ballot_lanes(Thread* const (&lanes)[32], unsigned) {
+  unsigned votes = 0;
+  for (Thread* lane : lanes)
+    if (lane && *(const bool*)lane->input) votes |= 1u << lane->lane;
+  for (Thread* lane : lanes)
+    if (lane) *(unsigned*)lane->output = votes;
+}
+
+unsigned ballot(unsigned mask, bool predicate, const Place& place) {
+  unsigned votes;
+  collective(mask, place, ballot_lanes, &predicate, &votes);
+  return votes;
+}
+}  // namespace emulator

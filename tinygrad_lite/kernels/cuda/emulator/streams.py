@@ -1,0 +1,157 @@
+"""Streams, graphs, events and the card of the emulated CuPy.
+
+All work is done at once, in the order in which it is asked for, unless its stream is captured: then it is noted down,
+and done each time that the graph is launched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+
+import numpy as np
+
+
+class Graph:
+    """Work that was captured; `launch` does it again on the memory that it had."""
+
+    def __init__(self):
+        self.work = []
+
+    def launch(self, stream=None):
+        for run in self.work:
+            run()
+
+    def upload(self, stream=None):
+        """Nothing to prepare."""
+
+
+class Stream:
+    """Work in order."""
+
+    current: Stream
+
+    def __init__(self, null=False, non_blocking=False, ptds=False):
+        self.graph, self.null = None, null
+
+    def use(self):
+        Stream.current = self
+        return self
+
+    def __enter__(self):
+        self._outer, Stream.current = Stream.current, self
+        return self
+
+    def __exit__(self, *error):
+        Stream.current = self._outer
+
+    def synchronize(self):
+        if self.graph:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: synchronising a stream that is captured")
+
+    def begin_capture(self, mode=None):
+        if self.null:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: the default stream cannot be captured")
+        self.graph = Graph()
+
+    def end_capture(self):
+        graph, self.graph = self.graph, None
+        return graph
+
+    def is_capturing(self):
+        return self.graph is not None
+
+
+Stream.current = Stream(null=True)
+
+
+def no_capture(what: str):
+    """Raise under capture: it would wait for work that is not done yet."""
+    if Stream.current.graph:
+        raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} during capture")
+
+
+def work(function):
+    """function, which writes arrays that exist: done now, or noted down."""
+
+    @functools.wraps(function)
+    def call(*args, **named):
+        graph = Stream.current.graph
+        if graph is None:
+            return function(*args, **named)
+        graph.work.append(lambda: function(*args, **named))
+
+    return call
+
+
+def makes(function):
+    """function, which returns a new array or a view: under capture the new one's values come when the graph is launched."""
+
+    @functools.wraps(function)
+    def call(*args, **named):
+        graph = Stream.current.graph
+        result = function(*args, **named)  # under capture for its shape and type only
+        if graph is not None and not any(np.may_share_memory(result._host, a._host) for a in _arrays(args, named)):
+            graph.work.append(lambda: np.copyto(result._host, function(*args, **named)._host))
+        return result
+
+    return call
+
+
+def _arrays(args, named):
+    for a in (*args, *named.values()):
+        if hasattr(a, "_host"):
+            yield a
+        elif isinstance(a, (list, tuple)):
+            yield from _arrays(a, {})
+
+
+class Event:
+    """A mark in a stream; times here are the host's."""
+
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.at = None
+
+    def record(self, stream=None):
+        self.at = time.perf_counter()
+
+    def synchronize(self):
+        """All is done at once."""
+
+
+class Device:
+    """The one emulated card."""
+
+    compute_capability = "90"
+    mem_info = (64 << 30, 80 << 30)
+
+    def __init__(self, device=None):
+        self.id = 0
+
+    def synchronize(self):
+        """All is done at once."""
+
+    def use(self):
+        """There is only this one."""
+
+
+def get_elapsed_time(start: Event, end: Event) -> float:
+    """Milliseconds between two events."""
+    return (end.at - start.at) * 1e3
+
+
+class MemoryPool:
+    """Memory that a graph keeps for itself; here every array has its own anyway."""
+
+    def malloc(self, size):
+        raise NotImplementedError("the emulated pool only stands for one: pass its malloc to using_allocator")
+
+    def free_all_blocks(self):
+        """Nothing is held."""
+
+
+@contextlib.contextmanager
+def using_allocator(malloc=None):
+    """Inside, arrays come from a pool."""
+    yield

@@ -1,0 +1,39 @@
+"""What layer_norm and rms_norm share: norm.cu and its launches."""
+
+from ...dtypes import float32
+from .arrays import buffer, empty
+from .launch import Source
+from .row_kernels import instance_for, instances, matrix_shape, row_launch, sum_launch, sum_partials
+
+
+class Norm:
+    """norm.cu with the mean taken off each row and a bias, or without both."""
+
+    def __init__(self, centre: bool):
+        self.centre = centre
+        self.forward_names, self.backward_names = (
+            instances(f"norm_{way}<T, {str(centre).lower()}, VECTORS, WARPS>") for way in ("forward", "backward")
+        )
+        self.kernels = Source("norm.cu", *self.forward_names.values(), *self.backward_names.values(), "sum_partials<T>")
+
+    def forward(self, x, weight, bias, eps):
+        """(out, mean (N,), rstd (N,)) of x (..., C), the statistics in float32; mean is None without centring."""
+        n, c = matrix_shape(x)
+        out, rstd, mean = empty(x.shape, x.dtype), empty(n, float32), empty(n, float32) if self.centre else None
+        if x.size:
+            instance = instance_for(x, out, weight, bias)
+            kernel = self.kernels[x.dtype][self.forward_names[instance]]
+            kernel(*row_launch(n, instance), out, mean, rstd, x, weight, bias, n, c, eps)
+        return out, mean, rstd
+
+    def backward(self, g, x, weight, mean, rstd, needs, into):
+        """Gradients of x, weight and, with centring, bias: one pass over g and x, then the sum of what blocks summed."""
+        kernels, (n, c) = self.kernels[x.dtype], matrix_shape(x)
+        gx = buffer(into[0], x) if needs[0] else None
+        instance = instance_for(x, g, gx, weight)
+        grid, block = sum_launch(n, instance) if x.size else ((0,), (0,))
+        partial = empty((grid[0], 2 if self.centre else 1, c), float32) if any(needs[1:]) else None
+        if x.size and any(needs):
+            kernel = kernels[self.backward_names[instance]]
+            kernel(grid, block, gx, partial, g, x, weight, mean, rstd, n, c)
+        return gx, *sum_partials(kernels, partial, weight, needs[1:], into[1:])

@@ -1,0 +1,54 @@
+"""A whole optimiser step on the GPU, as one CUDA graph: forward, backward, clipping, AdamW."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinygrad_lite import Generator, as_tensor
+from tinygrad_lite.config import settings
+from tinygrad_lite.kernels.cuda.clip import norm_and_coefficient
+from tinygrad_lite.kernels.cuda.graph import Graph
+from tinygrad_lite.optim.flat import gradient_spans
+from tinygrad_lite.optim.replay import ReplayedSteps
+
+
+class DeviceStep:
+    """Steps of a model on "cuda"; nothing but tokens, a few numbers, the loss and the norm crosses to the GPU and back.
+
+    A step whose gradients are not finite changes no weight. Raises ValueError where the optimiser cannot be replayed.
+    """
+
+    def __init__(self, model, optimizer, max_norm: float, generator: Generator):
+        self.model, self.optimizer, self.max_norm = model, optimizer, max_norm
+        self.parameters = list(model.parameters())
+        self.replayed = ReplayedSteps(optimizer)
+        self.graph = Graph(self._step, generator, enabled=settings.use_graph)
+
+    def __call__(self, inputs: np.ndarray, targets: np.ndarray, loss_scale: float = 1.0) -> tuple[float, float]:
+        """(mean loss, gradient's norm) of micro-batches (K, B, T) of token ids, after which the weights are updated.
+
+        Raises IndexError for an id outside of the vocabulary, which the GPU would read past.
+        """
+        for name, ids in (("inputs", inputs), ("targets", targets)):
+            if ids.min() < 0 or ids.max() >= self.model.config.vocab_size:
+                raise IndexError(
+                    f"{name}: ids must be in [0, {self.model.config.vocab_size}), got from {ids.min()} to {ids.max()}"
+                )
+        rows = self.replayed.advance()
+        loss, norm = self.graph(inputs, targets, rows, np.float32(loss_scale))
+        if not np.isfinite(norm):
+            self.replayed.withdraw()
+        return float(loss), float(norm)
+
+    def _step(self, inputs, targets, rows, loss_scale):
+        device, count = self.model.device, inputs.shape[0]
+        self.optimizer.zero_grad()
+        total = None
+        for k in range(count):
+            loss = self.model(as_tensor(inputs[k], device), as_tensor(targets[k], device))
+            loss.backward(as_tensor(loss_scale * (1.0 / count), device))  # each micro-batch weighs 1/K
+            total = loss.data if total is None else total + loss.data
+        spans = [span for span, _ in gradient_spans(self.parameters)]
+        norm, coefficient = norm_and_coefficient(spans, loss_scale, self.max_norm)
+        self.replayed.apply(rows, coefficient)
+        return total * (1.0 / count), norm
