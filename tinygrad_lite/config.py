@@ -34,7 +34,15 @@ class Settings:
     allocator_is_set whether the user has told glibc's allocator what to keep
     """
 
-    __slots__ = ("use_fused", "use_graph", "num_threads", "cache_directory", "cuda_library", "cuda_toolkits", "allocator_is_set")
+    __slots__ = (
+        "use_fused",
+        "use_graph",
+        "num_threads",
+        "cache_directory",
+        "cuda_library",
+        "cuda_toolkits",
+        "allocator_is_set",
+    )
 
     def __init__(self, environment=os.environ, platform: str = sys.platform):
         self.use_fused = _switch("TGL_FUSED", environment.get("TGL_FUSED", ""))

@@ -45,7 +45,13 @@ class Binder:
 
     # -- the short paths ----------------------------------------------------------------------------------
     def _bind_unary(self, op):
-        Tensor, new, forward, check, exact = self.Tensor, self.Tensor.__new__, op.forward, op.check, not (op.computes or op.to_float)
+        Tensor, new, forward, check, exact = (
+            self.Tensor,
+            self.Tensor.__new__,
+            op.forward,
+            op.check,
+            not (op.computes or op.to_float),
+        )
         apply, record, views, rules, complete = self.apply, recorder(op), op.views, op.rules, _completer(op)
 
         def call(x, **params):

@@ -26,7 +26,9 @@ class ReplayedSteps:
         for group, flat in self._flats():
             kernel = lookup(flat.device.name, "adamw") if settings.use_fused else None
             if kernel is None or not can_use_kernel(kernel, group, flat, optimizer.decoupled):
-                raise ValueError(f"ReplayedSteps: no adamw kernel for {flat.dtype} on {flat.device.name} and these settings")
+                raise ValueError(
+                    f"ReplayedSteps: no adamw kernel for {flat.dtype} on {flat.device.name} and these settings"
+                )
 
     def _flats(self):
         for group, flats in zip(self.optimizer.param_groups, self.optimizer._flats, strict=True):
@@ -58,6 +60,8 @@ class ReplayedSteps:
         missing = [i for _, flat in self._flats() for i in set(range(len(flat.params))) - set(flat.gather())
                    if flat.params[i].node is not None]  # fmt: skip
         if missing:
-            raise RuntimeError(f"ReplayedSteps: {len(missing)} parameter(s) have no gradient, so no step can be replayed")
+            raise RuntimeError(
+                f"ReplayedSteps: {len(missing)} parameter(s) have no gradient, so no step can be replayed"
+            )
         for i, (group, flat, first, last) in enumerate(self.planned):
             adam_update(group, flat, first, last, grad_scale, self.optimizer.decoupled, scalars=rows[i])

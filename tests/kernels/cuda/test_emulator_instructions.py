@@ -295,9 +295,13 @@ def test_rounding_around_every_16_bit_number(kernels, t):
     with np.errstate(all="ignore"):
         middle = (numbers.astype(np.float64) + following.astype(np.float64)) / 2  # infinity and NaN too
         middle = middle.astype(np.float32)
-        x = np.concatenate([numbers, middle, np.nextafter(middle, np.float32(np.inf)), np.nextafter(middle, -np.float32(np.inf))])
+        x = np.concatenate(
+            [numbers, middle, np.nextafter(middle, np.float32(np.inf)), np.nextafter(middle, -np.float32(np.inf))]
+        )
         largest = np.float32(ml_dtypes.finfo(TYPES[t]).max)
-        x = np.concatenate([x, largest * np.array([1, 1.0001, 1.001, 1.01, 2], np.float32), np.float32([1e-45, -1e-45, 1e-30])])
+        x = np.concatenate(
+            [x, largest * np.array([1, 1.0001, 1.001, 1.01, 2], np.float32), np.float32([1e-45, -1e-45, 1e-30])]
+        )
         expected = x.astype(TYPES[t])
     out = np.zeros(len(x), np.uint16)
     kernels.run(f"round_to<{t}>", -(-len(x) // 1024), 1024, out, x, np.int32(len(x)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import sys
 import tempfile
 from functools import lru_cache
@@ -38,7 +39,7 @@ def cubin(lib, source: Path, expressions: tuple[str, ...], arch: str) -> tuple[P
     key = hashlib.sha256(repr((compiler_version(lib), OPTIONS, arch, expressions)).encode())
     for file in (source, *sorted(source.parent.glob("*.cuh"))):
         key.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    folder = _folder()
+    folder = cache_folder()
     path = folder / f"{source.stem}-{arch}-{key.hexdigest()[:20]}.cubin"
     names = path.with_suffix(".json")
     if not (path.exists() and names.exists()):
@@ -64,9 +65,19 @@ def compile_source(lib, source: Path, expressions, arch: str, extra=()) -> tuple
             log = nvrtc.getProgramLog(program).strip()
             raise RuntimeError(f"{source.name}: does not compile for {arch}:\n{log or error}") from None
         symbols = {e: nvrtc.getLoweredName(program, e) for e in expressions}
-        return nvrtc.getCUBIN(program), symbols, nvrtc.getProgramLog(program)
+        return _whole(nvrtc.getCUBIN(program)), symbols, nvrtc.getProgramLog(program)
     finally:
         nvrtc.destroyProgram(program)
+
+
+def _whole(code: bytes) -> bytes:
+    """An ELF file as its header describes it: CuPy 14.2 cuts the last byte off, as if it ended a string."""
+    if code[:4] != b"\x7fELF":
+        return code
+    programs, sections = struct.unpack_from("<QQ", code, 32)  # where the two tables of headers begin
+    program_size, program_count, section_size, section_count = struct.unpack_from("<4H", code, 54)
+    end = max(programs + program_size * program_count, sections + section_size * section_count)
+    return code + b"\0" if len(code) == end - 1 else code
 
 
 @lru_cache(maxsize=1)
@@ -77,7 +88,7 @@ def include_directories() -> tuple[str, ...]:
     return tuple(d for d in candidates if os.path.exists(os.path.join(d, "cuda_bf16.h")))[:1]
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
     root = settings.cache_directory
     if root is not None:
         try:

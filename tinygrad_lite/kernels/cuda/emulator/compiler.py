@@ -119,7 +119,7 @@ def _linker() -> tuple[str, ...]:
 
 def _runtime(mode: str) -> Path:
     """The object file that every library of kernels is linked with. Compiled unless kept."""
-    path = nvrtc._folder() / f"emulator-{mode}-{_identity()}.o"
+    path = nvrtc.cache_folder() / f"emulator-{mode}-{_identity()}.o"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # renamed when complete: others may do the same
             together, made = Path(folder, "runtime.cpp"), Path(folder, path.name)  # in one go, for a third of the time
@@ -130,11 +130,12 @@ def _runtime(mode: str) -> Path:
 
 
 def _with_launch_bounds(code: str) -> str:
-    """A test of the bound as the first statement of each kernel that declares __launch_bounds__; lines stay as they are.
+    """A test of the bound as the first statement of each kernel with __launch_bounds__; lines stay as they are.
 
     __launch_bounds__(32 * WARPS) f(float* x) {  becomes  ... {CHECK_LAUNCH_BOUNDS(32 * WARPS);
     """
-    blank = re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', lambda m: re.sub(r"[^\n]", " ", m[0]), code, flags=re.S)
+    ignored = r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"'  # comments and strings
+    blank = re.sub(ignored, lambda m: re.sub(r"[^\n]", " ", m[0]), code, flags=re.S)
     insertions = []
     for match in re.finditer(r"\b__launch_bounds__\s*\(", blank):
         end = _closing(blank, match.end())

@@ -1,8 +1,9 @@
-"""Which line of a kernel's source an instruction of its library comes from."""
+"""What a library tells of its source: which line an instruction comes from, which bytes are the compiler's own."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -41,6 +42,15 @@ class Lines:
             for position, block in zip(new, blocks, strict=True):
                 self._known[position] = Frames(filter(None, map(_frame, block.split("\n")[1:])))
         return {p: self._known[p] for p in positions}
+
+
+def guards(path: str) -> list[int]:
+    """Offsets, among the __shared__ variables, of bytes that g++ put there to mark an array as initialised.
+
+    It does so for arrays of bf16 and half, though there is nothing to initialise.
+    """
+    said = subprocess.run(["nm", path], capture_output=True, text=True).stdout
+    return [int(line.split()[0], 16) for line in said.splitlines() if re.search(r" [bBdDuVW] _ZGV", line)]
 
 
 def _frame(text: str):

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 
 from . import counts
-from .lines import Lines
+from .lines import Lines, guards
 from .options import options
 
 ORDERS = {"ascending": 0, "descending": 1, "random": 2}
@@ -34,6 +34,8 @@ class Module:
         if self.checks:
             self.library.emulator_findings.restype = ctypes.c_char_p
             self.library.emulator_access_counts.restype = ctypes.c_size_t
+            for offset in guards(path):
+                self.library.emulator_add_guard(ctypes.c_size_t(offset))
         self.kernels = {}
         table = ctypes.cast(self.library.emulator_kernels, ctypes.POINTER(_Kernel))
         for kernel in _until(table, "name"):

@@ -2,7 +2,7 @@
 #pragma once
 
 namespace emulator {
-// Returns how many threads came with vote = 1. All must come from the same line. Barriers 1 to 15 are for part of a block.
+// Returns how many threads came with vote = true. All must come from the same line. Barrier 0 is the whole block's.
 unsigned block_barrier(unsigned barrier, unsigned threads, bool vote, const Place& place);
 
 NOT_CHECKED inline unsigned whole_block(bool vote, const Place& place) {
@@ -21,7 +21,8 @@ inline int __syncthreads_and(int predicate, CALLED_FROM) {
   return emulator::whole_block(predicate == 0, {"__syncthreads_and", file, line}) == 0;
 }
 
-// PTX's bar.sync: the first `threads` threads to come to barrier 1 to 15 wait for each other. A multiple of 32.
+// PTX's bar.sync: the first `threads` threads to come to one of barriers 1 to 15 wait for each other; whole warps. (A
+// race between a thread that takes part and one that does not may go unseen.)
 inline void barrier_sync(unsigned barrier, unsigned threads, CALLED_FROM) {
   emulator::block_barrier(barrier, threads, false, {"barrier_sync", file, line});
 }

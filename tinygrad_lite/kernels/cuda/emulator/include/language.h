@@ -24,9 +24,9 @@
 #define CHECK_LAUNCH_BOUNDS(...) emulator::check_launch_bounds(__VA_ARGS__)
 
 // One block runs at a time, so its shared memory may be one static object. That it is thread-local puts all of a
-// kernel file's shared variables, and nothing else, into one place (the library's TLS block), which the runtime finds,
-// fills with poison before every block, and watches.
-#define __shared__ static thread_local
+// kernel file's shared variables, and nothing else, into one place (the library's TLS block), which the runtime
+// finds, fills with poison before every block, and watches.
+#define __shared__ static __thread
 
 namespace emulator {
 // In mode "race" g++ inserts a call before every read and write of a kernel. Not in the emulator's own functions:
@@ -35,13 +35,15 @@ namespace emulator {
 // Where an operation stands in the kernel's source: the last parameters of every function that can fail.
 #define CALLED_FROM const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-inline const char* file_name(const char* path) {
-  const char* slash = __builtin_strrchr(path, '/');
-  return slash ? slash + 1 : path;
-}
+struct Place {  // an operation in the kernel's source
+  const char* operation;
+  const char* file;
+  int line;
+};
 
-// Ends the launch. The message is preceded by block and thread.
+// Ends the launch with a message, which block and thread precede; and the place.
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2), cold));
+[[noreturn]] void fail_at(const Place& place, const char* format, ...) __attribute__((format(printf, 2, 3), cold));
 }  // namespace emulator
 
-inline void __trap(CALLED_FROM) { emulator::fail("__trap at %s:%d", file, line); }
+inline void __trap(CALLED_FROM) { emulator::fail_at({"__trap", file, line}, "was reached"); }

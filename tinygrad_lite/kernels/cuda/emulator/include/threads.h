@@ -1,19 +1,13 @@
 // What a kernel's thread knows of itself.
 //
 // Every CUDA thread is a fiber: a function call with a stack of its own, that gives way to others only where it must
-// wait for them, at a barrier or a warp operation. The scheduler (../runtime/scheduler.cpp) runs the threads of a block,
-// and one block after the other.
+// wait for them, at a barrier or a warp operation. The scheduler (../runtime/scheduler.cpp) runs the threads of a
+// block in turns, and one block after the other.
 #pragma once
 
 namespace emulator {
 
 enum class State : unsigned char { NEW, READY, AT_BARRIER, AT_COLLECTIVE, EXITED };
-
-struct Place {  // an operation in the kernel's source
-  const char* operation;
-  const char* file;
-  int line;
-};
 
 struct Thread {
   uint3 index;                   // threadIdx

@@ -38,8 +38,7 @@ template <class T, Shuffle KIND> NOT_CHECKED void shuffle_lanes(Thread* const (&
     auto* mine = (const ShuffleInput<T>*)lanes[lane]->input;
     int source = source_lane(KIND, lane, mine->argument, mine->width);
     if (!lanes[source])
-      fail("%s at %s:%d: lane %d reads lane %d, which is not in mask %08x", lanes[lane]->place->operation,
-           file_name(lanes[lane]->place->file), lanes[lane]->place->line, lane, source, mask);
+      fail_at(*lanes[lane]->place, "lane %d reads lane %d, which is not in mask %08x", lane, source, mask);
     *(T*)lanes[lane]->output = ((const ShuffleInput<T>*)lanes[source]->input)->value;
   }
 }
@@ -79,7 +78,9 @@ template <Reduce KIND, class T> NOT_CHECKED inline T reduce(unsigned mask, T val
 }
 }  // namespace emulator
 
-inline void __syncwarp(unsigned mask = 0xffffffffu, CALLED_FROM) { emulator::syncwarp(mask, {"__syncwarp", file, line}); }
+inline void __syncwarp(unsigned mask = 0xffffffffu, CALLED_FROM) {
+  emulator::syncwarp(mask, {"__syncwarp", file, line});
+}
 
 #define EMULATOR_SHUFFLE(name, KIND)                                                                      \
   template <class T> inline T name(unsigned mask, T value, int argument, int width = 32, CALLED_FROM) {   \

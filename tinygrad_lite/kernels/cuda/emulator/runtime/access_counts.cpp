@@ -1,8 +1,8 @@
 // How well the accesses of a warp fit the memory: shared-memory wavefronts (bank conflicts) and global sectors
 // (coalescing), for every instruction that reads or writes.
 //
-// A GPU serves the 32 lanes of an instruction together. Here they come one after the other, so an access is put to the
-// others of its warp that are the same lane-by-lane count of executions of the same instruction.
+// A GPU serves the 32 lanes of an instruction together. Here they come one after the other, so the k-th access of each
+// lane by one instruction is taken together with the k-th of the others.
 #include <algorithm>
 #include <map>
 #include <unordered_map>
@@ -31,11 +31,12 @@ struct Lane {
 };
 struct Instruction {
   AccessCount total;
-  unsigned executed[MOST_THREADS];                                        // by thread, in this block
+  unsigned executed[MOST_THREADS];                                      // by thread, in this block
   std::map<std::pair<unsigned, unsigned>, std::vector<Lane>> requests;  // by warp and how many it executed before
 };
 bool counting;
 std::unordered_map<uint32_t, Instruction> instructions;
+std::vector<AccessCount> totals;
 
 template <class T> size_t distinct(std::vector<T>& values) {
   std::sort(values.begin(), values.end());
@@ -74,11 +75,16 @@ void count_sectors(const std::vector<Lane>& lanes, AccessCount& total) {
 
 void count_access(const Access& access, bool shared) {
   if (!counting) return;
-  // One instruction may copy what two lines name, and a copy both reads and writes.
+  // An instruction that copies (cp.async) both reads and writes.
   uint32_t key = position_in_library(access.instruction) << 2 | access.write << 1 | shared;
   auto [place, is_new] = instructions.try_emplace(key);
   Instruction& instruction = place->second;
-  if (is_new) instruction.total = {position_in_library(access.instruction), access.bytes, shared, access.write, 0, 0, 0, 0, 0};
+  if (is_new) {
+    instruction.total.instruction = position_in_library(access.instruction);
+    instruction.total.bytes = access.bytes;
+    instruction.total.shared = shared;
+    instruction.total.write = access.write;
+  }
   unsigned before = instruction.executed[access.thread.number]++;
   instruction.requests[{access.thread.warp, before}].push_back({access.thread.lane, access.address});
 }
@@ -108,9 +114,8 @@ EXPORTED void emulator_count_accesses(int on) {
 
 // The counts since emulator_count_accesses(1): how many, and where they are until the next call.
 EXPORTED size_t emulator_access_counts(const AccessCount** counts) {
-  static std::vector<AccessCount> all;
-  all.clear();
-  for (auto& [key, instruction] : instructions) all.push_back(instruction.total);
-  *counts = all.data();
-  return all.size();
+  totals.clear();
+  for (auto& [key, instruction] : instructions) totals.push_back(instruction.total);
+  *counts = totals.data();
+  return totals.size();
 }

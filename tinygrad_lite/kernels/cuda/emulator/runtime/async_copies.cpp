@@ -49,9 +49,10 @@ void wait_for_copies(int groups_left) {
 using namespace emulator;
 
 void cp_async16(void* to, const void* from, int bytes, const char* file, int line) {
+  const Place place{"cp_async16", file, line};
   if ((uintptr_t)to % COPY_BYTES || (uintptr_t)from % COPY_BYTES)
-    fail("cp_async16 at %s:%d: misaligned address: both must be multiples of 16", file_name(file), line);
-  if (bytes < 0 || bytes > COPY_BYTES) fail("cp_async16 at %s:%d: %d bytes of 16", file_name(file), line, bytes);
+    fail_at(place, "misaligned address: both must be multiples of 16");
+  if (bytes < 0 || bytes > COPY_BYTES) fail_at(place, "%d bytes of 16", bytes);
   Copy copy{to, from, bytes, copies[current->number].group, __builtin_return_address(0)};
 #ifdef EMULATOR_CHECKS
   check_copy_begins({(uintptr_t)from, (unsigned)bytes, false, copy.called_from, *current},

@@ -38,14 +38,12 @@ static void continue_or_queue() {
 
 unsigned block_barrier(unsigned number, unsigned expected, bool vote, const Place& place) {
   Thread& me = *current;
-  if (number >= BARRIERS) fail("%s at %s:%d: there are barriers 0 to 15, not %u", place.operation, file_name(place.file), place.line, number);
+  if (number >= BARRIERS) fail_at(place, "there are barriers 0 to 15, not %u", number);
   Barrier& barrier = barriers[number];
   if (barrier.arrived && barrier.expected != expected)
-    fail("%s at %s:%d: barrier %u with %u threads, which others began with %u", place.operation, file_name(place.file),
-         place.line, number, expected, barrier.expected);
+    fail_at(place, "barrier %u with %u threads, which others began with %u", number, expected, barrier.expected);
   if (barrier.arrived && !same(barrier.place, place))
-    fail("divergent barrier: %s at %s:%d, where others wait in %s at %s:%d", place.operation, file_name(place.file),
-         place.line, barrier.place.operation, file_name(barrier.place.file), barrier.place.line);
+    fail_at(place, "divergent barrier: others wait in %s", text_of(barrier.place).text);
   if (!barrier.arrived) barrier = {0, expected, 0, place};
   me.place = &place;
   me.barrier = number;
@@ -76,20 +74,17 @@ static Meeting& meeting_for(unsigned mask, const Place& place) {
       if (!unused) unused = &meeting;
     } else if (meeting.mask == mask) {
       if (same(meeting.place, place)) return meeting;
-      fail("warp divergence: %s at %s:%d, where other lanes of the mask wait in %s at %s:%d", place.operation,
-           file_name(place.file), place.line, meeting.place.operation, file_name(meeting.place.file), meeting.place.line);
+      fail_at(place, "warp divergence: other lanes of the mask wait in %s", text_of(meeting.place).text);
     } else if (meeting.mask & mask) {
-      fail("warp divergence: %s at %s:%d with mask %08x, where lanes of it wait in %s at %s:%d with mask %08x",
-           place.operation, file_name(place.file), place.line, mask, meeting.place.operation,
-           file_name(meeting.place.file), meeting.place.line, meeting.mask);
+      fail_at(place, "warp divergence: of its mask %08x, lanes wait in %s with mask %08x", mask,
+              text_of(meeting.place).text, meeting.mask);
     }
   }
   unsigned lanes = block.threads - current->warp * WARP;
   unsigned existing = lanes >= WARP ? ~0u : (1u << lanes) - 1;
   if (mask & ~existing)
-    fail("%s at %s:%d: mask %08x names lanes that the block of %u threads does not have", place.operation,
-         file_name(place.file), place.line, mask, block.threads);
-  if (!unused) fail("%s at %s:%d: more than %u operations of a warp at once", place.operation, file_name(place.file), place.line, MEETINGS);
+    fail_at(place, "mask %08x names lanes that the block of %u threads does not have", mask, block.threads);
+  if (!unused) fail_at(place, "more than %u operations of a warp at once", MEETINGS);
   *unused = {mask, 0, place};
   return *unused;
 }
@@ -98,8 +93,7 @@ void collective(unsigned mask, const Place& place, LaneFunction compute, const v
                 const void* called_from) {
   Thread& me = *current;
   if (!(mask >> me.lane & 1))
-    fail("%s at %s:%d: lane %u calls with mask %08x, which does not name it", place.operation, file_name(place.file),
-         place.line, me.lane, mask);
+    fail_at(place, "lane %u calls with mask %08x, which does not name it", me.lane, mask);
   Meeting& meeting = meeting_for(mask, place);
   me.place = &place;
   me.input = input;
@@ -112,7 +106,8 @@ void collective(unsigned mask, const Place& place, LaneFunction compute, const v
   }
   meeting.here = 0;
   Thread* lanes[WARP];
-  for (unsigned lane = 0; lane < WARP; lane++) lanes[lane] = mask >> lane & 1 ? &threads[me.warp * WARP + lane] : nullptr;
+  for (unsigned lane = 0; lane < WARP; lane++)
+    lanes[lane] = mask >> lane & 1 ? &threads[me.warp * WARP + lane] : nullptr;
   if (compute) compute(lanes, mask);
   for (Thread* lane : lanes)
     if (lane) lane->state = State::READY;

@@ -4,9 +4,9 @@
 
 #include <vector>
 
-// A function may change the registers rax, rcx, rdx, rsi, rdi, r8 to r11 and the vectors: the caller keeps what it needs
-// of those. So a switch, being a function call, has only the other six to save, on the stack that it leaves, and takes
-// them from the stack that it enters. `ret` then returns to where that stack's owner called from.
+// A function may change the registers rax, rcx, rdx, rsi, rdi, r8 to r11 and the vectors: the caller keeps what it
+// needs of those. So a switch, being a function call, has only the other six to save, on the stack that it leaves, and
+// takes them from the stack that it enters. `ret` then returns to where that stack's owner called from.
 asm(R"(
 .text
 .globl emulator_switch_stacks
@@ -36,7 +36,8 @@ static std::vector<char*> free_stacks;  // the last one used is the first used a
 
 bool give_stack(Thread& thread, void (*entry)()) {
   if (free_stacks.empty()) {
-    void* memory = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* memory = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, kind, -1, 0);
     if (memory == MAP_FAILED) return false;
     mprotect(memory, PAGE, PROT_NONE);
     free_stacks.push_back((char*)memory);

@@ -2,14 +2,14 @@
 //
 // g++ -fsanitize=thread calls __tsan_readN or __tsan_writeN before every access of a kernel. Its own library, which
 // knows threads of the operating system only, is not linked: these functions are ours. For every byte of shared memory
-// and of the kernel's arrays they remember who wrote it last and who read it lately. Two accesses of different threads, one of
-// them a write, are a race unless a barrier stands between them: in one run every race between executed lines is
-// found, whether or not it did harm in this order of threads.
+// and of the kernel's arrays they remember who wrote it last, and two who read it lately. Two accesses of different
+// threads, one of them a write, are a race unless a barrier stands between them, whether or not it did harm in this
+// order of threads.
 //
-// Time is a number that grows at every barrier. A thread that has passed a barrier since knows of every access of its
-// block that is older. __syncwarp does the same for the lanes of its mask; shuffles and votes do not: CUDA gives them no
-// order in memory. Across blocks, __threadfence and an atomic in one block and then an atomic in the other count as
-// order, whatever their addresses (that of blocks that count themselves done: the last one reads what all have written).
+// Time is a number that grows at every barrier. A thread that has passed a barrier since then knows of every older
+// access of its block. __syncwarp does the same for the lanes of its mask; shuffles and votes do not, as CUDA gives
+// them no order in memory. Between blocks, a __threadfence and an atomic in one and then an atomic in the other count
+// as order, whatever their addresses: so blocks count themselves done, and the last one reads what all have written.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -48,6 +48,7 @@ struct Region {  // memory that the kernel may touch, and a cell for every byte 
 
 std::vector<Range> arrays;    // of this launch
 std::vector<Region> regions;  // static and dynamic shared memory, then the arrays
+std::set<size_t> guards;      // offsets of bytes among the __shared__ variables that are g++'s own
 uint32_t now = 1;
 
 uint32_t lanes_know[MOST_THREADS / WARP][WARP][WARP];  // [warp][lane][of lane]: accesses before this time
@@ -62,7 +63,8 @@ std::set<std::string> found;  // the same at the same lines is told once
 std::string where(const Region* region, uintptr_t address) {
   if (!region) return "an address outside of every array";
   std::string offset = "byte " + std::to_string(address - region->range.begin);
-  if (region->shared) return offset + (region == &regions[0] ? " of __shared__ variables" : " of dynamic shared memory");
+  if (region == &regions[0]) return offset + " of __shared__ variables";
+  if (region->shared) return offset + " of dynamic shared memory";
   return offset + " of an array of " + std::to_string(region->range.end - region->range.begin) + " bytes";
 }
 
@@ -73,15 +75,16 @@ std::string line_of(uint32_t instruction) {
 }
 
 void note(const char* what, const Access& access, const Region* region, const Event* other = nullptr) {
-  std::string key = what + line_of(position_in_library(access.instruction)) + (other ? line_of(other->instruction) : "");
+  std::string here = line_of(position_in_library(access.instruction)), there = other ? line_of(other->instruction) : "";
+  std::string key = what + here + there;
   if (found.size() >= MOST_FINDINGS || !found.insert(key).second) return;
   const char* verb = access.write ? " writes " : " reads ";
   findings += (findings.empty() ? "" : "\n") + std::string(what) + ": block " + std::to_string(block.number) +
               " thread " + std::to_string(access.thread.number) + verb + std::to_string(access.bytes) +
-              " bytes at " + line_of(position_in_library(access.instruction)) + ", " + where(region, access.address);
+              " bytes at " + here + ", " + where(region, access.address);
   if (other)
     findings += ", which block " + std::to_string(other->block) + " thread " + std::to_string(other->thread) +
-                " touched at " + line_of(other->instruction);
+                " touched at " + there;
 }
 
 // ---- memory
@@ -107,7 +110,8 @@ bool ordered(const Event& before, const Thread& thread) {
     return acquired && other != released.end() && before.time <= other->second;
   }
   if (before.thread == thread.number || before.time < thread.passed_barrier) return true;
-  return before.thread / WARP == thread.warp && before.time < lanes_know[thread.warp][thread.lane][before.thread % WARP];
+  if (before.thread / WARP != thread.warp) return false;
+  return before.time < lanes_know[thread.warp][thread.lane][before.thread % WARP];
 }
 
 // The two reads worth remembering: the last one, and one of another warp if there was one. A read that the new one
@@ -145,11 +149,11 @@ void check(const Access& access, Kind kind) {
   if (Range{(uintptr_t)access.thread.stack, (uintptr_t)access.thread.stack + STACK_BYTES}.holds(access.address)) return;
   Region* region = region_of(access.address, access.bytes);
   if (!region) {
-    // Constants lie in our own file.
-    if (!library_range().holds(access.address, access.bytes)) note  // constants are read from our own file
-     ("out of bounds", access, nullptr);
+    bool constant = library_range().holds(access.address, access.bytes);
+    if (!constant) note("out of bounds", access, nullptr);
     return;
   }
+  if (access.bytes == 1 && region == &regions[0] && guards.count(access.address - region->range.begin)) return;
   bool a_power = (access.bytes & (access.bytes - 1)) == 0;
   if (a_power && access.address % access.bytes) return note("misaligned", access, region);
   if (kind == Kind::PLAIN || kind == Kind::COPY_BEGINS) count_access(access, region->shared);
@@ -162,9 +166,14 @@ void check(const Access& access, Kind kind) {
   event.atomic = kind == Kind::ATOMIC;
   event.copy_under_way = kind == Kind::COPY_BEGINS;
   Cell* cells = region->cells + (access.address - region->range.begin);
+  const Cell before = cells[0];
   bool noted = false;
   for (unsigned i = 0; i < access.bytes; i++) {
     Cell& cell = cells[i];
+    if (i && !__builtin_memcmp(&cell, &before, sizeof cell)) {  // as a rule the bytes of a number have the same past
+      cell = cells[0];
+      continue;
+    }
     if (region->shared && cell.owner != block.number + 1) {
       cell = Cell();
       cell.owner = block.number + 1;
@@ -240,6 +249,8 @@ void check_syncwarp(unsigned warp, unsigned mask) {
 using namespace emulator;
 
 EXPORTED void emulator_add_array(uintptr_t address, size_t bytes) { arrays.push_back({address, address + bytes}); }
+
+EXPORTED void emulator_add_guard(size_t offset) { guards.insert(offset); }
 
 // What was found since the launch, a line each, or nullptr. {pc:0x...} is an instruction's position in the library.
 EXPORTED const char* emulator_findings() { return findings.empty() ? nullptr : findings.c_str(); }

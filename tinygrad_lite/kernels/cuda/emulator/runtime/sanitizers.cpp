@@ -19,10 +19,9 @@ struct TypeMismatch {
 
 using namespace emulator;
 extern "C" void __ubsan_handle_out_of_bounds(OutOfBounds* found, size_t index) {
-  fail("index %zd is out of the array's bounds at %s:%u", (ssize_t)index, file_name(found->location.file),
-       found->location.line);
+  fail_at({"array", found->location.file, (int)found->location.line}, "index %td is out of bounds", (ptrdiff_t)index);
 }
 extern "C" void __ubsan_handle_type_mismatch_v1(TypeMismatch* found, size_t address) {
-  fail("misaligned address %#zx, not a multiple of %u, at %s:%u", address, 1u << found->log_alignment,
-       file_name(found->location.file), found->location.line);
+  fail_at({"access", found->location.file, (int)found->location.line}, "misaligned address %#zx, not a multiple of %u",
+          address, 1u << found->log_alignment);
 }

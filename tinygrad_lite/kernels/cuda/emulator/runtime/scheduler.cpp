@@ -24,32 +24,47 @@ static unsigned exited;
 
 void give_way() { emulator_switch_stacks(&current->stack_pointer, scheduler_stack_pointer); }
 
-static void write_error(const char* format, va_list values) {
+PlaceText text_of(const Place& place) {
+  const char* slash = __builtin_strrchr(place.file, '/');
+  PlaceText result;
+  snprintf(result.text, sizeof result.text, "%s at %s:%d", place.operation, slash ? slash + 1 : place.file, place.line);
+  return result;
+}
+
+// The scheduler ends the launch when it sees this.
+static void note_error(const char* format, ...) {
   const uint3 b = block.index;
   int n = snprintf(error, sizeof error, "block (%u,%u,%u)", b.x, b.y, b.z);
-  if (current)
-    n += snprintf(error + n, sizeof error - n, " thread (%u,%u,%u)", current->index.x, current->index.y, current->index.z);
+  if (current) {
+    const uint3 t = current->index;
+    n += snprintf(error + n, sizeof error - n, " thread (%u,%u,%u)", t.x, t.y, t.z);
+  }
   n += snprintf(error + n, sizeof error - n, ": ");
+  va_list values;
+  va_start(values, format);
   vsnprintf(error + n, sizeof error - n, format, values);
+  va_end(values);
   failed = true;
 }
 
-// Does not return to the thread: its stack is given to others as it is.
+// Neither returns to the thread: its stack is given to others as it is.
 void fail(const char* format, ...) {
+  char message[400];
   va_list values;
   va_start(values, format);
-  write_error(format, values);
+  vsnprintf(message, sizeof message, format, values);
   va_end(values);
+  note_error("%s", message);
   give_way();
   __builtin_unreachable();
 }
-
-// An error that the scheduler itself found.
-static void note_error(const char* format, ...) {
+void fail_at(const Place& place, const char* format, ...) {
+  char message[400];
   va_list values;
   va_start(values, format);
-  write_error(format, values);
+  vsnprintf(message, sizeof message, format, values);
   va_end(values);
+  fail("%s: %s", text_of(place).text, message);
 }
 
 static void thread_begins() {
@@ -72,9 +87,8 @@ static void run(Thread& thread) {
 static void note_deadlock() {
   current = threads;
   while (current->state == State::EXITED) current++;
-  const Place& at = *current->place;
-  note_error("deadlock: waits for ever in %s at %s:%d; %u of %u threads have exited", at.operation, file_name(at.file),
-             at.line, exited, block.threads);
+  note_error("deadlock: waits for ever in %s; %u of %u threads have exited", text_of(*current->place).text, exited,
+             block.threads);
 }
 
 // A whole warp runs until all its lanes wait for other warps, and only then the next: the largest lead of one warp over

@@ -27,10 +27,16 @@ struct Range {
   bool holds(uintptr_t address, size_t bytes = 1) const { return address >= begin && address + bytes <= end; }
 };
 
-// This library's own file in memory, and where in it an instruction is, as addr2line wants it. The linker sets both ends.
+// This library's own file in memory (the linker sets both ends), and where in it an instruction is, for addr2line.
 extern "C" __attribute__((visibility("hidden"))) const char __ehdr_start[], _end[];
 inline Range library_range() { return {(uintptr_t)__ehdr_start, (uintptr_t)_end}; }
 inline uint32_t position_in_library(const void* instruction) {
   return (uint32_t)((uintptr_t)instruction - (uintptr_t)__ehdr_start);
 }
+
+// "__syncthreads at layer_norm.cu:12".
+struct PlaceText {
+  char text[160];
+};
+PlaceText text_of(const Place& place);
 }  // namespace emulator

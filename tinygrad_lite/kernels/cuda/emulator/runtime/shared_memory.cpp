@@ -7,9 +7,10 @@ namespace emulator {
 unsigned char* dynamic_shared;
 unsigned dynamic_shared_bytes;
 
-// One region for all launches, between two guards that cannot be touched. A block's bytes stand at its end as closely as
-// their alignment allows: what is written further behind them traps, what falls in between is seen after the block.
-constexpr size_t GUARD_BYTES = 64 * 1024, REGION_BYTES = 2 * GUARD_BYTES + (MOST_SHARED_BYTES + PAGE - 1) / PAGE * PAGE;
+// One region for all launches, between two guards that cannot be touched. A block's bytes stand at its end as closely
+// as their alignment allows: what is written further behind them traps, what falls in between is seen after the block.
+constexpr size_t GUARD_BYTES = 64 * 1024;
+constexpr size_t REGION_BYTES = 2 * GUARD_BYTES + (MOST_SHARED_BYTES + PAGE - 1) / PAGE * PAGE;
 static unsigned char* region;
 constexpr unsigned char BEHIND = 0xA5;
 static thread_local char among_shared_variables;  // so that there is a place for them in every library

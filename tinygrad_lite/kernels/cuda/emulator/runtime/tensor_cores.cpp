@@ -56,8 +56,7 @@ template <class T> static void mma_lanes(Thread* const (&lanes)[32], unsigned) {
 template <bool TRANSPOSED> static void ldmatrix_lanes(Thread* const (&lanes)[32], unsigned) {
   for (Thread* lane : lanes) {
     if ((uintptr_t)lane->input % 16)
-      fail("%s at %s:%d: misaligned address: lane %u's row does not begin at a multiple of 16", lane->place->operation,
-           file_name(lane->place->file), lane->place->line, lane->lane);
+      fail_at(*lane->place, "misaligned address: lane %u's row does not begin at a multiple of 16", lane->lane);
 #ifdef EMULATOR_CHECKS
     check_access({(uintptr_t)lane->input, 16, false, lane->called_from, *lane});
 #endif
@@ -75,21 +74,22 @@ template <bool TRANSPOSED> static void ldmatrix_lanes(Thread* const (&lanes)[32]
 }
 
 template <class T>
-static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file, int line) {
+static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const Place& place) {
   MmaOperands input{a, b, d};
   float output[4];  // the others' operands must stay as they are until all have been read
-  collective(ALL, {"mma_16816", file, line}, mma_lanes<T>, &input, output);
+  collective(ALL, place, mma_lanes<T>, &input, output);
   memcpy(d, output, sizeof output);
 }
 }  // namespace emulator
 
 using namespace emulator;
 
-void mma_16816(__nv_bfloat16, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file, int line) {
-  mma<__nv_bfloat16>(d, a, b, file, line);
+void mma_16816(__nv_bfloat16, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file,
+               int line) {
+  mma<__nv_bfloat16>(d, a, b, {"mma_16816", file, line});
 }
 void mma_16816(__half, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file, int line) {
-  mma<half>(d, a, b, file, line);
+  mma<half>(d, a, b, {"mma_16816", file, line});
 }
 void ldmatrix_x4(unsigned (&r)[4], const void* row, const char* file, int line) {
   collective(ALL, {"ldmatrix_x4", file, line}, ldmatrix_lanes<false>, row, r, __builtin_return_address(0));
