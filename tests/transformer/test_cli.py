@@ -300,3 +300,24 @@ def test_a_bad_environment_variable_is_one_line_that_names_it(name, value):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"tgl: {name}: expected ") and done.stderr.count("\n") == 1
     assert repr(value) in done.stderr and "unset" in done.stderr
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_said_before_the_text_is_read(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "transformer.cli.main",
+        "train",
+        "--device",
+        "cuda",
+        "--steps",
+        "1",
+        "--out",
+        tmp_path / "run",
+    ]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "TGL_CUDA": "cupy", "PYTHONPATH": root}
+    )
+    assert done.returncode == 1 and 'device "cuda"' in done.stderr and "Text:" not in done.stdout + done.stderr

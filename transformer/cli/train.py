@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 import tokenizer as tokenizers
+from tinygrad_lite.device import get_device
 
 from .. import checkpoint
 from ..config import CHOICES, GPTConfig
@@ -92,6 +93,7 @@ def train(
         raise ValueError(f"--out {out} is a file: a run needs a directory")
     config.check()
     config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
+    get_device(config.device)  # likewise
     with console.status("Reading the text and turning it into tokens"):
         corpus = load_corpus(data, leave_out=out)
         if config.expected and not _is_expected_text(config, corpus, data):
