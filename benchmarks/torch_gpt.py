@@ -7,15 +7,22 @@ from torch import nn
 from torch.nn import functional as F
 
 
+def dropout_of(config) -> nn.Module:
+    """Nothing where the probability is 0: PyTorch's dropout would draw and multiply all the same."""
+    return nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP."""
 
-    def __init__(self, c: int, heads: int, bias: bool):
+    def __init__(self, config):
         super().__init__()
-        self.heads = heads
+        c, bias = config.channels, config.bias
+        self.heads, self.p = config.heads, config.dropout
         self.norm1, self.norm2 = nn.LayerNorm(c, bias=bias), nn.LayerNorm(c, bias=bias)
         self.qkv, self.project = nn.Linear(c, 3 * c, bias=bias), nn.Linear(c, c, bias=bias)
         self.up, self.down = nn.Linear(c, 4 * c, bias=bias), nn.Linear(4 * c, c, bias=bias)
+        self.dropout = dropout_of(config)
 
     def forward(self, x):
         """x (B, T, C) to (B, T, C)."""
@@ -23,9 +30,9 @@ class Block(nn.Module):
         q, k, v = (
             y.view(b, t, self.heads, c // self.heads).transpose(1, 2) for y in self.qkv(self.norm1(x)).split(c, dim=2)
         )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.project(y.transpose(1, 2).reshape(b, t, c))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.p if self.training else 0.0)
+        x = x + self.dropout(self.project(y.transpose(1, 2).reshape(b, t, c)))
+        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh")))
 
 
 class TorchGPT(nn.Module):
@@ -35,16 +42,17 @@ class TorchGPT(nn.Module):
         super().__init__()
         c = config.channels
         self.tokens, self.positions = nn.Embedding(config.vocab_size, c), nn.Embedding(config.block_size, c)
-        self.blocks = nn.ModuleList([Block(c, config.heads, config.bias) for _ in range(config.layers)])
+        self.dropout = dropout_of(config)
+        self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
         self.norm = nn.LayerNorm(c, bias=config.bias)
 
     def forward(self, tokens, targets):
         """tokens, targets (B, T) to the mean cross-entropy."""
-        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+        x = self.dropout(self.tokens(tokens) + self.positions.weight[: tokens.shape[1]])
         for block in self.blocks:
             x = block(x)
         logits = F.linear(self.norm(x), self.tokens.weight)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1))
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.reshape(-1))
 
 
 def copy_weights(ours, peer: TorchGPT):
