@@ -108,6 +108,26 @@ def check_kernel(name, formula, arrays, dtype, terms=1, backward_terms=None, sca
         np.testing.assert_allclose(host(only[i]), host(grads[i]), rtol=0, atol=tolerance(dtype, 1, size))
 
 
+def capture(run, monkeypatch):
+    """(graph, what run() returned) of a capture, in which no value can come to the host: nothing waits for the device."""
+
+    def refuse(*args):
+        raise AssertionError("a value came to the host")
+
+    lib = cupy()
+    with lib.cuda.Stream(non_blocking=True) as stream, monkeypatch.context() as patch:
+        run()  # compiled and loaded before
+        if EMULATED:  # CuPy refuses these by itself
+            for way in ("__float__", "__int__", "__bool__", "item", "tolist", "get"):
+                patch.setattr(lib.ndarray, way, refuse)
+        stream.begin_capture()
+        try:
+            results = run()
+        finally:
+            graph = stream.end_capture()
+    return graph, results
+
+
 @contextlib.contextmanager
 def race_checks():
     """Inside, kernels are compiled with the emulator's checks for races, bounds and unwritten shared memory."""
