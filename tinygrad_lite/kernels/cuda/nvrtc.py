@@ -89,6 +89,7 @@ def include_directories() -> tuple[str, ...]:
 
 
 def cache_folder() -> Path:
+    """Where machine code is kept: the cache directory, or where that cannot be written one that this process alone uses."""
     root = settings.cache_directory
     if root is not None:
         try:

@@ -172,6 +172,7 @@ class ndarray:
 
 
 def plain(x):
+    """The NumPy array of a device array, or a scalar as it is; TypeError for a host array, as in CuPy."""
     if type(x) is ndarray:
         return x._host
     if isinstance(x, SCALARS):

@@ -43,22 +43,27 @@ class _Program:
 
 
 def createProgram(code, name, headers, include_names):
+    """A program to compile; headers come by -I alone."""
     return _Program(code, name)
 
 
 def addNameExpression(program, expression):
+    """Ask for an instance of a kernel, `norm<float, 32>` say."""
     program.expressions.append(expression)
 
 
 def getLoweredName(program, expression):
+    """The symbol of an instance: here its C++ name, which stands in the library's table."""
     return expression
 
 
 def getProgramLog(program):
+    """What g++ said."""
     return program.log
 
 
 def getCUBIN(program):
+    """The shared library's bytes."""
     return program.library
 
 
@@ -77,6 +82,7 @@ def _identity() -> str:
 
 
 def getVersion():
+    """What decides whether a kept library is still good: the mode, and a hash of g++'s version and the emulator's text."""
     return "emulator", options.mode, _identity()
 
 

@@ -63,6 +63,7 @@ def count_accesses():
 
 
 def counting() -> bool:
+    """Whether a `count_accesses()` block is open."""
     return _records is not None
 
 

@@ -56,6 +56,7 @@ class _Product(_Ufunc):
 
 
 def ufunc(name):
+    """NumPy's universal function of that name over device arrays and scalars."""
     return (_Product if name == "matmul" else _Ufunc)(name)
 
 
