@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tgl
-from tinygrad_lite import optim
+from tinygrad_lite import nn, optim
 from tinygrad_lite.device import get_device
 from tinygrad_lite.kernels.cuda.emulator import unavailable
 from tinygrad_lite.optim.replay import ReplayedSteps
@@ -88,3 +88,12 @@ def test_what_cannot_be_replayed_is_refused():
     rows = steps.advance()
     with pytest.raises(RuntimeError, match="3 parameter.s. have no gradient"):
         steps.apply(get_device("cuda").xp.asarray(rows), None)
+
+
+def test_parameters_that_moved_are_refused():
+    layer = nn.Linear(3, 2).to("cuda")
+    steps = ReplayedSteps(optim.AdamW(list(layer.parameters()), lr=0.1))
+    steps.advance()
+    layer.to("bfloat16")
+    with pytest.raises(RuntimeError, match="changed their type or device: build the step again"):
+        steps.advance()

@@ -36,7 +36,12 @@ class ReplayedSteps:
                 yield group, flat
 
     def advance(self) -> np.ndarray:
-        """Count a step for every parameter, and return its numbers: float32 (launches, 3)."""
+        """Count a step for every parameter, and return its numbers: float32 (launches, 3).
+
+        Raises RuntimeError where module.to() has moved the parameters: a captured step would write where they were.
+        """
+        if any(flat.moved() for _, flat in self._flats()):
+            raise RuntimeError("ReplayedSteps: parameters changed their type or device: build the step again")
         self.planned, rows = [], []
         for group, flat in self._flats():
             trained = [i for i, p in enumerate(flat.params) if p.node is not None]
