@@ -7,6 +7,7 @@ import importlib
 import numpy
 
 from .config import settings
+from .device_memory import guard
 from .xp import Namespace
 
 
@@ -54,18 +55,20 @@ def is_device(name) -> bool:
     return isinstance(name, Device) or isinstance(name, str) and (name == "cuda" or name in _DEVICES)
 
 
+LEAST_CAPABILITY = 80  # Ampere: asynchronous copies, and tensor cores that take bfloat16
+
+
 def _open_cuda() -> Device:
     try:
         lib = importlib.import_module(settings.cuda_library)  # the one place that chooses: everything asks the device
-        lib.cuda.runtime.getDeviceCount()
     except ImportError as error:
         raise RuntimeError('device "cuda": CuPy is not installed: pip install "tinygrad-lite[cuda]"') from error
-    except Exception as error:
-        raise RuntimeError(
-            f'device "cuda": no usable NVIDIA GPU or driver ({error}): use device="cpu", or set TGL_CUDA=emulate to run '
-            "the kernels on the CPU, slowly"
-        ) from error
+    _check_card(lib)
+    guard(lib)
     xp = Namespace(lib, "cupy")
+    from .kernels.cuda.product import stacked  # which asks for this device when it is called
+
+    xp.matmul = stacked
     try:
         from cupyx.scipy.special import erf
 
@@ -73,3 +76,34 @@ def _open_cuda() -> Device:
     except ImportError:
         pass  # erf element by element on the host: right, and slow
     return Device("cuda", xp, lib.asnumpy)
+
+
+def _check_card(lib):
+    """Raise RuntimeError unless there is a driver, a card, and a card that our kernels run on."""
+    other = 'use device="cpu", or set TGL_CUDA=emulate to run the kernels on the CPU, slowly'
+    runtime = lib.cuda.runtime
+    try:
+        runtime.getDeviceCount()
+    except Exception as error:
+        # CUDA says "insufficient driver" where there is none, too; its version is then 0.
+        driver = runtime.driverGetVersion() if "InsufficientDriver" in str(error) else 0
+        if driver:
+            needed, has = _version(runtime.runtimeGetVersion()), _version(driver)
+            raise RuntimeError(
+                f'device "cuda": the NVIDIA driver knows CUDA up to {has}, and this CuPy was built for CUDA {needed}: '
+                f"update the driver, or install the CuPy for it (pip install cupy-cuda{driver // 1000}x); else {other}"
+            ) from error
+        raise RuntimeError(f'device "cuda": no usable NVIDIA GPU or driver ({error}): {other}') from error
+    card = lib.cuda.Device()
+    capability = int(card.compute_capability)
+    if capability < LEAST_CAPABILITY:
+        name = runtime.getDeviceProperties(card.id)["name"].decode()
+        raise RuntimeError(
+            f'device "cuda": {name} has compute capability {capability / 10}, and the kernels need '
+            f"{LEAST_CAPABILITY / 10} or higher (Ampere and later): {other}"
+        )
+
+
+def _version(number: int) -> str:
+    """CUDA's number of a version, 12040 say, as it is written: 12.4."""
+    return f"{number // 1000}.{number % 1000 // 10}"

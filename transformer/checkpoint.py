@@ -7,7 +7,8 @@
     DIR/earlier-20261124-150312/              a run that was here before, moved aside
 
 A checkpoint is written to a temporary name, flushed, then renamed, then named in `latest`, and only then the one before
-is removed: a process killed at any moment leaves a whole one. A second one of the same step is step-00000250.1.
+is removed: a process killed at any moment leaves a whole one, and what it had begun to write or to remove the next save
+clears away. A second one of the same step is step-00000250.1.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob(".writing-*"):
         shutil.rmtree(old, ignore_errors=True)
-    before = _checkpoints(out)
+    before = _checkpoints(out) + _remnants(out)
     writing, final, number = out / f".writing-{os.getpid()}", out / f"step-{step:08d}", 0
     while (
         final.exists()
@@ -79,10 +80,20 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
 
 
 def _checkpoints(out: Path) -> list[Path]:
-    """The complete checkpoints in a run's directory, oldest first; a user's own step-by-step/ is none."""
+    """The complete checkpoints in a run's directory, oldest first."""
+    return [p for p in _named_as_checkpoints(out) if all((p / name).exists() for name in FILES)]
+
+
+def _remnants(out: Path) -> list[Path]:
+    """Checkpoints whose removal was cut short: some of a checkpoint's files are left, or none, and nothing else."""
+    found = [p for p in _named_as_checkpoints(out) if p.is_dir() and not p.is_symlink()]
+    return [p for p in found if {inside.name for inside in p.iterdir()} < set(FILES)]
+
+
+def _named_as_checkpoints(out: Path) -> list[Path]:
+    """What has a checkpoint's name, by step; a user's own step-by-step/ has not."""
     found = [(m, p) for p in out.glob("step-*") if (m := re.fullmatch(r"step-(\d{8,})(?:\.(\d+))?", p.name))]
-    whole = [(int(m[1]), int(m[2] or 0), p) for m, p in found if all((p / name).exists() for name in FILES)]
-    return [p for _, _, p in sorted(whole)]
+    return [p for m, p in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))]
 
 
 def move_aside(out: Path) -> Path | None:

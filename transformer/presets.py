@@ -23,7 +23,7 @@ FREE_ON_RESUME = frozenset({"steps", "eval_every", "sample_every", "save_every",
 class TrainConfig:
     """Everything that decides a run, beside the data: the same config and data give the same weights.
 
-    steps: optimiser steps; None means as many as fit in max_seconds, settled at the start and stored.
+    steps: optimiser steps; None means as many as fit in max_seconds, settled at the start and half way, and stored.
     lr, min_lr: peak and final learning rate; warmup: steps. accumulate K: micro-batches a step.
     """
 
@@ -46,6 +46,7 @@ class TrainConfig:
     clip: float = 1.0
     device: str = "cpu"  # cpu | cuda
     dtype: str = "float32"  # of weights and activations; what the optimiser keeps is float32
+    stochastic_rounding: bool = False  # of bfloat16 weights, of which adamw then keeps no float32 copy
     seed: int = 1337
     eval_every: int = 250
     eval_windows: int | None = 200  # evenly spaced over the held-out text
@@ -81,6 +82,10 @@ class TrainConfig:
             wrong.append("lr must be above 0, got 0")
         if self.min_lr > self.lr:
             wrong.append(f"min_lr must be at most lr, {self.lr}, got {self.min_lr}")
+        if self.stochastic_rounding and (self.dtype, self.optimizer) != ("bfloat16", "adamw"):
+            wrong.append(
+                f"stochastic_rounding needs dtype bfloat16 and optimizer adamw, got {self.dtype} and {self.optimizer}"
+            )
         if self.steps is None and not self.max_seconds:
             wrong.append("neither steps nor max_seconds is given: pass --steps N or --max-seconds S")
         if wrong:

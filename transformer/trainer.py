@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from .log import JsonLines, layer_report
 from .model import GPT, as_tokens
 from .presets import FREE_ON_RESUME, TrainConfig
 
+DECAY_SHARE = 0.4  # of a wsd run's steps: a long decay suits a short run, arXiv:2405.18392
 LEAST_SCALE = 1.0  # of the loss in float16: gradients that overflow even then do diverge
 
 
@@ -52,8 +53,8 @@ class Trainer:
     """Trains a GPT on token arrays.
 
     train, val: integer arrays of token ids; tokenizer: for bits a byte and samples; out: the run's directory, or
-    None to keep nothing. `report(kind, values)` is told of "calibrated", "step", "eval", "evaluating", "save" and
-    "warning". Raises ValueError naming every setting that cannot be.
+    None to keep nothing. `report(kind, values)` is told of "calibrated", "settled", "step", "eval", "evaluating", "save"
+    and "warning". Raises ValueError naming every setting that cannot be.
     """
 
     def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None):
@@ -74,6 +75,7 @@ class Trainer:
         self.progress = Progress()
         self.log = JsonLines(None if out is None else out / "log.jsonl")
         self.stop_requested = self.warned = False
+        self.timing_s = None  # spent on timing steps, until their number is settled for good
         self.saved_step = None  # of the newest checkpoint that this run wrote or began with
         default_generator.manual_seed(config.seed ^ 0x5851F42D4C957F2D)  # dropout's stream, apart from the weights'
 
@@ -132,7 +134,10 @@ class Trainer:
 
     # -- the run ------------------------------------------------------------------------------------------
     def settle_steps(self) -> int:
-        """Turn max_seconds into a number of steps, by timing some and putting everything back."""
+        """Turn max_seconds into a number of steps, by timing some and putting everything back.
+
+        Unless the schedule is "cosine", whose rate depends on the end all along, `run` settles it again half way.
+        """
         c = self.config
         if c.steps is None:
             before, generator = self._snapshot(), default_generator.get_state()
@@ -148,13 +153,33 @@ class Trainer:
                 self.train_step(len(times))
                 times.append(time.perf_counter() - began)
             seconds = float(np.median(times[len(times) // 2 :]))  # the first ones compile kernels and warm caches
-            left = c.max_seconds * 0.96 - sum(times[2:])
+            spent = sum(times[2:])
+            left = c.max_seconds * 0.96 - spent
             c.steps, self._schedule = max(1, int(left / seconds)), None
             self._restore(*before)
             default_generator.set_state(generator)
             self.scaler.load_state_dict(scaler)
-            self.report("calibrated", {"step_ms": seconds * 1e3, "steps": c.steps})
+            self.timing_s = spent if c.schedule != "cosine" else None
+            self.report("calibrated", {"step_ms": seconds * 1e3, "steps": c.steps, "again": self.timing_s is not None})
         return c.steps
+
+    def _settle_again(self, elapsed_s: float) -> bool:
+        """Once half of the time is spent, or half of the steps: their number by what they took so far, not in one moment.
+
+        The rates so far are those of the new number too, so that a run of so many steps repeats this one.
+        """
+        c, p = self.config, self.progress
+        if self.timing_s is None or (self.timing_s + elapsed_s < c.max_seconds / 2 and p.step < c.steps / 2):
+            return False
+        before, seconds = c.steps, elapsed_s / p.step
+        steps = p.step + int((c.max_seconds - self.timing_s - elapsed_s) / seconds)
+        steps = max(steps, math.ceil(p.step / (1.0 - DECAY_SHARE)))  # else the rate would have begun to fall before now
+        schedule = build_schedule(replace(c, steps=steps))
+        if all(schedule(i) == self.schedule(i) for i in range(p.step)):  # or else the warm-up was cut, in a tiny run
+            c.steps, self._schedule = steps, schedule
+        self.timing_s = None
+        self.report("settled", {"step_ms": seconds * 1e3, "steps": c.steps, "before": before})
+        return True
 
     @property
     def finished(self) -> bool:
@@ -171,7 +196,10 @@ class Trainer:
         self.log.truncate(p.step, {e["step"] for e in p.evaluations})
         if p.step and self._evaluation_due() and self._evaluate_now() is None:  # cut short after the save before it
             return p
-        window, window_tokens = time.perf_counter(), 0
+        if p.step:  # the time before is not known
+            self.timing_s = None
+        began = window = time.perf_counter()
+        window_tokens = 0
         while p.step < c.steps and not self.stop_requested:
             logged = p.step % c.log_every == 0 or p.step == c.steps - 1
             before = layer_report.weights(self.model) if logged else None
@@ -189,8 +217,9 @@ class Trainer:
                 self.log.write({"step": p.step, **values, **layer_report.compare(self.model, before)})
                 window, window_tokens = time.perf_counter(), 0
             self.report("step", {"step": p.step, **values})
+            settled = self._settle_again(time.perf_counter() - began)
             due = self._evaluation_due()
-            if due or (c.save_every and p.step % c.save_every == 0):
+            if due or settled or (c.save_every and p.step % c.save_every == 0):
                 self.save()  # before the evaluation: a run killed there loses nothing
             if due:
                 if self._evaluate_now() is None:
@@ -311,7 +340,8 @@ def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:
     named = list(model.named_parameters())
     betas = (config.beta1, config.beta2)
     if config.optimizer == "adamw":
-        return optim.AdamW(optim.decay_groups(named, config.weight_decay), lr=config.lr, betas=betas)
+        groups = optim.decay_groups(named, config.weight_decay)
+        return optim.AdamW(groups, lr=config.lr, betas=betas, stochastic_rounding=config.stochastic_rounding)
     groups = optim.muon_groups(
         named, config.weight_decay, hidden=lambda name, p: p.ndim == 2 and name.startswith("blocks.")
     )
@@ -340,7 +370,7 @@ def build_schedule(config: TrainConfig) -> optim.Schedule:
         return optim.Constant(config.lr)
     if config.schedule == "cosine":
         return optim.WarmupCosine(config.lr, warmup, config.steps, config.min_lr)
-    decay = int(config.steps * 0.4)  # a long decay suits a short run: arXiv:2405.18392
+    decay = int(config.steps * DECAY_SHARE)
     return optim.WSD(config.lr, warmup, config.steps - warmup - decay, decay, config.min_lr)
 
 

@@ -45,7 +45,7 @@ def test_replayed_steps_are_the_optimisers_own(dtype):
             o.param_groups[0]["lr"] = 0.01 * (step + 1)
         optimizer.step(grad_scale=0.5)
         rows = steps.advance()
-        assert rows.shape == (2, 3) and rows.dtype == np.float32
+        assert rows.shape == (2, 4) and rows.dtype == np.float32
         steps.apply(xp.asarray(rows), xp.asarray(np.float32(0.5)))
     for x, y in zip(plain, replayed):
         np.testing.assert_array_equal(x.float().numpy(), y.float().numpy())

@@ -161,6 +161,25 @@ def test_more_memory_than_there_is_ends_in_one_line_with_a_way_out(monkeypatch, 
     )
 
 
+@pytest.mark.skipif(os.environ.get("TGL_CUDA") != "emulate", reason="only the emulated card is made small")
+def test_a_gpu_without_room_ends_in_one_line_with_what_helps(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    program = (
+        "import sys\n"
+        "from tinygrad_lite.kernels.cuda.emulator import memory\n"
+        "from transformer.cli.main import main\n"
+        "memory.card.total = 256 * 1024\n"
+        "sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "train", "--data", str(tmp_path / "text.txt"), "--tokenizer", "char", *TINY,
+               "--device", "cuda", "--channels", "128", "--steps", "3", "--out", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('tgl: device "cuda": out of memory: ') and "of 0.2 MiB free on emulated GPU" in line
+    assert "--batch-size" in line and "nvidia-smi" in line
+
+
 def test_accumulated_steps_train_the_same_model_as_large_ones(tmp_path):
     train_tiny(tmp_path, "--steps", 8, "--lr", 0.01, "--batch-size", 8, name="whole")
     train_tiny(tmp_path, "--steps", 8, "--lr", 0.01, "--batch-size", 2, "--accumulate", 4, name="parts")
@@ -226,6 +245,29 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_run_ends_as_if_never_stopped(tmp
     assert 0 < checkpoint.load(tmp_path / "cut")[2]["progress"]["step"] < 400
     tgl("train", "--resume", "--out", tmp_path / "cut")
     assert checkpoint.digest(tmp_path / "cut") == checkpoint.digest(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
+@pytest.mark.parametrize("moment", ["load_corpus", "_train_tokenizer", "CharTokenizer.encode_to_array", "Trainer"])
+def test_ctrl_c_before_training_says_that_nothing_is_saved(tmp_path, monkeypatch, moment):
+    (tmp_path / "text.txt").write_text(TEXT)
+    place = "tokenizer." if "." in moment else "transformer.cli.train."
+    monkeypatch.setattr(place + moment, lambda *a, **k: signal.raise_signal(signal.SIGINT))
+    output = tgl(
+        "train", "--data", tmp_path / "text.txt", "--tokenizer", "char", *TINY, "--out", tmp_path / "run", code=130
+    )
+    assert output.endswith("\nStopped at once; nothing of this run was saved.\n") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
+def test_ctrl_c_while_a_resumed_run_reads_its_text_says_how_to_go_on(tmp_path, monkeypatch):
+    train_tiny(tmp_path, "--steps", 3)
+    before = checkpoint.digest(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("transformer.cli.train.load_corpus", lambda *a, **k: signal.raise_signal(signal.SIGINT))
+        output = tgl("train", "--resume", "--out", tmp_path / "run", "--steps", 5, code=130)
+    assert f"Stopped at once; step 3 is saved. Go on with:\n    tgl train --resume --out {tmp_path}" in output
+    assert checkpoint.digest(tmp_path / "run") == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")

@@ -120,12 +120,13 @@ def test_the_log_has_every_figure_and_no_step_twice_after_a_resume(tmp_path):
     assert all(math.isfinite(e["bits_per_byte"]) for e in evaluations)
 
 
-def test_a_limit_in_seconds_becomes_a_stored_number_of_steps_that_repeats_the_run(tmp_path):
-    timed = make(tmp_path, steps=None, max_seconds=0.4)
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_a_limit_in_seconds_becomes_a_stored_number_of_steps_that_repeats_the_run(tmp_path, schedule):
+    timed = make(tmp_path, steps=None, max_seconds=0.4, schedule=schedule)
     timed.run()
     steps = checkpoint.load(tmp_path)[2]["train"]["steps"]
     assert steps >= 1 and timed.progress.step == steps
-    counted = make(steps=steps)
+    counted = make(steps=steps, schedule=schedule)
     counted.run()
     assert_same(weights(timed), weights(counted))
 
@@ -229,6 +230,55 @@ def test_what_is_not_the_runs_own_is_never_removed(tmp_path):
     (tmp_path / "step-by-step" / "notes.txt").write_text("mine")
     make(tmp_path).run()
     assert (tmp_path / "step-by-step" / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("removed", [1, 2, 3])
+def test_a_removal_that_was_cut_short_is_finished_by_the_next_save(tmp_path, monkeypatch, removed):
+    trainer = make(tmp_path)
+    stop_after(trainer, 3)
+    trainer.run()
+
+    class Killed(BaseException):
+        pass
+
+    def cut(path, **_):
+        for file in sorted(path.iterdir())[:removed]:
+            file.unlink()
+        raise Killed
+
+    trainer.progress.step = 4
+    with monkeypatch.context() as patch:
+        patch.setattr("transformer.checkpoint.shutil.rmtree", cut)
+        with pytest.raises(Killed):
+            trainer.save()
+    assert (tmp_path / "step-00000003").exists() and checkpoint.find(tmp_path).name == "step-00000004"
+    trainer.progress.step = 5
+    trainer.save()
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000005"]
+
+
+def test_a_save_sweeps_nothing_that_is_not_left_of_a_removed_checkpoint(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    kept = {
+        "step-00000001": "notes.txt",
+        "step-00000002": "state.json.bak",
+        "step-1": "state.json",
+        "step-00000003x": "a",
+    }
+    for name, inside in kept.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("mine")
+        (tmp_path / name / inside).write_text("mine")
+    (elsewhere / "model.safetensors").write_text("mine")
+    if os.name != "nt":  # where a link takes a privilege
+        (tmp_path / "step-00000007").symlink_to(elsewhere, target_is_directory=True)
+    (tmp_path / "step-00000008").write_text("mine")
+    make(tmp_path).run()
+    for name, inside in kept.items():
+        assert (tmp_path / name / inside).exists() and (tmp_path / name / "model.safetensors").exists()
+    assert os.name == "nt" or (tmp_path / "step-00000007" / "model.safetensors").read_text() == "mine"
+    assert (tmp_path / "step-00000008").read_text() == "mine"
 
 
 def test_two_runs_in_one_directory_are_refused(tmp_path):

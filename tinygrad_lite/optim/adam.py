@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from ..config import settings
-from ..dtypes import HALF
+from ..dtypes import HALF, bfloat16
 from ..kernels import lookup
 from .blocks import blocks
 from .optimizer import Optimizer
+from .rounding import ELEMENTS
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 LARGEST = "max_exp_avg_sq"  # of amsgrad
@@ -26,11 +27,16 @@ def corrections_at(group, step: int) -> dict:
     return dict(bias_correction1=1.0 - beta1**step, bias_correction2=1.0 - beta2**step)
 
 
-def step_scalars(group, step: int) -> tuple[float, float, float]:
-    """What changes from step to step in the update: its decay factor, its rate, and what sqrt(v) is multiplied with."""
+def step_scalars(group, step: int) -> tuple[float, float, float, float]:
+    """What changes from step to step: the decay factor, the rate, what sqrt(v) is multiplied with, and the step itself."""
     c = corrections_at(group, step)
     lr = group["lr"]
-    return 1.0 - lr * group["weight_decay"], lr / c["bias_correction1"], 1.0 / math.sqrt(c["bias_correction2"])
+    return (
+        1.0 - lr * group["weight_decay"],
+        lr / c["bias_correction1"],
+        1.0 / math.sqrt(c["bias_correction2"]),
+        float(step),
+    )
 
 
 def adam_update(group, flat, first, last, grad_scale, decoupled: bool, **replayed):
@@ -46,7 +52,9 @@ def adam_update(group, flat, first, last, grad_scale, decoupled: bool, **replaye
     if kernel is not None and can_use_kernel(kernel, group, flat, decoupled):
         a, b = flat.starts[first], flat.stops[last]
         arrays = flat.data[a:b], flat.grad[a:b], *(flat.state[name][a:b] for name in MOMENTS)
-        if flat.dtype in HALF:
+        if flat.key is not None:
+            replayed["draws"] = flat.key, step, a // ELEMENTS
+        elif flat.dtype in HALF:
             replayed["master"] = flat.state["master"][a:b]
         kernel.step(*arrays, lr=group["lr"], beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay,
                     **corrections, grad_scale=grad_scale, **replayed)  # fmt: skip
@@ -132,10 +140,32 @@ class AdamW(Adam):
     """Adam whose weight decay acts on the parameter, p *= 1 - lr * weight_decay, and not through the moments.
 
     Equal to PyTorch's. Loshchilov & Hutter 2019, arXiv:1711.05101.
+
+    stochastic_rounding: for bfloat16 parameters, without their float32 masters: 12 bytes a parameter (weight, gradient,
+    two moments) in place of 16. A step is computed in float32 from the bfloat16 weight and rounded up or down by chance,
+    to the result on average (optim/rounding.py); to nearest, a step of less than half a last digit, 0.2 to 0.4 % of the
+    weight, would be lost. Zamirai et al. 2020, arXiv:2010.06192, find models trained so as good as in float32. Beside a
+    master rounding by chance, which llm.c does too, would add noise to a sum that loses nothing, and save no memory:
+    with masters weights are rounded to nearest. The bits are a function of parameter, step and element: a run that is
+    resumed draws what it would have drawn. Raises ValueError for parameters that are not bfloat16.
     """
 
     decoupled = True
 
     def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-                 weight_decay: float = 1e-2, amsgrad: bool = False, flat: bool = True):  # fmt: skip
+                 weight_decay: float = 1e-2, amsgrad: bool = False, flat: bool = True,
+                 stochastic_rounding: bool = False):  # fmt: skip
+        self.stochastic_rounding = bool(stochastic_rounding)
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, flat)
+
+    def check(self, group):
+        super().check(group)
+        if not self.stochastic_rounding:
+            return
+        for i, p in enumerate(group["params"]):
+            if p.dtype != bfloat16:
+                why = "there is nothing to round" if p.dtype not in HALF else "only bfloat16 can"
+                raise ValueError(
+                    f"AdamW: stochastic_rounding is for bfloat16, and parameter {i} is {p.dtype}: {why}: "
+                    'convert the model first, module.to("bfloat16"), or leave it out'
+                )

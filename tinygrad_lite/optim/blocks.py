@@ -48,5 +48,6 @@ def blocks(flat, first: int, last: int, names, grad_scale: float, scratches: int
         g[...] = flat.grad[a:b]
         if grad_scale != 1.0:
             g *= grad_scale
-        yield flat.open_master(a, b), g, [flat.state[name][a:b] for name in names], free
-        flat.close_master(a, b)
+        param = flat.open_master(a, b)
+        yield param, g, [flat.state[name][a:b] for name in names], free
+        flat.close_master(param, a, b, flat.steps[first])

@@ -13,6 +13,7 @@ import numpy as np
 from ..device import CPU
 from ..dtypes import HALF, float32
 from ..tensor import Tensor, wrap
+from .rounding import round_stochastically
 
 ALIGN_BYTES = 64  # a cache line: no parameter begins inside a vector that another one ends in
 
@@ -35,16 +36,17 @@ class Flat:
 
     data, grad      1-D arrays; parameter i is data[starts[i] : stops[i]], gaps up to the next cache line stay zero
     state           what the optimiser keeps, 1-D arrays of the same layout, by name; float32 for half precision
+    key             without a float32 master: of the random bits that round half precision (rounding.py), else None
     steps           how often each parameter was updated: one without a gradient sits a step out, as in PyTorch
     """
 
     __slots__ = (
-        "params", "data", "grad", "state", "steps", "starts", "stops", "views", "grad_views", "index", "dtype",
+        "params", "data", "grad", "state", "key", "steps", "starts", "stops", "views", "grad_views", "index", "dtype",
         "device", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, params, state_names=()):
-        self.params = list(params)
+    def __init__(self, params, state_names=(), key: int | None = None):
+        self.params, self.key = list(params), key
         self.dtype, self.device = self.params[0].dtype, self.params[0].device
         step, at = ALIGN_BYTES // self.dtype.itemsize, 0
         self.starts, self.stops = [], []
@@ -63,7 +65,7 @@ class Flat:
         self.grad_views = self.split(self.grad)
         kept = float32 if self.dtype in HALF else self.dtype
         self.state = {name: aligned_zeros(total, kept, self.device) for name in state_names}
-        if self.dtype in HALF:
+        if self.dtype in HALF and key is None:
             # lr * update is often below a half's resolution: the sum is kept in float32, the parameter is its rounding.
             self.state["master"] = aligned_zeros(total, kept, self.device)
         self.steps = [0] * len(self.params)
@@ -117,19 +119,24 @@ class Flat:
         return self.device.xp.array_copy(array)
 
     def open_master(self, a: int, b: int):
-        """data[a:b] to update in place: for half precision the float32 master, to be closed again."""
+        """data[a:b] to update in place, in float32 for half precision; to be closed again."""
         if self.dtype not in HALF:
             return self.data[a:b]
+        if self.key is not None:
+            return self.data[a:b].astype(float32)
         master, rounded = self.state["master"][a:b], self.data[a:b]
         # Where the parameter is not its master's rounding, somebody wrote it: loading a model, say.
         written = self.device.xp.not_equal(master.astype(self.dtype), rounded)
         master[written] = rounded[written]
         return master
 
-    def close_master(self, a: int, b: int):
-        """Round the master into the parameter; nothing for full precision."""
-        if self.dtype in HALF:
-            self.data[a:b] = self.state["master"][a:b]
+    def close_master(self, opened, a: int, b: int, step: int):
+        """Round what was opened into the parameter, in the parameter's step; nothing for full precision."""
+        if self.key is not None:
+            host = round_stochastically(self.device.to_host(opened), self.key, step, a)
+            self.data[a:b] = self.device.xp.asarray(host)
+        elif self.dtype in HALF:
+            self.data[a:b] = opened
 
     def __reduce__(self):
         raise TypeError(

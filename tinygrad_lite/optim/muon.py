@@ -82,11 +82,12 @@ def _update_matrix(group, flat, i, grad_scale):
         x, y = y, x
     u = orthogonalise(xp, y, [x, y, *squares], group["ns_steps"])
     u *= lr * math.sqrt(max(1.0, rows / columns))
-    p = flat.open_master(a, b).reshape(rows, columns)
+    opened = flat.open_master(a, b)
+    p = opened.reshape(rows, columns)
     if decay:
         p *= 1.0 - lr * decay
     p -= u.T if tall else u
-    flat.close_master(a, b)
+    flat.close_master(opened, a, b, flat.steps[i])
 
 
 def _check_muon(name, group):

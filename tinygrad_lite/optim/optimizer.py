@@ -21,10 +21,12 @@ class Optimizer:
     params: Tensors, or dicts {"params": Tensors, "lr": ..., ...} whose settings override the defaults: `param_groups`,
     a list of dicts as in PyTorch, whose values may be changed between steps. flat: keep each group in one array, so
     that a step is one pass; False leaves the parameters' arrays where they are. A parameter without a gradient sits
-    the step out. Half-precision parameters are updated in float32, kept beside them.
+    the step out. Half-precision parameters are updated in float32, kept beside them, unless `stochastic_rounding` is set.
 
     The next backward() overwrites the buffer that p.grad is a view of: clone() a gradient to keep it.
     """
+
+    stochastic_rounding = False
 
     def __init__(self, params, defaults: dict, flat: bool = True):
         self.defaults, self.flat = dict(defaults), flat
@@ -114,12 +116,13 @@ class Optimizer:
 
     def _build(self, group) -> list[Flat]:
         names = self.state_names(group)
-        if not self.flat:
-            return [Flat([p], names) for p in group["params"]]
         kinds: dict = {}
         for p in group["params"]:
-            kinds.setdefault((p.dtype, p.device.name), []).append(p)
-        return [Flat(params, names) for params in kinds.values()]
+            kinds.setdefault((p.dtype, p.device.name) if self.flat else id(p), []).append(p)
+        numbers = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        # Each array its own random bits, and the same ones when it is built anew.
+        keys = [numbers[id(params[0])] if self.stochastic_rounding else None for params in kinds.values()]
+        return [Flat(params, names, key) for params, key in zip(kinds.values(), keys, strict=True)]
 
     def _refresh(self, number: int):
         """New buffers for a group where module.to() moved it, or other settings need other state."""
@@ -275,7 +278,10 @@ class Optimizer:
                 continue
             entries[number] = entry
             flat, i = places[number]
-            wrong += _entry_mismatches(number, entry, names.get(number, ()), flat.params[i])
+            kept = names.get(number, ())
+            if flat.params[i].dtype in HALF and not self.stochastic_rounding:
+                kept = (*kept, "master")
+            wrong += _entry_mismatches(number, entry, kept, flat.params[i])
         return wrong, entries
 
     def __repr__(self):
@@ -289,7 +295,7 @@ class Optimizer:
 
 def _entry_mismatches(number: int, entry: dict, names, p) -> list[str]:
     """What does not fit in one parameter's state."""
-    wrong, expected = [], {"step", *names, *(["master"] if p.dtype in HALF else [])}
+    wrong, expected = [], {"step", *names}
     if entry.keys() != expected:
         wrong.append(f"state of parameter {number}: expected {sorted(expected)}, got {sorted(entry)}")
     for name, value in entry.items():

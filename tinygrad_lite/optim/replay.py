@@ -36,7 +36,7 @@ class ReplayedSteps:
                 yield group, flat
 
     def advance(self) -> np.ndarray:
-        """Count a step for every parameter, and return its numbers: float32 (launches, 3).
+        """Count a step for every parameter, and return its numbers: float32 (launches, 4).
 
         Raises RuntimeError where module.to() has moved the parameters: a captured step would write where they were.
         """

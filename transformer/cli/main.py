@@ -13,11 +13,16 @@ def main():
         if hasattr(stream, "reconfigure"):  # a text with any character prints on any terminal
             stream.reconfigure(errors="replace")
     try:
-        from .app import app  # here, since the engine reads the environment when it is imported, and may refuse it
+        # Here, since the engine reads the environment when it is imported, and may refuse it.
+        from tinygrad_lite.device_memory import OutOfMemory
+
+        from .app import app
     except ValueError as error:
         _end(error, MISUSE)
     try:
         app()
+    except OutOfMemory as error:  # says itself what helps
+        _end(error, 1)
     except MemoryError as error:
         _end(f"{error or 'out of memory'}: try a smaller --batch-size, --block-size or model", 1)
     except (ValueError, TypeError, IndexError, RuntimeError, OSError) as error:

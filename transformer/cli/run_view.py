@@ -76,8 +76,12 @@ def say_expectations(trainer: Trainer):
         console.say(f"Expect {low} to {high} {config.expected_unit} on held-out text in the end.")
 
 
+def _repeats(values) -> str:
+    return f"A run with --steps {values['steps']} repeats this one."
+
+
 class RunView:
-    """The trainer's `report`: told of "calibrated", "step", "evaluating", "eval", "warning"; shows each once."""
+    """The trainer's `report`: told of "calibrated", "settled", "step", "evaluating", "eval", "warning"; shows each once."""
 
     def __init__(self):
         self.progress = self.task = self.trainer = self.speed = None
@@ -85,10 +89,8 @@ class RunView:
 
     def __call__(self, kind, values):
         if kind == "calibrated":
-            console.say(
-                f"Timed: {values['step_ms']:.0f} ms a step, so {values['steps']:,} steps. "
-                f"A run with --steps {values['steps']} repeats this one."
-            )
+            more = ", to be settled again half way." if values["again"] else f". {_repeats(values)}"
+            console.say(f"Timed: {values['step_ms']:.0f} ms a step, so {values['steps']:,} steps{more}")
         if self.progress is None:
             return
         if kind == "step":
@@ -99,6 +101,11 @@ class RunView:
             if every and values["step"] % every == 0:
                 rule(f"sample at step {values['step']}")
                 console.print(sample_text(self.trainer, 120))
+        elif kind == "settled":
+            self.progress.update(self.task, total=values["steps"])
+            steps, before = values["steps"], values["before"]
+            said = f"{steps:,} steps, as before" if steps == before else f"{steps:,} steps in place of {before:,}"
+            console.say(f"Half way: {values['step_ms']:.0f} ms a step so far: {said}. {_repeats(values)}")
         elif kind == "evaluating":
             self.progress.update(self.task, doing=f"evaluating: {values['done']} of {values['of']} windows")
         elif kind == "eval":

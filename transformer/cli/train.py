@@ -41,7 +41,7 @@ def train(
     vocab_size: Annotated[int | None, _option("Text", "Tokens of the bpe tokenizer.")] = None,
     preset_name: Annotated[str | None, _option("Run", f"{_of(PRESETS)} Default: quick.", "--preset")] = None,
     steps: Annotated[int | None, _option("Run", "Optimiser steps.")] = None,
-    max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start.")] = None,
+    max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start, and again half way.")] = None,
     seed: Annotated[int | None, _option("Run", "Of the weights, the batches and dropout.")] = None,
     device: Annotated[str | None, _option("Run", _of(DEVICES))] = None,
     dtype: Annotated[str | None, _option("Run", f"Of weights and activations; the optimiser keeps float32. {_of(DTYPES)}")] = None,
@@ -53,6 +53,7 @@ def train(
     lr: Annotated[float | None, _option("Optimiser", "Peak learning rate.")] = None,
     min_lr: Annotated[float | None, _option("Optimiser", "Learning rate at the end.")] = None,
     muon_lr: Annotated[float | None, _option("Optimiser", "Muon's peak learning rate, for the matrices within blocks.")] = None,
+    stochastic_rounding: Annotated[bool | None, _option("Optimiser", "Round bfloat16 weights by chance and keep no float32 copy of them: 4 bytes a parameter less.", "--stochastic-rounding")] = None,
     schedule: Annotated[str | None, _option("Optimiser", _of(SCHEDULES))] = None,
     warmup: Annotated[int | None, _option("Optimiser", "Steps from zero to the peak.")] = None,
     weight_decay: Annotated[float | None, _option("Optimiser", "Of matrices; vectors never decay.")] = None,
@@ -94,28 +95,31 @@ def train(
     config.check()
     config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
     get_device(config.device)  # likewise
-    with console.status("Reading the text and turning it into tokens"):
-        corpus = load_corpus(data, leave_out=out)
-        if config.expected and not _is_expected_text(config, corpus, data):
-            config.expected = None
-        tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"]) if stored else _train_tokenizer(config, corpus)
-        train_ids, val_ids = tok.encode_to_array(corpus.train), tok.encode_to_array(corpus.val)
-    console.say(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
-    if corpus.skipped:
-        console.say(f"Left out: {len(corpus.skipped)} files that are not UTF-8 text, {corpus.skipped[0]} the first.")
-    per_token = corpus.val_bytes / max(len(val_ids), 1)
-    console.say(f"Tokens: {len(train_ids):,} of {tok.vocab_size:,} kinds, {per_token:.2f} bytes each.")
-    if "vocab_size" in given and tok.vocab_size < config.vocab_size and config.tokenizer == "bpe":
-        console.say(f"The text has no more than these {tok.vocab_size:,} kinds to merge into.")
-    del corpus  # 30 MB of text, not needed any more
-    view = RunView()
-    source = [str(Path(p).resolve()) for p in data] if data else []
-    trainer = Trainer(config, train_ids, val_ids, tok, out, source, view)
     command = f"tgl train --resume --out {quoted(out)}"
-    with checkpoint.lock(out):
-        if resume:
-            trainer.resume(out)
-        try:
+    trainer = None
+    try:
+        with console.status("Reading the text and turning it into tokens"):
+            corpus = load_corpus(data, leave_out=out)
+            if config.expected and not _is_expected_text(config, corpus, data):
+                config.expected = None
+            tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"]) if stored else _train_tokenizer(config, corpus)
+            train_ids, val_ids = tok.encode_to_array(corpus.train), tok.encode_to_array(corpus.val)
+        console.say(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
+        if corpus.skipped:
+            console.say(
+                f"Left out: {len(corpus.skipped)} files that are not UTF-8 text, {corpus.skipped[0]} the first."
+            )
+        per_token = corpus.val_bytes / max(len(val_ids), 1)
+        console.say(f"Tokens: {len(train_ids):,} of {tok.vocab_size:,} kinds, {per_token:.2f} bytes each.")
+        if "vocab_size" in given and tok.vocab_size < config.vocab_size and config.tokenizer == "bpe":
+            console.say(f"The text has no more than these {tok.vocab_size:,} kinds to merge into.")
+        del corpus  # 30 MB of text, not needed any more
+        view = RunView()
+        source = [str(Path(p).resolve()) for p in data] if data else []
+        trainer = Trainer(config, train_ids, val_ids, tok, out, source, view)
+        with checkpoint.lock(out):
+            if resume:
+                trainer.resume(out)
             say_expectations(trainer)
             with console.status("Timing a few steps; the first ones compile the kernels"):
                 trainer.settle_steps()
@@ -131,13 +135,15 @@ def train(
                 console.say(f"\nStopped at step {p.step}; all is saved. Go on with:", command)
                 raise typer.Exit(130)
             finish(trainer, out, began)
-        except KeyboardInterrupt:
+    except KeyboardInterrupt:
+        saved = stored["progress"]["step"] if stored else None
+        if trainer is not None and trainer.saved_step is not None:
             saved = trainer.saved_step
-            if saved is None:
-                console.say("\nStopped at once; nothing of this run was saved.")
-            else:
-                console.say(f"\nStopped at once; step {saved} is saved. Go on with:", command)
-            raise typer.Exit(130) from None
+        if saved is None:
+            console.say("\nStopped at once; nothing of this run was saved.")
+        else:
+            console.say(f"\nStopped at once; step {saved} is saved. Go on with:", command)
+        raise typer.Exit(130) from None
 
 
 def _is_expected_text(config: TrainConfig, corpus: Corpus, data) -> bool:

@@ -15,10 +15,10 @@ from kernels.cuda.checks import (
     rounded,
 )
 
-from tinygrad_lite import philox
 from tinygrad_lite.dtypes import bfloat16, float16, float32, float64
 from tinygrad_lite.kernels import lookup
 from tinygrad_lite.kernels.cuda.launch import cupy
+from tinygrad_lite.optim.rounding import round_stochastically
 
 pytestmark = needs_cuda
 HYPER = dict(lr=0.01, beta1=0.9, beta2=0.95, eps=1e-2, weight_decay=0.1)  # an eps that shows
@@ -67,12 +67,12 @@ def step(given, **more):
     return param, m, v, master
 
 
-def check_step(given, expected, dtype, to_nearest=True):
+def check_step(given, expected, dtype):
     param, _, m, v, master = given
     # Standard normal numbers: products of them to a few roundings, the largest near 4, its square near 16.
     for ours, exact in ((param if master is None else master, expected[0]), (m, expected[1]), (v, expected[2])):
         np.testing.assert_allclose(host(ours), exact, rtol=0, atol=40 * EPS[float32])
-    if master is not None and to_nearest:
+    if master is not None:
         np.testing.assert_array_equal(host(param), rounded(host(master), dtype))
 
 
@@ -141,18 +141,20 @@ def test_the_gradients_factor_may_lie_on_the_device(dtype):
 def test_a_gradient_that_is_no_number_spoils_its_own_parameter_only(bad, dtype):
     arrays = state(40, dtype)
     arrays[1][[5, 39]] = bad
-    seeds = (None, 3) if dtype == bfloat16 else (None,)
-    for seed in seeds:
+    for draws in (None, (3, 1, 0)) if dtype == bfloat16 else (None,):
+        if draws:
+            arrays = (*arrays[:4], None)
         given = on_device(arrays, dtype)
-        step(given, seed=seed)
+        step(given, draws=draws)
         clean = np.ones(40, bool)
         clean[[5, 39]] = False
         with np.errstate(invalid="ignore"):
             expected = [np.where(clean, x, 0) for x in formula(arrays)]
         spoilt = [np.isnan(host(x)[~clean]) | np.isinf(host(x)[~clean]) for x in given[2:4]]
         assert np.all(spoilt) and np.isnan(host(given[0])[~clean]).all()
-        for array, exact in zip((given[0] if dtype == float32 else given[4], *given[2:4]), expected):
-            np.testing.assert_allclose(host(array)[clean], exact[clean], rtol=0, atol=40 * EPS[float32])
+        exact_place, atol = (given[4], 0) if given[4] is not None else (given[0], 4 * EPS[bfloat16] if draws else 0)
+        for array, exact, more in zip((exact_place, *given[2:4]), expected, (atol, 0, 0)):
+            np.testing.assert_allclose(host(array)[clean], exact[clean], rtol=0, atol=40 * EPS[float32] + more)
 
 
 @TYPES
@@ -168,18 +170,26 @@ def test_a_factor_that_is_not_finite_changes_nothing(scale, dtype):
 
 @TYPES
 def test_the_steps_scalars_may_lie_on_the_device(dtype):
-    by_number, by_pointer = (on_device(state(77, dtype), dtype) for _ in range(2))
-    step(by_number)
-    scalars = 1 - 0.01 * 0.1, 0.01 / CORRECTIONS["bias_correction1"], CORRECTIONS["bias_correction2"] ** -0.5
-    param, grad, m, v, master = by_pointer
+    scalars = (
+        1 - 0.01 * 0.1,
+        0.01 / CORRECTIONS["bias_correction1"],
+        CORRECTIONS["bias_correction2"] ** -0.5,
+        2.0**24 - 1,
+    )
     others = {**HYPER, "lr": 7.0, "bias_correction1": 0.5, "bias_correction2": 0.5}
-    adamw().step(param, grad, m, v, **others, master=master, scalars=device(np.array(scalars, np.float32)))
-    for x, y in zip(by_number, by_pointer):
-        np.testing.assert_array_equal(*(None if a is None else host(a) for a in (x, y)))
+    for is_random in (False, True) if dtype == bfloat16 else (False,):
+        arrays = state(77, dtype)[: 4 if is_random else 5]
+        by_number, by_pointer = ((on_device(arrays, dtype) + [None])[:5] for _ in range(2))
+        step(by_number, draws=(5, 2**24 - 1, 3) if is_random else None)
+        param, grad, m, v, master = by_pointer
+        more = dict(master=master, draws=(5, 1, 3) if is_random else None)
+        adamw().step(param, grad, m, v, **others, **more, scalars=device(np.array(scalars, np.float32)))
+        for x, y in zip(by_number, by_pointer):
+            np.testing.assert_array_equal(*(None if a is None else host(a) for a in (x, y)))
 
 
-@pytest.mark.parametrize("dtype, seed", [(bfloat16, None), (bfloat16, 9), (float16, None)])
-def test_a_parameter_that_somebody_wrote_is_its_new_master(dtype, seed):
+@pytest.mark.parametrize("dtype", [bfloat16, float16])
+def test_a_parameter_that_somebody_wrote_is_its_new_master(dtype):
     arrays = list(state(40, dtype))
     given = on_device(arrays, dtype)
     written = np.arange(40) % 3 == 0
@@ -187,8 +197,8 @@ def test_a_parameter_that_somebody_wrote_is_its_new_master(dtype, seed):
     arrays[0] = rounded(arrays[0], dtype)
     given[0] = device(arrays[0].astype(dtype))
     arrays[4] = np.where(written, arrays[0], arrays[4])
-    step(given, seed=seed)
-    check_step(given, formula(arrays), dtype, to_nearest=seed is None)
+    step(given)
+    check_step(given, formula(arrays), dtype)
 
 
 @TYPES
@@ -199,79 +209,65 @@ def test_zeros_stay_zeros(dtype):
     assert all((host(x) == 0).all() for x in given if x is not None)
 
 
-def test_stochastic_rounding_keeps_a_nan_of_all_ones():
-    """The GPU's own NaN: one more in its last digit would be -0."""
-    given = on_device(state(40, bfloat16), bfloat16)
-    given[0] = device(np.full(40, 0x7FFF, np.uint16).view(bfloat16))
-    given[4] = device(np.full(40, 0x7FFFFFFF, np.uint32).view(np.float32))
-    step(given, seed=1)
-    assert np.isnan(host(given[0])).all()
-
-
 def test_what_does_not_fit_together_is_refused():
-    for dtype, more in ((bfloat16, {}), (float32, dict(seed=1)), (float16, dict(seed=1))):
+    draws = dict(draws=(1, 1, 0))
+    for dtype, has_master, more in (
+        (bfloat16, False, {}), (float32, False, draws), (float16, False, draws), (bfloat16, True, draws), (float32, True, {}),
+    ):  # fmt: skip
         given = on_device(state(8, dtype), dtype)
-        if dtype == bfloat16:
-            given[4] = None
-        with pytest.raises(ValueError, match="adamw"):
+        given[4] = device(np.zeros(8, np.float32)) if has_master else None
+        with pytest.raises(
+            ValueError, match="adamw: (expected (no master|a float32 master, or draws,) of|only bfloat16)"
+        ):
             step(given, **more)
-    given = on_device(state(8, float32), float32)
-    given[4] = given[0]
-    with pytest.raises(ValueError, match="no master"):
-        step(given)
 
 
-def neighbours(master):
-    """The bfloat16 numbers below and above (in size) of float32 values, and how far between them each lies."""
-    bits = master.astype(np.float32).view(np.uint32)
-    lower = (bits & 0xFFFF0000).view(np.float32).astype(float)
-    upper = ((bits & 0xFFFF0000) + 0x10000).view(np.float32).astype(float)
-    return lower, upper, (bits & 0xFFFF) / 65536.0
+# -- stochastic rounding, without a master -------------------------------------------------------------------
+def without_master(n, start=0):
+    """(param, grad, m, v, None) on the device, and what the parameter is before it is rounded: a float32 master's value."""
+    arrays = list(state(n, bfloat16))
+    arrays[4] = arrays[0]
+    exact = on_device(arrays, bfloat16)
+    step(exact)
+    return [*on_device(arrays, bfloat16, start)[:4], None], host(exact[4]).astype(np.float32)
 
 
 @pytest.mark.parametrize("n, start", [(1, 0), (33, 0), (2500, 0), (33, 3), (33, 8)])
-def test_stochastic_rounding_draws_what_philox_says(n, start):
-    arrays, seed = state(n, bfloat16), 2**63 + 12345
-    given = on_device(arrays, bfloat16, start)
-    step(given, seed=seed)
-    check_step(given, formula(arrays), bfloat16, to_nearest=False)
-    lower, upper, share = neighbours(host(given[4]))
-    draws = philox.random_bits((n + 1) // 2, seed).view(np.uint16)[:n]
-    np.testing.assert_array_equal(host(given[0]), np.where(draws + 65536 * share >= 65536, upper, lower))
+@pytest.mark.parametrize("key, number, first", [(0, 1, 0), (2**63 + 12345, 2**24 - 1, 2**39)])
+def test_stochastic_rounding_is_its_readable_twins_bit_for_bit(n, start, key, number, first):
+    def run():
+        given, exact = without_master(n, start)
+        step(given, draws=(key, number, first))
+        expected = round_stochastically(exact, key, number, 8 * first)
+        np.testing.assert_array_equal(host(given[0]), expected.astype(float))
+        return [given[0], *given[2:4]]
+
+    on_every_schedule(run)
 
 
-def test_stochastic_rounding_is_unbiased_and_takes_neighbours_only():
-    n, seeds = 200, 400
-    arrays = state(n, bfloat16)
-    master = on_device(arrays, bfloat16)
-    step(master)
-    lower, upper, share = neighbours(host(master[4]))
-    ups = np.zeros(n)
-    for seed in range(seeds):
-        given = on_device(arrays, bfloat16)
-        step(given, seed=seed)
-        param = host(given[0])
-        np.testing.assert_array_equal(host(given[4]), host(master[4]))
-        assert np.all((param == lower) | (param == upper))
-        ups += param == upper
-    deviation = np.sqrt(seeds * share * (1 - share))
-    assert np.all(np.abs(ups - seeds * share) <= 4.5 * deviation + 1)  # 4.5: one of 200 elements may be far out
-    assert abs(np.sum(ups - seeds * share)) <= 4 * np.sqrt(np.sum(deviation**2))
+def test_stochastic_rounding_keeps_what_is_no_number():
+    """A GPU's own NaN has all bits set: one more in its last digit would be -0."""
+    given, _ = without_master(40)
+    values = np.array([0x7FFF, 0xFFFF, 0x7F80, 0xFF80] * 10, np.uint16).view(bfloat16)
+    given[0] = device(values)
+    step(given, draws=(1, 1, 0))
+    np.testing.assert_array_equal(host(given[0]), values.astype(float))
 
 
 def test_steps_too_small_for_bfloat16_still_move_it_on_average():
     n = 4000
     param, zeros = device(np.ones(n).astype(bfloat16)), np.zeros(n, np.float32)
     still = device(np.ones(n).astype(bfloat16))
-    for seed, p in ((1, param), (None, still)):
+    for draws, p in (((0, 1, 0), param), (None, still)):
         grad, m, v, master = device(np.ones(n).astype(bfloat16)), device(zeros), device(zeros), device(zeros + 1)
-        hyper = {**HYPER, "lr": 1e-3, "weight_decay": 0.0}
-        adamw().step(p, grad, m, v, **hyper, bias_correction1=0.1, bias_correction2=0.05, master=master, seed=seed)
+        hyper = {**HYPER, "lr": 1e-3, "weight_decay": 0.0, "bias_correction1": 0.1, "bias_correction2": 0.05}
+        adamw().step(p, grad, m, v, **hyper, master=None if draws else master, draws=draws)
     share = 1e-3 / 2.0**-8  # below 1 the neighbour is 2^-8 away
     moved = np.mean(host(param) < 1)
     assert (host(still) == 1).all() and abs(moved - share) <= 4 * np.sqrt(share * (1 - share) / n)
 
 
+# -- sums of squares, scaling --------------------------------------------------------------------------------
 @TYPES
 @pytest.mark.parametrize("n", [0, 1, 31, 33, 4097, 20001])
 def test_sum_of_squares(n, dtype):
@@ -358,8 +354,10 @@ def test_no_races(dtype):
         for n, start in ((2100, 0), (40, 3)):
             arrays = state(n, dtype)
             given = on_device(arrays, dtype, start)
-            step(given, seed=5 if dtype == bfloat16 else None)
-            check_step(given, formula(arrays), dtype, to_nearest=False)
+            step(given)
+            check_step(given, formula(arrays), dtype)
+            if dtype == bfloat16:
+                step([*given[:4], None], draws=(5, 1, 0))
             adamw().sum_of_squares(given[1])
             adamw().scale_into(given[1], 0.5, given[1])
             adamw().scale_into(given[2], 0.5, cupy().empty(n, dtype))

@@ -22,33 +22,34 @@ _kernels = Source("adamw.cu", "adamw_step<T>", "square_partials<T>", "add_partia
 
 def step(
     param, grad, m, v, *, lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, grad_scale=1.0,
-    master=None, seed=None, scalars=None,
+    master=None, draws=None, scalars=None,
 ):  # fmt: skip
     """Update param, m and v in place, 1-D arrays; bias_correction = 1 - beta ** step.
 
     p *= 1 - lr weight_decay;  m, v = averages of g and g^2;  p -= lr / bc1 m / (sqrt(v) / sqrt(bc2) + eps)
     with g = grad_scale grad: clipping costs no pass of its own. grad_scale is a number, or a 0-d array on the device,
     which nobody waits for; where it is not finite nothing changes. grad is of param's type, m and v are float32.
-    scalars: three float32 on the device that stand for lr and the corrections: 1 - lr weight_decay, lr / bc1,
-    1 / sqrt(bc2); a graph that is replayed finds the new step's there.
+    scalars: four float32 on the device that stand for lr, the corrections and the step: 1 - lr weight_decay, lr / bc1,
+    1 / sqrt(bc2), step; a graph that is replayed finds the new step's there.
 
     A parameter in bfloat16 or float16 comes with a float32 `master`, which is updated in its place; param becomes its
-    rounding, to nearest, or for bfloat16 with a seed (64 bits, a new one each step) up or down by chance, so that it
-    equals the master on average: element i draws 16 bits of philox.random_bits(..., seed), the i-th of its lower and
-    upper halves. A param that is no rounding of its master was written by somebody: it is its new master.
+    rounding. A param that is no rounding of its master was written by somebody: it is its new master. Or, for bfloat16,
+    draws=(key, step, first) in place of a master: param itself is updated, and rounded up or down by chance, element i by
+    half i % 8 of Philox block step 2**40 + first + i / 8, as optim/rounding.py does it.
     """
-    if (param.dtype == float32) != (master is None):
-        wanted = "a float32 master" if master is None else "no master"
+    if (param.dtype == float32 or draws is not None) != (master is None):
+        wanted = "a float32 master, or draws," if master is None else "no master"
         raise ValueError(f"adamw: expected {wanted} of a {param.dtype} parameter")
-    if seed is not None and param.dtype != bfloat16:
-        raise ValueError(f"adamw: only bfloat16 is rounded stochastically, got a seed for {param.dtype}")
+    if draws is not None and param.dtype != bfloat16:
+        raise ValueError(f"adamw: only bfloat16 is rounded stochastically, got draws for {param.dtype}")
     scale, scale_at = number_and_pointer(grad_scale)
+    key, number, first = draws or (0, 0, 0)
     if param.size:
         _kernels[param.dtype]["adamw_step<T>"](
             grid(param), (THREADS,), param, grad, m, v, master, np.int64(param.size), float(1.0 - lr * weight_decay),
             float(beta1), float(1.0 - beta1), float(beta2), float(1.0 - beta2), float(eps),
             float(lr / bias_correction1), 1.0 / math.sqrt(bias_correction2), scale, scale_at, scalars,
-            int(seed is not None), np.uint64(seed or 0),
+            np.uint64(key), np.uint64(first), float(number),
         )  # fmt: skip
 
 
