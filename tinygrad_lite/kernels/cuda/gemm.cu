@@ -1,6 +1,7 @@
-// gemm: out (rows, columns) = a (rows, inner) b (inner, columns), of any sizes: what a matrix product is made of.
+// gemm: out (rows, columns) = a (rows, inner) b (inner, columns) + bias (columns,) + addend (rows, columns), of any
+// sizes: what a matrix product is made of.
 //
-// The readable twin of cuBLAS's, which product.py calls by default. A block computes a tile of 64 x 64 results and
+// The readable twin of cuBLASLt's, which product.py calls by default. A block computes a tile of 64 x 64 results and
 // walks along the inner axis. Each step brings a tile of a and one of b to shared memory, where each element serves 64
 // results: a product of n x n matrices reads 2 n^3 / 64 elements from memory, not 2 n^3.
 //
@@ -52,15 +53,20 @@ template <class T, bool ALONG_INNER> struct Tile {
   }
 };
 
-template <class T> __device__ __forceinline__ void store_result(T* out, float x, bool accumulate) {
-  *out = from_float<T>(accumulate ? x + to_float(*out) : x);
+// What is added comes before the one rounding. addend may be out itself: a result's thread alone reads and writes it.
+template <class O>
+__device__ __forceinline__ void store_result(O* out, const O* bias, const O* addend, float x, size_t at, int column) {
+  if (bias) x += to_float(bias[column]);
+  if (addend) x += to_float(addend[at]);
+  out[at] = from_float<O>(x);
 }
 
 // Four warps, each 32 x 32 results: 2 x 4 products of 16 x 8 in registers. While they multiply one pair of tiles, the
 // next pair is on its way.
-template <class T, bool A_ALONG, bool B_ALONG>
-__device__ __forceinline__ void multiply_on_tensor_cores(T* out, const T* a, const T* b, int rows, int columns,
-                                                         int inner, bool a_aligned, bool b_aligned, bool accumulate) {
+template <class T, class O, bool A_ALONG, bool B_ALONG>
+__device__ __forceinline__ void multiply_on_tensor_cores(O* out, const T* a, const T* b, const O* bias, const O* addend,
+                                                         int rows, int columns, int inner, bool a_aligned,
+                                                         bool b_aligned) {
   __shared__ __align__(128) Tile<T, A_ALONG> tiles_a[2];
   __shared__ __align__(128) Tile<T, B_ALONG> tiles_b[2];
   const int first_row = blockIdx.y * OUTER, first_column = blockIdx.x * OUTER;
@@ -111,7 +117,7 @@ __device__ __forceinline__ void multiply_on_tensor_cores(T* out, const T* a, con
         const int row = first_row + warp_row + 16 * i + lane / 4 + e / 2 * 8;
         const int column = first_column + warp_column + 8 * j + lane % 4 * 2 + e % 2;
         if (row < rows && column < columns) {
-          store_result(out + (size_t)row * columns + column, sum[i][j][e], accumulate);
+          store_result(out, bias, addend, sum[i][j][e], (size_t)row * columns + column, column);
         }
       }
     }
@@ -137,8 +143,8 @@ __device__ __forceinline__ void load_floats(float (&tile)[FLOAT_INNER][OUTER + 4
 
 // Each thread 8 x 4 results: of every 12 numbers that it reads from shared memory it makes 32 products.
 template <bool A_ALONG, bool B_ALONG>
-__device__ __forceinline__ void multiply_floats(float* out, const float* a, const float* b, int rows, int columns,
-                                                int inner, bool accumulate) {
+__device__ __forceinline__ void multiply_floats(float* out, const float* a, const float* b, const float* bias,
+                                                const float* addend, int rows, int columns, int inner) {
   __shared__ __align__(16) float tile_a[FLOAT_INNER][OUTER + 4], tile_b[FLOAT_INNER][OUTER + 4];
   const int first_row = blockIdx.y * OUTER, first_column = blockIdx.x * OUTER;
   const int my_row = threadIdx.x / 16 * 8, my_column = threadIdx.x % 16 * 4;
@@ -163,17 +169,19 @@ __device__ __forceinline__ void multiply_floats(float* out, const float* a, cons
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       const int row = first_row + my_row + i, column = first_column + my_column + j;
-      if (row < rows && column < columns) store_result(out + (size_t)row * columns + column, sum[i][j], accumulate);
+      if (row < rows && column < columns) {
+        store_result(out, bias, addend, sum[i][j], (size_t)row * columns + column, column);
+      }
     }
   }
 }
 
-// grid (tiles of columns, tiles of rows). *_aligned: whether the operand's rows, as they lie in memory, begin at
-// multiples of 16 bytes. accumulate: out += a b, rounded once.
-template <class T, bool A_ALONG, bool B_ALONG>
+// grid (tiles of columns, tiles of rows). O, of out and what is added: T or float. *_aligned: whether the operand's rows,
+// as they lie in memory, begin at multiples of 16 bytes. A null pointer adds nothing.
+template <class T, class O, bool A_ALONG, bool B_ALONG>
 __global__ void __launch_bounds__(THREADS, 4)
-gemm(T* __restrict__ out, const T* __restrict__ a, const T* __restrict__ b, int rows, int columns, int inner,
-     int a_aligned, int b_aligned, int accumulate) {
-  if constexpr (sizeof(T) == 4) multiply_floats<A_ALONG, B_ALONG>(out, a, b, rows, columns, inner, accumulate);
-  else multiply_on_tensor_cores<T, A_ALONG, B_ALONG>(out, a, b, rows, columns, inner, a_aligned, b_aligned, accumulate);
+gemm(O* out, const T* __restrict__ a, const T* __restrict__ b, const O* __restrict__ bias, const O* addend, int rows,
+     int columns, int inner, int a_aligned, int b_aligned) {
+  if constexpr (sizeof(T) == 4) multiply_floats<A_ALONG, B_ALONG>(out, a, b, bias, addend, rows, columns, inner);
+  else multiply_on_tensor_cores<T, O, A_ALONG, B_ALONG>(out, a, b, bias, addend, rows, columns, inner, a_aligned, b_aligned);
 }

@@ -11,8 +11,8 @@ import numpy as np
 from ...dtypes import bfloat16, float16, float32
 from .arrays import VECTOR_BYTES, buffer, empty, rows
 from .cross_entropy import count_valid, kernels, mean, row_losses, scalar
-from .launch import cupy
-from .scale import add_into, scale_into
+from .product import matmul
+from .scale import scale_into
 
 DTYPES = (float32, bfloat16, float16)
 FORWARD_TAKES_NEEDS = True  # tells the engine to pass `needs` to forward
@@ -45,28 +45,26 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
     """
     h2, flat_targets = h.reshape(targets.size, h.shape[-1]), targets.reshape(-1)
     n, vocabulary = h2.shape[0], weight.shape[0]
-    matmul, wanted = cupy().matmul, needs[0] or needs[1]
+    wanted = needs[0] or needs[1]
     valid, losses = count_valid(h.dtype, flat_targets, ignore_index), empty(n, float32)
     size = chunk_rows(n, vocabulary, h.dtype.itemsize)
     waits = size >= n
     gh = empty(h2.shape, h.dtype) if needs[0] and not waits else None
     gw = empty(weight.shape, float32) if needs[1] and not waits else None
-    product = empty(weight.shape, h.dtype) if needs[1] and not waits else None
     logits = empty((min(size, n), vocabulary), h.dtype)
     for start in range(0, n, size):
         part, part_targets = h2[start : start + size], flat_targets[start : start + size]
         chunk, part_losses = logits[: len(part)], losses[start : start + size]
-        matmul(part, weight.T, out=chunk)
+        matmul(part, weight.T, chunk)
         if wanted:
             _in_place(chunk, part_targets, part_losses, valid, ignore_index)
         else:
             row_losses(chunk, part_targets, part_losses, None, ignore_index, 0.0)
         # logits = h @ weight.T, so gh = glogits @ weight and gw = glogits.T @ h
         if needs[0] and not waits:
-            matmul(chunk, weight, out=gh[start : start + size])
+            matmul(chunk, weight, gh[start : start + size])
         if needs[1] and not waits:
-            matmul(chunk.T, part, out=product)
-            add_into(gw.reshape(-1), product.reshape(-1), is_first=start == 0)
+            matmul(chunk.T, part, gw, accumulate=start > 0)
     return mean(h.dtype, losses, valid), (h, weight, logits if waits and wanted else None, gh, gw)
 
 
@@ -76,9 +74,9 @@ def backward(g, saved, needs, into, *, ignore_index=-100):
     grads = [buffer(place, x) if need else None for place, x, need in zip(into, (h, weight), needs)]
     if glogits is not None:
         if needs[0]:
-            _product(glogits, weight, rows(grads[0]))
+            matmul(glogits, weight, rows(grads[0]))
         if needs[1]:
-            _product(glogits.T, rows(h), grads[1])
+            matmul(glogits.T, rows(h), grads[1])
         gh, gw = grads
     for need, made, out in zip(needs, (gh, gw), grads):
         if need:  # in place a g of 1 costs one launch
@@ -94,11 +92,3 @@ def _in_place(logits, targets, losses, valid, ignore_index):
             (logits.shape[0],), (IN_PLACE_THREADS,), logits, losses, targets, valid, logits.shape[1],
             np.int64(ignore_index), SCALE[logits.dtype], vectors, shared=vectors * VECTOR_BYTES,
         )  # fmt: skip
-
-
-def _product(x, y, out):
-    """out = x @ y; zeros where there is nothing to add up."""
-    if x.shape[1]:
-        cupy().matmul(x, y, out=out)
-    else:
-        out[...] = 0

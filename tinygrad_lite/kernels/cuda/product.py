@@ -1,47 +1,81 @@
-"""Products of two matrices: cuBLAS's by way of the array library, or our own kernel, to be read and to compare with."""
+"""Matrix products, with what is added to them: cuBLASLt's, or our own kernel, to be read and to compare with."""
 
+import math
+
+import numpy as np
+
+from . import cublaslt
 from .arrays import blocks, empty, fits_vectors
 from .launch import Source, cupy
 
 OUTER, THREADS = 64, 128  # as in gemm.cu
 
-_kernels = Source("gemm.cu", *(f"gemm<T, {a}, {b}>" for a in ("true", "false") for b in ("true", "false")))
+_ways = [(out, a, b) for out in ("T", "float") for a in ("true", "false") for b in ("true", "false")]
+_kernels = Source("gemm.cu", *(f"gemm<T, {out}, {a}, {b}>" for out, a, b in _ways))
 
 
-def matmul(x, y, out=None, *, accumulate=False, use_own=False):
-    """x (M, K) @ y (K, N), added up in float32 and rounded once; out += it with accumulate.
+def matmul(x, y, out=None, *, bias=None, residual=None, accumulate=False, use_own=False):
+    """out = x (M, K) @ y (K, N) + bias (N,) + residual (M, N), added up in float32 and rounded once.
 
-    x, y: C-contiguous, or transposes of such, which nobody copies. out is C-contiguous, and neither x nor y.
+    Where nothing lies at multiples of 16 bytes, cuBLASLt has kernels that round the product before they add to it.
+    accumulate: out itself is the residual.
+
+    x, y: C-contiguous, or transposes of such, which nobody copies. out is C-contiguous, of their type or float32, and
+    neither x nor y; bias and residual are of out's type.
     """
     if out is None:
         accumulate, out = False, empty((x.shape[0], y.shape[1]), x.dtype)
-    # CuPy computes a product of one element as sum(x * y), with 16-bit elements rounded before they are added up.
-    if use_own or out.size == 1:
-        _own(x, y, out, accumulate)
-    elif accumulate:
-        out += cupy().matmul(x, y)
-    else:
-        cupy().matmul(x, y, out=out)  # 2-D: cublasGemmEx with CUBLAS_COMPUTE_32F, whatever the element type
+    if x.shape[1] != y.shape[0] or out.shape != (x.shape[0], y.shape[1]):
+        raise ValueError(f"matmul: expected x (M, K), y (K, N), out (M, N), got {x.shape}, {y.shape}, {out.shape}")
+    addend, (a, a_turned), (b, b_turned) = out if accumulate else residual, _as_it_lies(x), _as_it_lies(y)
+    has_library = out.size and x.shape[1] and not use_own  # which wants something to add up
+    if not (has_library and cublaslt.matmul(out, a, b, a_turned, b_turned, bias=bias, addend=addend)):
+        _own(out, a, b, a_turned, b_turned, bias, addend)
     return out
 
 
-def _own(x, y, out, accumulate):
-    if not out.size:
-        return
-    (m, k), n = x.shape, y.shape[1]
-    a, along_a = _as_it_lies(x)
-    bt, along_b = _as_it_lies(y.T)
-    name = f"gemm<T, {'true' if along_a else 'false'}, {'true' if along_b else 'false'}>"
-    _kernels[out.dtype][name](
-        (blocks(n, OUTER), blocks(m, OUTER)), (THREADS,),
-        out, a, bt, m, n, k, int(fits_vectors(a)), int(fits_vectors(bt)), int(accumulate),
-    )  # fmt: skip
+def stacked(x, y, out=None):
+    """numpy.matmul of x (..., M, K) and y (..., K, N); float32 and 16 bits are added up in float32 and rounded once.
+
+    Vectors, other types and an `out` that is not C-contiguous are left to CuPy, whose products a graph cannot capture.
+    """
+    if (
+        min(x.ndim, y.ndim) < 2 or x.dtype != y.dtype or x.dtype not in cublaslt.TYPES
+        or (out is not None and (out.dtype != x.dtype or not out.flags.c_contiguous))
+    ):  # fmt: skip
+        return cupy().matmul(x, y) if out is None else cupy().matmul(x, y, out=out)
+    if x.ndim == y.ndim == 2:
+        return matmul(x, y, out)
+    stack = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    count = math.prod(stack)
+    out = empty((*stack, x.shape[-2], y.shape[-1]), x.dtype) if out is None else out
+    (a, a_turned), (b, b_turned) = (_as_it_lies(_broadcast(operand, stack)) for operand in (x, y))
+    a, b, c = (z.reshape(count, *z.shape[-2:]) for z in (a, b, out))
+    if not (out.size and x.shape[-1] and cublaslt.matmul(c, a, b, a_turned, b_turned)):
+        for i in range(count):
+            _own(c[i], a[i], b[i], a_turned, b_turned, None, None)
+    return out
+
+
+def _own(out, a, b, a_turned, b_turned, bias, addend):
+    """The same by gemm.cu: any shapes, also where there is nothing to add up."""
+    if out.size:
+        (m, n), k = out.shape, a.shape[0 if a_turned else 1]
+        element, along = "T" if out.dtype == a.dtype else "float", {True: "true", False: "false"}
+        _kernels[a.dtype][f"gemm<T, {element}, {along[not a_turned]}, {along[b_turned]}>"](
+            (blocks(n, OUTER), blocks(m, OUTER)), (THREADS,),
+            out, a, b, bias, addend, m, n, k, int(fits_vectors(a)), int(fits_vectors(b)),
+        )  # fmt: skip
 
 
 def _as_it_lies(x):
-    """(x or its transpose, C-contiguous; whether it is x, its rows along the inner axis)."""
+    """(x (..., R, C) or its transpose, C-contiguous; whether it is the transpose)."""
     if x.flags.c_contiguous:
-        return x, True
-    if x.flags.f_contiguous:
-        return x.T, False
-    return cupy().ascontiguousarray(x), True
+        return x, False
+    turned = x.swapaxes(-1, -2)
+    return (turned, True) if turned.flags.c_contiguous else (cupy().ascontiguousarray(x), False)
+
+
+def _broadcast(x, stack):
+    """x (..., R, C), its first axes those of the stack."""
+    return x if x.shape[:-2] == stack else cupy().broadcast_to(x, (*stack, *x.shape[-2:]))

@@ -1,4 +1,4 @@
-"""Flat arrays times a number that may lie on the device, and sums of them in float32."""
+"""Flat arrays times a number that may lie on the device."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .arrays import VECTOR_BYTES, blocks
 from .launch import Source, cupy
 
 THREADS = 256
-_kernels = Source("scale.cu", "scale_into<T, T>", "scale_into<float, T>", "add_into<T>")
+_kernels = Source("scale.cu", "scale_into<T, T>", "scale_into<float, T>")
 
 
 def scale_into(x, factor, out, constant=1.0):
@@ -19,12 +19,6 @@ def scale_into(x, factor, out, constant=1.0):
     if x.size:
         name = "scale_into<T, T>" if x.dtype == out.dtype else "scale_into<float, T>"
         _kernels[out.dtype][name](grid(out), (THREADS,), out, x, np.int64(x.size), constant, factor)
-
-
-def add_into(total, x, is_first):
-    """total += x, or total = x if nothing is there yet; 1-D arrays, total float32."""
-    if x.size:
-        _kernels[x.dtype]["add_into<T>"](grid(x), (THREADS,), total, x, np.int64(x.size), int(is_first))
 
 
 def number_and_pointer(factor, constant=1.0):

@@ -1,0 +1,193 @@
+"""A stand-in for libcublasLt: descriptors that are read as NVIDIA documents them, and products by NumPy.
+
+Every product of 16-bit or float32 matrices is added up in float32, what is added to it too, and then rounded once.
+Only what the library's caller uses is there; a wrong size of an attribute, shapes that do not fit, types that do not
+go together and accesses outside of an array are errors. Products are recorded in CuPy's `launches`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ....dtypes import bfloat16, float16, float32
+from .. import cublaslt as lt
+from .arrays import check_guards
+from .streams import Stream
+
+TYPES = {lt.CUDA_R_32F: float32, lt.CUDA_R_16F: float16, lt.CUDA_R_16BF: bfloat16}
+# Bytes of each attribute, as cublasLt.h says.
+DESCRIPTION = {
+    lt.CUBLASLT_MATMUL_DESC_TRANSA: 4, lt.CUBLASLT_MATMUL_DESC_TRANSB: 4, lt.CUBLASLT_MATMUL_DESC_EPILOGUE: 4,
+    lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER: 8, lt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: 4,
+}  # fmt: skip
+LAYOUT = {lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT: 4, lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET: 8}
+PREFERENCE = {
+    lt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: 8, lt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: 4,
+    lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: 4, lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: 4,
+    lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: 4, lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: 4,
+}  # fmt: skip
+ADDED = {lt.CUBLASLT_EPILOGUE_DEFAULT: "", lt.CUBLASLT_EPILOGUE_BIAS: " + bias"}
+INVALID_VALUE = 7
+
+launches: list[str] = []  # CuPy's own list, which it puts here
+
+
+@dataclass
+class _Descriptor:
+    """What a create function was given, and the attributes that were set since."""
+
+    given: tuple
+    sizes: dict[int, int]
+    attributes: dict = field(default_factory=dict)
+
+    def set(self, attribute, value, size):
+        if self.sizes.get(attribute) != size:
+            return INVALID_VALUE
+        held = value._obj  # of byref
+        self.attributes[attribute] = held if hasattr(held, "array") else held.value
+        return 0
+
+
+_made: dict[int, _Descriptor] = {}
+
+
+def _make(place, *given, sizes):
+    place._obj.value = len(_made) + 1
+    _made[place._obj.value] = _Descriptor(given, sizes)
+    return 0
+
+
+def cublasLtGetVersion():
+    return 0
+
+
+def cublasLtCreate(handle):
+    return _make(handle, sizes={})
+
+
+def cublasLtMatmulDescCreate(place, compute_type, scale_type):
+    if (compute_type, scale_type) != (lt.CUBLAS_COMPUTE_32F, lt.CUDA_R_32F):
+        return INVALID_VALUE
+    return _make(place, sizes=DESCRIPTION)
+
+
+def cublasLtMatrixLayoutCreate(place, element, rows, columns, ld):
+    return INVALID_VALUE if ld < rows else _make(place, TYPES[element], rows, columns, ld, sizes=LAYOUT)
+
+
+def cublasLtMatmulPreferenceCreate(place):
+    return _make(place, sizes=PREFERENCE)
+
+
+def _set(descriptor, attribute, value, size):
+    return _made[descriptor.value].set(attribute, value, size)
+
+
+cublasLtMatmulDescSetAttribute = cublasLtMatrixLayoutSetAttribute = cublasLtMatmulPreferenceSetAttribute = _set
+
+
+def cublasLtMatmulPreferenceDestroy(preference):
+    return 0
+
+
+def cublasLtGetStatusName(status):
+    return {INVALID_VALUE: b"CUBLAS_STATUS_INVALID_VALUE"}.get(status, str(status).encode())
+
+
+def cublasLtMatmulAlgoGetHeuristic(handle, description, a, b, c, d, preference, asked, results, count):
+    """One algorithm that needs no workspace, if shapes and types go together."""
+    try:
+        _check(*(_made[x.value] for x in (description, a, b, c, d)))
+    except ValueError:
+        return INVALID_VALUE
+    results[0].state, results[0].workspaceSize, count._obj.value = 0, 0, 1
+    return 0
+
+
+def cublasLtMatmul(
+    handle,
+    description,
+    alpha,
+    a,
+    a_layout,
+    b,
+    b_layout,
+    beta,
+    c,
+    c_layout,
+    d,
+    d_layout,
+    algorithm,
+    *workspace_and_stream,
+):
+    """D = alpha op(A) op(B) + beta C, and what the epilogue says; noted down where the stream is captured."""
+    attributes = dict(_made[description.value].attributes)
+    layouts = [_made[x.value] for x in (a_layout, b_layout, c_layout, d_layout)]
+    _check(_made[description.value], *layouts)
+    a, b, c, d = (_matrix(pointer, layout) for pointer, layout in zip((a, b, c, d), layouts, strict=True))
+    alpha, beta, epilogue = alpha._obj.value, beta._obj.value, attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE]
+    vector = None
+    if epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT:
+        vector = _vector(attributes, d.dtype, d.shape[-2])
+    if attributes[lt.CUBLASLT_MATMUL_DESC_TRANSA]:
+        a = a.swapaxes(-1, -2)
+    if attributes[lt.CUBLASLT_MATMUL_DESC_TRANSB]:
+        b = b.swapaxes(-1, -2)
+    name = "matmul" + ADDED[epilogue] + (" + C" if beta else "")
+
+    def run():
+        launches.append(name)
+        with np.errstate(all="ignore"):  # a GPU does not warn
+            result = np.float32(alpha) * np.matmul(a.astype(np.float32), b.astype(np.float32))
+            if beta:
+                result += np.float32(beta) * c.astype(np.float32)
+            if vector is not None:
+                result += vector[:, None].astype(np.float32)
+            d[...] = result
+        check_guards(name)
+
+    graph = Stream.current.graph
+    graph.work.append(run) if graph else run()
+    return 0
+
+
+def _check(description, a, b, c, d):
+    """Raise ValueError unless op(A) (m, k), op(B) (k, n), C and D (m, n) fit, in shapes, types and batches."""
+    turned = [description.attributes.get(x) for x in (lt.CUBLASLT_MATMUL_DESC_TRANSA, lt.CUBLASLT_MATMUL_DESC_TRANSB)]
+    (m, k), (k2, n) = (x.given[1:3][:: -1 if turn else 1] for x, turn in zip((a, b), turned, strict=True))
+    types = [x.given[0] for x in (a, b, c, d)]
+    counts = [x.attributes.get(lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1) for x in (a, b, c, d)]
+    if k != k2 or not c.given[1:3] == d.given[1:3] == (m, n) or min(m, n, k) < 1:  # of nothing NVIDIA says nothing
+        raise ValueError(f"cublasLtMatmul: op(A) {m, k}, op(B) {k2, n}, C {c.given[1:3]}, D {d.given[1:3]}")
+    if types[0] != types[1] or types[2] != types[3] or types[3] not in (types[0], float32):
+        raise ValueError(f"cublasLtMatmul: types of A, B, C, D: {types}")
+    if len(set(counts)) > 1:
+        raise ValueError(f"cublasLtMatmul: numbers of matrices in A, B, C, D: {counts}")
+
+
+def _matrix(pointer, layout):
+    """(..., rows, columns) of a layout that is by columns, as a view of the array that it lies in."""
+    dtype, rows, columns, ld = layout.given
+    count = layout.attributes.get(lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1)
+    stride = layout.attributes.get(lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, 0)
+    host = pointer.array._host
+    needed = (count - 1) * stride + (columns - 1) * ld + rows
+    if host.dtype != dtype or not host.flags.c_contiguous or needed > host.size:
+        raise RuntimeError(f"cublasLtMatmul: {needed} elements of {dtype} in an array of {host.size} of {host.dtype}")
+    view = as_strided(host.reshape(-1), (count, rows, columns), [n * dtype.itemsize for n in (stride, 1, ld)])
+    return view if count > 1 else view[0]
+
+
+def _vector(attributes, dtype, size):
+    """The bias."""
+    host = attributes[lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER].array._host
+    declared = TYPES[attributes[lt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE]]
+    if not declared == host.dtype == dtype or math.prod(host.shape) != size:
+        raise RuntimeError(
+            f"cublasLtMatmul: a vector of {size} of {dtype}, got {host.size} of {host.dtype}, {declared}"
+        )
+    return host.reshape(-1)
