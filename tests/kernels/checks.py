@@ -43,17 +43,17 @@ def check_kernel(kernel, formula, arrays, dtype, terms, numeric=True, **params):
 
     arrays: float64 (cast to dtype), integer, or None. terms: how many products one result adds up. The gradients of the
     float64 kernel are held to central differences of the formula along random directions, those of the float32 kernel
-    to the float64 ones. Also: read-only inputs, `into`, `needs`, the same bits on 1, 2 and 3 threads.
+    to the float64 ones. Also: read-only inputs, `into`, `needs`, `onto`, the same bits on 1, 2 and 3 threads.
     """
     arrays = [None if x is None else np.asarray(x) for x in arrays]
     differentiable = tuple(x is not None and x.dtype.kind == "f" for x in arrays)
 
-    def run(dtype, needs, into):
+    def run(dtype, needs, into, **onto):
         cast = [frozen(x.astype(dtype)) if d else x for x, d in zip(arrays, differentiable)]
         out, saved = kernel.forward(*cast, **params)
         g = frozen(rng().standard_normal(out.shape).astype(np.float32).astype(dtype))
         saved = tuple(frozen(x) for x in saved)
-        return out, g, kernel.backward(g, saved, needs, into, **params)
+        return out, g, kernel.backward(g, saved, needs, into, **onto, **params)
 
     none = (None,) * len(arrays)
     out, g, grads = run(dtype, differentiable, none)
@@ -75,6 +75,15 @@ def check_kernel(kernel, formula, arrays, dtype, terms, numeric=True, **params):
         assert given is buffer
         if buffer is not None:
             np.testing.assert_array_equal(given, plain)
+    for i in getattr(kernel, "ADDS", ()):
+        before = frozen(rng().standard_normal(arrays[i].shape).astype(dtype))
+        onto = tuple(before if j == i else None for j in range(len(arrays)))
+        for j, total in enumerate(run(dtype, differentiable, none, onto=onto)[2]):
+            if j == i:
+                size = np.abs(before).max(initial=0) + np.abs(grads[i]).max(initial=0)
+                np.testing.assert_allclose(total, before + grads[i], rtol=0, atol=tolerance(dtype, 1, size))
+            elif total is not None:
+                np.testing.assert_array_equal(total, grads[j])
     for i in np.flatnonzero(differentiable):
         only = run(dtype, tuple(j == i for j in range(len(arrays))), none)[2]
         assert [x is None for x in only] == [j != i for j in range(len(arrays))]

@@ -235,7 +235,7 @@ class _WrongKernel:
         self.kernel, self.index, self.change = kernel, index, change
         self.FORWARD_TAKES_NEEDS = getattr(kernel, "FORWARD_TAKES_NEEDS", False)
         self.TAKES_STRIDES = getattr(kernel, "TAKES_STRIDES", False)
-        self.DTYPES, self.supports = kernel.DTYPES, kernel.supports
+        self.DTYPES, self.supports, self.ADDS = kernel.DTYPES, kernel.supports, ()
 
     def forward(self, *arrays, **params):
         out, kept = self.kernel.forward(*arrays, **params)

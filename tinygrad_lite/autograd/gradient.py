@@ -44,11 +44,11 @@ def _tensors(op, inputs):
     return inputs
 
 
-def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False):
-    """The backward walk as a generator of steps; `backward()` drains it, a stepper calls next()."""
+def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False, stepped=True):
+    """The backward walk as a generator of steps; a stepper calls next(), `backward()` drains it and is not `stepped`."""
     g = _seed("backward", output, gradient, create_graph)
     walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
-                accumulating=True)  # fmt: skip
+                accumulating=True, stepped=stepped)  # fmt: skip
     return _recorded(walk) if create_graph else iter(walk)
 
 

@@ -50,7 +50,7 @@ class Binder:
             self.Tensor.__new__,
             op.forward,
             op.check,
-            not (op.computes or op.to_float),
+            op.exact and not op.to_float,
         )
         apply, record, views, rules, complete = self.apply, recorder(op), op.views, op.rules, _completer(op)
 
@@ -143,7 +143,7 @@ class Binder:
         if op.check is not None:
             params = _checked(op, xs, params)
         arrays = [x.data if type(x) is Tensor else x for x in xs]
-        half = _half_of(arrays) if op.computes else None
+        half = None if is_exact(op, arrays) else _half_of(arrays)
         if half is not None:
             arrays = [widen(a) for a in arrays]
         try:
@@ -304,6 +304,11 @@ def widen(a):
     """Half precision computes and accumulates in float32."""
     dtype = getattr(a, "dtype", None)
     return a.astype(float32) if dtype in HALF else a
+
+
+def is_exact(op, arrays):
+    """Whether half precision needs no widening: of numbers beside an array the library would first make half ones."""
+    return op.exact and not any(type(a) in _SCALARS for a in arrays)
 
 
 def _half_of(arrays):

@@ -3,6 +3,10 @@
 `walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains. Plain
 backward runs the rules on arrays; `create_graph` runs the same rules on Tensors, by handing them the
 functional namespace, so that the gradients can be differentiated again.
+
+Where nobody looks at the steps, a kernel may add its gradient to what has already arrived at a parent (`ADDS` in
+kernels/__init__.py): the stream of residuals of a GPT is joined by a norm's gradient twice a block, and a sum of its
+own reads both again. What such a step sent is then the sum, so a walk that is `stepped` adds up by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from ..dtypes import HALF
 from ..kernels import lookup
 from ..ops.registry import At
 from .node import FREED, SHARED, Leaf, Node
-from .record import widen
+from .record import is_exact, widen
 
 _by_seq = attrgetter("seq")
 _new_tuple = tuple.__new__  # Step(...) through it costs half: benchmarks/overhead.py
@@ -60,13 +64,14 @@ class Walk:
     targets         nodes whose gradients are asked for: only rules on a way to one of them run
     stop            nodes at which the walk ends
     accumulating    add what reaches a leaf to its `.grad`
+    stepped         somebody looks at what each step sent: kernels add it to nothing
     """
 
     def __init__(self, roots, gs, *, wrap, functional, create_graph=False, retain_graph=False, targets=None, stop=(),
-                 accumulating=False):  # fmt: skip
+                 accumulating=False, stepped=False):  # fmt: skip
         self.wrap, self.functional, self.create_graph = wrap, functional, create_graph
         self.retain_graph = retain_graph or create_graph
-        self.stop, self.accumulating = stop, accumulating
+        self.stop, self.accumulating, self.stepped = stop, accumulating, stepped
         self.wanted = None
         self.order = topological(roots, stop, targets)
         if targets is not None:
@@ -119,7 +124,7 @@ class Walk:
             xp, saved = self.functional, self._as_tensors(node)
         else:
             xp = node.device.xp
-            if op.computes and node.dtype.itemsize == 2 and node.dtype in HALF:
+            if node.dtype.itemsize == 2 and node.dtype in HALF and not is_exact(op, saved):
                 g, saved = widen(g), [tuple(map(widen, s)) if type(s) is tuple else widen(s) for s in saved]
         sent, wanted, variadic = [], self.wanted, op.variadic
         for i, parent in enumerate(node.parents):
@@ -160,14 +165,20 @@ class Walk:
         wanted, parents, pending = self.wanted, node.parents, self.pending
         needs = tuple([p is not None and (wanted is None or p in wanted) for p in parents])
         g = node.device.xp.contiguous(g if g.dtype in kernel.DTYPES else widen(g))
-        into = [None] * len(parents)
+        into, onto = [None] * len(parents), [None] * len(parents)
         for i, parent in enumerate(parents):
-            # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards. A kernel that
-            # computes in float32 for half precision leaves the buffer to the rounded sum.
-            if type(parent) is Leaf and needs[i] and parent.buffer is not None and parent.grad is None:
-                if parent not in pending and parents.count(parent) == 1 and parent.buffer.dtype == arrays[i].dtype:
-                    into[i] = parent.buffer
-        sent = kernel.backward(g, kept, needs, tuple(into), **node.params)
+            if not needs[i] or parents.count(parent) > 1:
+                continue
+            # A kernel that computes in float32 for half precision leaves buffers and sums to the rounded result.
+            previous, dtype = pending.get(parent), arrays[i].dtype
+            if previous is None:
+                # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards.
+                if type(parent) is Leaf and parent.buffer is not None and parent.grad is None:
+                    into[i] = parent.buffer if parent.buffer.dtype == dtype else None
+            elif i in kernel.ADDS and not self.stepped and previous.dtype == dtype and previous.flags.c_contiguous:
+                onto[i] = pending.pop(parent)  # the sum arrives in its place
+        adding = {"onto": tuple(onto)} if kernel.ADDS else {}
+        sent = kernel.backward(g, kept, needs, tuple(into), **adding, **node.params)
         for parent, gx, need in zip(parents, sent, needs, strict=True):
             if need:
                 self._arrive(parent, gx, node.op, fresh=gx is not g)

@@ -2,6 +2,7 @@
 
 import math
 
+from ..dtypes import HALF, float32
 from ..kernels import kernel_for
 from .registry import Case, fused, primitive
 
@@ -114,7 +115,7 @@ def _(x):
     return {}
 
 
-@primitive(Case((2, 3), p=0.4, key=7, offset=3), Case((3, 5), p=0.3, key=11, offset=0), to_float=True, computes=False)
+@primitive(Case((2, 3), p=0.4, key=7, offset=3), Case((3, 5), p=0.3, key=11, offset=0), to_float=True, exact=True)
 def dropout(xp, x, *, p, key, offset):
     """x with elements zeroed with probability p and the rest scaled by 1 / (1 - p).
 
@@ -123,6 +124,9 @@ def dropout(xp, x, *, p, key, offset):
     kernel = kernel_for(xp, "dropout", x.dtype)
     if kernel is not None:
         return kernel.forward(xp.contiguous(x), p=p, key=key, offset=offset)[0]
+    if x.dtype in HALF:  # 1 / (1 - p) in 8 bits would be off by a thousandth
+        wide = dropout.forward(xp, xp.astype(x, dtype=float32), p=p, key=key, offset=offset)
+        return xp.astype(wide, dtype=x.dtype)
     return xp.counter_dropout(x, p=p, key=key, offset=offset)
 
 

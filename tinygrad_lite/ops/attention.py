@@ -8,8 +8,8 @@ from ._axes import ndim_of
 from .registry import Case, fused, primitive
 
 
-def attend(xp, q, k, v, causal, window, scale):
-    """softmax(q k^T * scale) v, head by head: q (B, H, T, D), k and v (B, H, S, D)."""
+def attend(xp, q, k, v, causal, window, scale, p, key, offset):
+    """dropout(softmax(q k^T * scale)) v, head by head: q (B, H, T, D), k and v (B, H, S, D)."""
     t, s = q.shape[2], k.shape[2]
     scores = xp.matmul(q, xp.transpose(k, axes=(0, 1, 3, 2))) * scale  # (B, H, T, S)
     if causal:
@@ -19,7 +19,10 @@ def attend(xp, q, k, v, causal, window, scale):
         if window is not None:
             seen = seen - xp.tril(ones, k=s - t - window)
         scores = xp.where(xp.greater(seen, 0.0), scores, xp.full_like(scores, -math.inf))
-    return xp.matmul(xp.softmax(scores), v)  # (B, H, T, D)
+    weights = xp.softmax(scores)
+    if p:
+        weights = xp.dropout(weights, p=p, key=key, offset=offset)
+    return xp.matmul(weights, v)  # (B, H, T, D)
 
 
 @fused(
@@ -27,13 +30,14 @@ def attend(xp, q, k, v, causal, window, scale):
     Case((1, 2, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=True, window=None, scale=0.7),
     Case((1, 1, 2, 2), (1, 1, 3, 2), (1, 1, 3, 2), causal=False, window=None, scale=0.7),
     Case((1, 2, 3, 2), (1, 1, 4, 2), (1, 1, 4, 2), causal=True, window=2, scale=0.7),
+    Case((1, 2, 3, 2), (1, 1, 4, 2), (1, 1, 4, 2), causal=True, window=None, scale=0.7, p=0.4, key=7, offset=3),
 )
-def attention(xp, q, k, v, *, causal, window, scale):
-    """softmax(q k^T * scale) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv.
+def attention(xp, q, k, v, *, causal, window, scale, p=0.0, key=0, offset=0):
+    """dropout(softmax(q k^T * scale)) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv.
 
     causal: query i sees keys up to i + (S - T), and with a window W only the last W of them. Vaswani et al. 2017,
     arXiv:1706.03762; shared key-value heads: Ainslie et al. 2023, arXiv:2305.13245; window: Beltagy et al. 2020,
-    arXiv:2004.05150.
+    arXiv:2004.05150. p, key, offset: what the op `dropout` is told, of the weights as an array (B, H, T, S).
     """
     (b, h, _, d), (hkv, s) = q.shape, k.shape[1:3]
     if hkv != h:
@@ -41,7 +45,7 @@ def attention(xp, q, k, v, *, causal, window, scale):
             xp.reshape(xp.broadcast_to(xp.expand_dims(x, axis=2), shape=(b, hkv, h // hkv, s, d)), shape=(b, h, s, d))
             for x in (k, v)
         )
-    return attend(xp, q, k, v, causal, window, scale)
+    return attend(xp, q, k, v, causal, window, scale, p, key, offset)
 
 
 def _window(name, window, causal):
@@ -57,8 +61,15 @@ def _window(name, window, causal):
     return window
 
 
+def _dropout(name, p, key, offset):
+    """The parameters of dropout, or an error that names `name`."""
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"{name}: the share of weights to drop must be in [0, 1), got {p}")
+    return {"p": float(p), "key": key, "offset": offset}
+
+
 @attention.validate
-def _(q, k, v, *, causal, window, scale):
+def _(q, k, v, *, causal, window, scale, p, key, offset):
     ok = ndim_of(q) == ndim_of(k) == 4 and tuple(k.shape) == tuple(v.shape)
     ok = ok and q.shape[0] == k.shape[0] and q.shape[3] == k.shape[3] and k.shape[1] and q.shape[1] % k.shape[1] == 0
     if not ok:
@@ -68,18 +79,21 @@ def _(q, k, v, *, causal, window, scale):
         )
     if causal and q.shape[2] > k.shape[2]:
         raise ValueError(f"attention: causal with {q.shape[2]} queries needs as many keys, got {k.shape[2]}")
-    return {"causal": bool(causal), "window": _window("attention", window, causal), "scale": float(scale)}
+    window = _window("attention", window, causal)
+    drawn = _dropout("attention", p, key, offset)
+    return {"causal": bool(causal), "window": window, "scale": float(scale), **drawn}
 
 
 @fused(
     Case((2, 3, 12), heads=2, kv_heads=2, causal=True, window=None, scale=0.7),
     Case((1, 3, 12), heads=4, kv_heads=1, causal=True, window=None, scale=0.7),
     Case((1, 4, 6), heads=1, kv_heads=1, causal=True, window=2, scale=0.7),
+    Case((2, 3, 8), heads=2, kv_heads=1, causal=True, window=None, scale=0.7, p=0.4, key=7, offset=3),
 )
-def attention_qkv(xp, qkv, *, heads, kv_heads, causal, window, scale):
+def attention_qkv(xp, qkv, *, heads, kv_heads, causal, window, scale, p=0.0, key=0, offset=0):
     """Attention straight from one projection: qkv (B, T, (H + 2 Hkv) D), queries, keys and values side by side.
 
-    Returns (B, T, H D).
+    Returns (B, T, H D). p, key, offset: as in `attention`.
     """
     b, t, packed = qkv.shape
     d = packed // (heads + 2 * kv_heads)
@@ -88,12 +102,12 @@ def attention_qkv(xp, qkv, *, heads, kv_heads, causal, window, scale):
     )  # (B, H + 2 Hkv, T, D)
     ends = 0, heads, heads + kv_heads, heads + 2 * kv_heads
     q, k, v = (xp.getitem(split, key=(slice(None), slice(i, j))) for i, j in zip(ends, ends[1:]))
-    out = xp.attention(q, k, v, causal=causal, window=window, scale=scale)  # (B, H, T, D)
+    out = xp.attention(q, k, v, causal=causal, window=window, scale=scale, p=p, key=key, offset=offset)  # (B, H, T, D)
     return xp.reshape(xp.transpose(out, axes=(0, 2, 1, 3)), shape=(b, t, heads * d))
 
 
 @attention_qkv.validate
-def _(qkv, *, heads, kv_heads, causal, window, scale):
+def _(qkv, *, heads, kv_heads, causal, window, scale, p, key, offset):
     if heads < 1 or kv_heads < 1 or heads % kv_heads:
         raise ValueError(f"attention_qkv: heads must be a multiple of kv_heads, got {heads} and {kv_heads}")
     if ndim_of(qkv) != 3 or not qkv.shape[2] or qkv.shape[2] % (heads + 2 * kv_heads):
@@ -103,14 +117,15 @@ def _(qkv, *, heads, kv_heads, causal, window, scale):
         )
     window = _window("attention_qkv", window, causal)
     return {
-        "heads": int(heads), "kv_heads": int(kv_heads), "causal": bool(causal), "window": window, "scale": float(scale)
+        "heads": int(heads), "kv_heads": int(kv_heads), "causal": bool(causal), "window": window, "scale": float(scale),
+        **_dropout("attention_qkv", p, key, offset),
     }  # fmt: skip
 
 
 @primitive(
     Case((2, 3, 10), heads=2, size=4, start=1, base=100.0, turn=1),
     Case((1, 2, 2), heads=1, size=2, start=0, base=100.0, turn=-1),
-    to_float=True, computes=False,
+    to_float=True, exact=True,
 )  # fmt: skip
 def rotary(xp, x, *, heads, size, start, base, turn):
     """Rotary embedding, arXiv:2104.09864: columns of x (B, T, P) turned by an angle that grows with the position.

@@ -7,7 +7,7 @@ from .registry import Bools, Case, Values, primitive
 M, V = (2, 3), (3,)
 
 
-@primitive(Case(M, M), Case(M, V), Case((2, 1), ()))
+@primitive(Case(M, M), Case(M, V), Case((2, 1), ()), exact=True)
 def add(xp, x, y):
     """x + y, broadcasting."""
     return xp.add(x, y)
@@ -16,7 +16,7 @@ def add(xp, x, y):
 add.vjp(x=lambda xp, g: g, y=lambda xp, g: g)
 
 
-@primitive(Case(M, V), Case(V, M), Case(1.5, M))
+@primitive(Case(M, V), Case(V, M), Case(1.5, M), exact=True)
 def subtract(xp, x, y):
     """x - y, broadcasting."""
     return xp.subtract(x, y)
@@ -86,7 +86,7 @@ def _power_y(xp, g, x, y, out):
 power.vjp(x=_power_x, y=_power_y)
 
 
-@primitive(Case(M))
+@primitive(Case(M), exact=True)
 def negative(xp, x):
     """-x."""
     return xp.negative(x)
@@ -95,7 +95,7 @@ def negative(xp, x):
 negative.vjp(x=lambda xp, g: xp.negative(g))
 
 
-@primitive(Case(M), views=True, computes=False)
+@primitive(Case(M), views=True, exact=True)
 def identity(xp, x):
     """x itself, as a new place in the graph."""
     return x
@@ -104,13 +104,13 @@ def identity(xp, x):
 identity.vjp(x=lambda xp, g: g)
 
 
-@primitive(views=True, computes=False)
+@primitive(views=True, exact=True)
 def stop_gradient(xp, x):
     """x itself, seen by backward as a constant."""
     return x
 
 
-@primitive(Case(M, dtype="float64"), computes=False)
+@primitive(Case(M, dtype="float64"), exact=True)
 def astype(xp, x, *, dtype):
     """x converted to another element type."""
     return xp.astype(x, dtype=dtype)
@@ -119,7 +119,7 @@ def astype(xp, x, *, dtype):
 astype.vjp(x=lambda xp, g, x_dtype: xp.astype(g, dtype=x_dtype))
 
 
-@primitive(Case(M, low=0.2), Case(M, high=-0.2))
+@primitive(Case(M, low=0.2), Case(M, high=-0.2), exact=True)
 def absolute(xp, x):
     """|x|; the gradient at 0 is 0."""
     return xp.absolute(x)
@@ -128,7 +128,7 @@ def absolute(xp, x):
 absolute.vjp(x=lambda xp, g, x: g * xp.sign(x))
 
 
-@primitive()
+@primitive(exact=True)
 def sign(xp, x):
     """-1, 0 or 1."""
     return xp.sign(x)
@@ -275,7 +275,7 @@ def _half_at_ties(xp, g, x, y, loses):
     return xp.where(loses(x, y), xp.zeros_like(g), xp.where(xp.equal(x, y), g * 0.5, g))
 
 
-@primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(M, 0.4))
+@primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(M, 0.4), exact=True)
 def maximum(xp, x, y):
     """The larger of x and y; NaN wins; a tie shares the gradient."""
     return xp.maximum(x, y)
@@ -287,7 +287,7 @@ maximum.vjp(
 )
 
 
-@primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(-0.4, M))
+@primitive(Case(M, V, distinct=True), Case((4,), (3, 4), distinct=True), Case(-0.4, M), exact=True)
 def minimum(xp, x, y):
     """The smaller of x and y; NaN wins; a tie shares the gradient."""
     return xp.minimum(x, y)
@@ -335,8 +335,9 @@ clamp.vjp(x=_clamp_x)
 
 
 @primitive(
-    Case(Bools(M), M, V), Case(Bools(V), M, ()), Case(Bools((3, 4)), (3, 4), (3, 4)), integer_inputs=("condition",)
-)
+    Case(Bools(M), M, V), Case(Bools(V), M, ()), Case(Bools((3, 4)), (3, 4), (3, 4)),
+    integer_inputs=("condition",), exact=True,
+)  # fmt: skip
 def where(xp, condition, x, y):
     """x where the condition holds, else y; broadcasting."""
     return xp.where(condition, x, y)
@@ -349,12 +350,12 @@ where.vjp(
 
 
 # -- without a gradient: they never record -----------------------------------------------------------------
-def _constant(name, doc, **traits):
+def _constant(name, doc):
     def forward(xp, x):
         return getattr(xp, name)(x)
 
     forward.__name__, forward.__doc__ = name, doc
-    return primitive(**traits)(forward)
+    return primitive(exact=True)(forward)
 
 
 def _rounding(name, doc):
@@ -363,7 +364,7 @@ def _rounding(name, doc):
         return xp.array_copy(x) if x.dtype.kind in "iub" else getattr(xp, name)(x)
 
     forward.__name__, forward.__doc__ = name, doc
-    return primitive()(forward)
+    return primitive(exact=True)(forward)
 
 
 def _comparison(name, doc):
@@ -371,7 +372,7 @@ def _comparison(name, doc):
         return getattr(xp, name)(x, y)
 
     forward.__name__, forward.__doc__ = name, doc
-    return primitive()(forward)
+    return primitive(exact=True)(forward)
 
 
 floor = _rounding("floor", "The largest integer at most x.")

@@ -14,7 +14,7 @@ def _basic(key) -> bool:
     Case((4, 3), key=(slice(1, 3),)),
     Case((4, 3), key=(slice(None, None, 2), 1)),
     Case((4, 3), key=(None, 2, slice(None, None, -1))),
-    views=True, computes=False,
+    views=True, exact=True,
 )  # fmt: skip
 def getitem(xp, x, *, key):
     """x[key], for any key that NumPy takes."""
@@ -52,7 +52,7 @@ def _mesh(xp, indices, axis):
 
 
 @primitive(Case((3, 4), Ints((3, 2), 4), axis=1), Case((3, 4), Ints((2, 4), 3), axis=0),
-           integer_inputs=("indices",), computes=False)  # fmt: skip
+           integer_inputs=("indices",), exact=True)  # fmt: skip
 def take_along_axis(xp, x, indices, *, axis):
     """out[i, j] = x[i, indices[i, j]] along an axis; the other axes match."""
     return xp.take_along_axis(x, indices, axis=axis)
@@ -72,7 +72,7 @@ def _(x, indices, *, axis):
 take_along_axis.vjp(x=lambda xp, g, indices, axis: At(_mesh(xp, indices, axis), g, False))
 
 
-@primitive(Case((5, 3), Ints((4,), 5)), Case((5, 3), Ints((2, 2), 5)), integer_inputs=("indices",), computes=False)
+@primitive(Case((5, 3), Ints((4,), 5)), Case((5, 3), Ints((2, 2), 5)), integer_inputs=("indices",), exact=True)
 def embedding(xp, weight, indices):
     """Rows of weight (V, C) by index: indices (...) to (..., C). Indices from 0 to V - 1 only."""
     return xp.getitem(weight, key=(indices,))

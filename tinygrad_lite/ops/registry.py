@@ -125,7 +125,7 @@ class Op:
         cases,
         *,
         is_fused=False,
-        computes=True,
+        exact=False,
         to_float=False,
         views=False,
         integer_inputs=(),
@@ -138,7 +138,7 @@ class Op:
         self.variadic = any(p.kind is Parameter.VAR_POSITIONAL for p in ps)
         self.params = tuple(p.name for p in ps if p.kind is Parameter.KEYWORD_ONLY)
         self.defaults = {p.name: p.default for p in ps if p.name in self.params and p.default is not Parameter.empty}
-        self.computes = computes  # False: only moves data, so half precision needs no float32 detour
+        self.exact = exact  # a result is rounded once at most, a gradient not at all: half precision needs no detour
         self.to_float = to_float  # integers become the default float first, as exp of an integer does
         self.views = views  # the result may share memory with the first input
         self.wide_result = wide_result  # of half precision the result is float32: a loss of three digits is of no use
@@ -209,7 +209,7 @@ class Op:
 def primitive(*cases: Case, **traits):
     """Decorator: register the formula `fn(xp, *arrays, **params)` as an op with one output.
 
-    Traits: computes, to_float, views, integer_inputs (see `Op`).
+    Traits: exact, to_float, views, integer_inputs (see `Op`).
     """
     return lambda fn: _register(Op(fn, cases, **traits))
 

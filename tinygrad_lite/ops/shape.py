@@ -11,7 +11,7 @@ def _product(shape):
     return n
 
 
-@primitive(Case((2, 3), shape=(3, 2)), Case((2, 3), shape=(6,)), views=True, computes=False)
+@primitive(Case((2, 3), shape=(3, 2)), Case((2, 3), shape=(6,)), views=True, exact=True)
 def reshape(xp, x, *, shape):
     """The same elements in another shape; one -1 is worked out."""
     return xp.reshape(x, shape=shape)
@@ -32,7 +32,7 @@ def _(x, *, shape):
 reshape.vjp(x=lambda xp, g, x_shape: xp.reshape(g, shape=x_shape))
 
 
-@primitive(Case((2, 3), axes=(1, 0)), Case((2, 3, 4), axes=(2, 0, 1)), views=True, computes=False)
+@primitive(Case((2, 3), axes=(1, 0)), Case((2, 3, 4), axes=(2, 0, 1)), views=True, exact=True)
 def transpose(xp, x, *, axes):
     """The axes in another order."""
     return xp.transpose(x, axes=axes)
@@ -50,7 +50,7 @@ def _(x, *, axes):
 transpose.vjp(x=lambda xp, g, axes: xp.transpose(g, axes=tuple(axes.index(i) for i in range(len(axes)))))
 
 
-@primitive(Case((3,), shape=(2, 3)), Case((2, 1), shape=(2, 4)), views=True, computes=False)
+@primitive(Case((3,), shape=(2, 3)), Case((2, 1), shape=(2, 4)), views=True, exact=True)
 def broadcast_to(xp, x, *, shape):
     """x stretched to a shape, as broadcasting would."""
     return xp.broadcast_to(x, shape=shape)
@@ -59,7 +59,7 @@ def broadcast_to(xp, x, *, shape):
 broadcast_to.vjp(x=lambda xp, g: g)
 
 
-@primitive(Case((2, 3), axis=1), Case((2, 3), axis=2), views=True, computes=False)
+@primitive(Case((2, 3), axis=1), Case((2, 3), axis=2), views=True, exact=True)
 def expand_dims(xp, x, *, axis):
     """A new axis of size 1."""
     return xp.expand_dims(x, axis=axis)
@@ -73,7 +73,7 @@ def _(x, *, axis):
 expand_dims.vjp(x=lambda xp, g, x_shape: xp.reshape(g, shape=x_shape))
 
 
-@primitive(Case((2, 3), axis=(0,)), Case((2, 3), axis=(0, 1)), views=True, computes=False)
+@primitive(Case((2, 3), axis=(0,)), Case((2, 3), axis=(0, 1)), views=True, exact=True)
 def flip(xp, x, *, axis):
     """The order of elements along axes reversed."""
     return xp.flip(x, axis=axis)
@@ -87,7 +87,7 @@ def _(x, *, axis):
 flip.vjp(x=lambda xp, g, axis: xp.flip(g, axis=axis))
 
 
-@primitive(Case((2, 3), shift=(1,), axis=(1,)), Case((3, 4), shift=(2, -1), axis=(0, 1)), computes=False)
+@primitive(Case((2, 3), shift=(1,), axis=(1,)), Case((3, 4), shift=(2, -1), axis=(0, 1)), exact=True)
 def roll(xp, x, *, shift, axis):
     """Elements moved along axes, those pushed out entering at the other end."""
     return xp.roll(x, shift=shift, axis=axis)
@@ -96,7 +96,7 @@ def roll(xp, x, *, shift, axis):
 roll.vjp(x=lambda xp, g, shift, axis: xp.roll(g, shift=tuple(-s for s in shift), axis=axis))
 
 
-@primitive(Case((2, 3), widths=((1, 0), (0, 2))), Case((2,), widths=((2, 1),), value=1.5), computes=False)
+@primitive(Case((2, 3), widths=((1, 0), (0, 2))), Case((2,), widths=((2, 1),), value=1.5), exact=True)
 def pad(xp, x, *, widths, value=0.0):
     """`value` added before and after each axis: widths is ((before, after), ...)."""
     return xp.pad(x, widths=widths, value=value)
@@ -120,7 +120,7 @@ def _inside(widths, shape):
 pad.vjp(x=lambda xp, g, x_shape, widths: xp.getitem(g, key=_inside(widths, x_shape)))
 
 
-@primitive(Case((2, 3), (1, 3), axis=0), Case((2, 1), (2, 2), (2, 1), axis=1), computes=False)
+@primitive(Case((2, 3), (1, 3), axis=0), Case((2, 1), (2, 2), (2, 1), axis=1), exact=True)
 def concatenate(xp, *xs, axis):
     """Arrays joined along an axis."""
     return xp.concatenate(*xs, axis=axis)
@@ -150,7 +150,7 @@ def _piece(xp, g, index, xs_shape, axis):
 concatenate.vjp(xs=_piece)
 
 
-@primitive(Case((2, 3), (2, 3), axis=0), Case((2,), (2,), (2,), axis=1), computes=False)
+@primitive(Case((2, 3), (2, 3), axis=0), Case((2,), (2,), (2,), axis=1), exact=True)
 def stack(xp, *xs, axis):
     """Arrays of one shape joined along a new axis."""
     return xp.stack(*xs, axis=axis)
@@ -168,7 +168,7 @@ def _(*xs, axis):
 stack.vjp(xs=lambda xp, g, index, axis: xp.getitem(g, key=(slice(None),) * axis + (index,)))
 
 
-@primitive(Case((2, 3), reps=(2, 1)), Case((2,), reps=(2, 3)), Case((2, 3), reps=(2,)), computes=False)
+@primitive(Case((2, 3), reps=(2, 1)), Case((2,), reps=(2, 3)), Case((2, 3), reps=(2,)), exact=True)
 def tile(xp, x, *, reps):
     """x repeated whole, reps times along each axis."""
     return xp.tile(x, reps=reps)
@@ -192,7 +192,7 @@ def _tile_x(xp, g, x_shape, reps):
 tile.vjp(x=_tile_x)
 
 
-@primitive(Case((3, 3)), Case((2, 3, 4), k=1), computes=False)
+@primitive(Case((3, 3)), Case((2, 3, 4), k=1), exact=True)
 def tril(xp, x, *, k=0):
     """The lower triangle of the last two axes, from diagonal k down; zeros above."""
     return xp.tril(x, k=k)
@@ -201,7 +201,7 @@ def tril(xp, x, *, k=0):
 tril.vjp(x=lambda xp, g, k: xp.tril(g, k=k))
 
 
-@primitive(Case((3, 3)), Case((2, 3, 4), k=-1), computes=False)
+@primitive(Case((3, 3)), Case((2, 3, 4), k=-1), exact=True)
 def triu(xp, x, *, k=0):
     """The upper triangle of the last two axes, from diagonal k up; zeros below."""
     return xp.triu(x, k=k)

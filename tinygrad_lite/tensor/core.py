@@ -133,7 +133,8 @@ class Tensor(Arithmetic, InPlace, Elementwise, Reductions, Shapes, Indexing, Pro
         gradient: of self's shape; may be left out for a single element. retain_graph: keep what the graph saved,
         to walk it again. create_graph: make the gradients differentiable too.
         """
-        for _ in self._backward_steps(self, gradient, retain_graph=retain_graph, create_graph=create_graph):
+        options = dict(retain_graph=retain_graph, create_graph=create_graph, stepped=False)
+        for _ in self._backward_steps(self, gradient, **options):
             pass
 
     def retain_grad(self):

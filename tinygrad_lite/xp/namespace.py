@@ -13,6 +13,7 @@ import math
 import numpy
 
 from .. import philox
+from ..dtypes import HALF, float32
 from . import product
 
 # Taken over as they are: universal functions and their like, with arrays as the only arguments.
@@ -90,6 +91,9 @@ class Namespace:
 
     # -- reductions ---------------------------------------------------------------------------------------
     def sum(self, x, *, axis=None, keepdims=False):
+        """Half precision adds up in float32, and the sum is rounded once."""
+        if x.dtype.itemsize == 2 and x.dtype in HALF:
+            return x.sum(axis=axis, dtype=float32, keepdims=keepdims).astype(x.dtype)
         return x.sum(axis=axis, keepdims=keepdims)
 
     def prod(self, x, *, axis=None, keepdims=False):

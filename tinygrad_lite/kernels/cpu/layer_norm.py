@@ -7,6 +7,8 @@ from ...threads import parallel_for
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .row_formulas import inverse_deviation, row_sum
 
+ADDS = (0,)
+
 
 def forward(x, weight, bias, *, eps):
     """y = (x - mean) * rstd * weight + bias over the last axis.
@@ -21,7 +23,7 @@ def forward(x, weight, bias, *, eps):
     return out.reshape(x.shape), (x, weight, mean, rstd)
 
 
-def backward(g, saved, needs, into, *, eps):
+def backward(g, saved, needs, into, onto=(None,), *, eps):
     """With h = (x - mean) rstd, d = g weight: gx = rstd (d - average(d) - h average(d h)), gw = sum g h, gb = sum g."""
     x, weight, mean, rstd = saved
     x2, g2 = rows(x), rows(g)
@@ -30,7 +32,10 @@ def backward(g, saved, needs, into, *, eps):
     size = chunk_rows(n)
     partial = np.empty((chunk_count(n), 2, c), x.dtype)
     gx2 = rows(gx) if needs[0] else np.empty((0, c), x.dtype)
-    parallel_for(_backward[x.dtype], len(partial), grain(size * c), g2, x2, weight, mean, rstd, size, gx2, partial)
+    base = np.zeros((1, c), x.dtype) if onto[0] is None else rows(onto[0])
+    parallel_for(
+        _backward[x.dtype], len(partial), grain(size * c), g2, x2, weight, mean, rstd, size, base, gx2, partial
+    )
     gw = partial[:, 0].sum(axis=0, out=buffer(into[1], weight)) if needs[1] else None
     gb = partial[:, 1].sum(axis=0, out=buffer(into[2], weight)) if needs[2] else None
     return gx, gw, gb
@@ -50,9 +55,12 @@ def _forward(start, stop, x, weight, bias, eps, out, mean, rstd):
         rstd[i] = r
 
 
-@jit("i i r2 r2 r1 r1 r1 i w2 w3")
-def _backward(start, stop, g, x, weight, mean, rstd, size, gx, partial):
-    """Items are chunks of `size` rows; partial (chunks, 2, C) takes gw and gb. Empty gx: not wanted."""
+@jit("i i r2 r2 r1 r1 r1 i r2 w2 w3")
+def _backward(start, stop, g, x, weight, mean, rstd, size, base, gx, partial):
+    """Items are chunks of `size` rows; partial (chunks, 2, C) takes gw and gb. Empty gx: not wanted.
+
+    base: what gx is added to, an array like it or one row for all of its rows.
+    """
     vectorise()
     real = x.dtype.type
     for chunk in range(start, stop):
@@ -71,8 +79,8 @@ def _backward(start, stop, g, x, weight, mean, rstd, size, gx, partial):
                 sum_d += d
                 sum_dh += d * h
             if gx.shape[0]:
-                out = gx[i]
+                before, out = base[i % base.shape[0]], gx[i]
                 sum_d /= real(x_row.size)
                 sum_dh /= real(x_row.size)
                 for j in range(x_row.size):
-                    out[j] = r * (g_row[j] * weight[j] - sum_d - (x_row[j] - m) * r * sum_dh)
+                    out[j] = before[j] + r * (g_row[j] * weight[j] - sum_d - (x_row[j] - m) * r * sum_dh)

@@ -7,6 +7,8 @@ from ...threads import parallel_for
 from .arrays import buffer, chunk_count, chunk_rows, grain, rows
 from .row_formulas import inverse_deviation
 
+ADDS = (0,)
+
 
 def forward(x, weight, *, eps):
     """y = x / sqrt(mean(x^2) + eps) * weight over the last axis. x (..., C), weight (C,); saves x, weight, rstd (N,)."""
@@ -17,7 +19,7 @@ def forward(x, weight, *, eps):
     return out.reshape(x.shape), (x, weight, rstd)
 
 
-def backward(g, saved, needs, into, *, eps):
+def backward(g, saved, needs, into, onto=(None,), *, eps):
     """With h = x rstd and d = g weight: gx = rstd (d - h mean(d h)), gw = sum over rows of g h."""
     x, weight, rstd = saved
     x2 = rows(x)
@@ -26,7 +28,8 @@ def backward(g, saved, needs, into, *, eps):
     size = chunk_rows(n)
     partial = np.empty((chunk_count(n), c), x.dtype)
     gx2 = rows(gx) if needs[0] else np.empty((0, c), x.dtype)
-    parallel_for(_backward[x.dtype], len(partial), grain(size * c), rows(g), x2, weight, rstd, size, gx2, partial)
+    base = np.zeros((1, c), x.dtype) if onto[0] is None else rows(onto[0])
+    parallel_for(_backward[x.dtype], len(partial), grain(size * c), rows(g), x2, weight, rstd, size, base, gx2, partial)
     return gx, partial.sum(axis=0, out=buffer(into[1], weight)) if needs[1] else None
 
 
@@ -41,9 +44,12 @@ def _forward(start, stop, x, weight, eps, out, rstd):
         rstd[i] = r
 
 
-@jit("i i r2 r2 r1 r1 i w2 w2")
-def _backward(start, stop, g, x, weight, rstd, size, gx, partial):
-    """Items are chunks of `size` rows; partial (chunks, C) takes gw. Empty gx: not wanted."""
+@jit("i i r2 r2 r1 r1 i r2 w2 w2")
+def _backward(start, stop, g, x, weight, rstd, size, base, gx, partial):
+    """Items are chunks of `size` rows; partial (chunks, C) takes gw. Empty gx: not wanted.
+
+    base: what gx is added to, an array like it or one row for all of its rows.
+    """
     vectorise()
     real = x.dtype.type
     for chunk in range(start, stop):
@@ -57,6 +63,6 @@ def _backward(start, stop, g, x, weight, rstd, size, gx, partial):
                 gw[j] += g_row[j] * h
                 total += g_row[j] * weight[j] * h
             if gx.shape[0]:
-                out, mean = gx[i], total / real(x_row.size)
+                before, out, mean = base[i % base.shape[0]], gx[i], total / real(x_row.size)
                 for j in range(x_row.size):
-                    out[j] = r * (g_row[j] * weight[j] - x_row[j] * r * mean)
+                    out[j] = before[j] + r * (g_row[j] * weight[j] - x_row[j] * r * mean)

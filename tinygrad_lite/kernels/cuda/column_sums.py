@@ -18,7 +18,7 @@ def column_sums(x, out):
         return out
     vectors, kernels = fits_vectors(x), _kernels[x.dtype]
     tiles = blocks(c, 32 * (VECTOR_BYTES // x.dtype.itemsize if vectors else 1))
-    chunks = min(blocks(n, LEAST_ROWS), blocks(BLOCKS, tiles))
+    chunks = min(blocks(n, LEAST_ROWS), max(1, BLOCKS // tiles))  # no block more, which would wait for all others
     partial = empty((chunks, c), float32)
     kernels[f"sum_chunks<T, {'true' if vectors else 'false'}>"](
         (tiles, chunks), (THREADS,), partial, x, n, c, blocks(n, chunks)

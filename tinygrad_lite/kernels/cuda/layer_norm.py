@@ -4,6 +4,7 @@ from ...dtypes import bfloat16, float16, float32
 from .norm import Norm
 
 DTYPES = (float32, bfloat16, float16)
+ADDS = (0,)
 
 _norm = Norm(centre=True)
 
@@ -17,6 +18,6 @@ def forward(x, weight, bias, *, eps):
     return out, (x, weight, mean, rstd)
 
 
-def backward(g, saved, needs, into, *, eps):
+def backward(g, saved, needs, into, onto=(None,), *, eps):
     """With h = (x - mean) rstd, d = g weight: gx = rstd (d - average(d) - h average(d h)), gw = sum g h, gb = sum g."""
-    return _norm.backward(g, *saved, needs, into)
+    return _norm.backward(g, *saved, needs, into, onto[0])

@@ -1,7 +1,7 @@
 // layer_norm, and rms_norm, which is layer_norm without the mean and the bias (CENTRE = false).
 //
 // A row belongs to a warp (WARPS = 1), a long one to a block of 8; row.cuh keeps it in registers, so x is read once.
-// Bytes: forward moves x and out, backward x, g and gx; weight and bias stay in L1.
+// Bytes: forward moves x and out, backward x, g and gx, and what gx is added to; weight and bias stay in L1.
 #include "columns.cuh"
 #include "row.cuh"
 
@@ -54,25 +54,51 @@ __global__ void __launch_bounds__(row_threads<WARPS>, row_blocks<T, VECTORS, WAR
 // forward: out = h weight + bias, h = (x - mean) rstd. With d = g weight:
 //   gx = rstd (d - average(d) - h average(d h)); without centring mean = 0 and average(d) falls away
 //   partial[block] = sums over the block's rows of g h, and of g where there is a bias: float32 (blocks, 2 or 1, C)
-// gx or partial may be null: not wanted. Each thread keeps the sums of its columns in registers over all rows of the
-// block: 64 of them for 32 columns.
+// gx or partial may be null: not wanted. Where `previous` is not null gx is added to it: the gradient that has reached x
+// by other ways. Each thread keeps the sums of its columns in registers over all rows of the block, 64 of them for 32
+// columns: 128 registers in all, which let two blocks of 16-bit elements in; a float32 row takes twice the registers.
 //
-// Two blocks of 8 warps on an SM hold 16 rows of x and g at a time, 48 KB at 768 bf16 columns: an H100 needs some 20 KB
-// under way. That is 128 registers a thread; of float32, twice the bytes in twice the registers, one block is enough.
+// A warp that sums a row has the next row of x and g, and this one of `previous`, on their way to shared memory: of 768
+// columns in bf16 an SM's 16 warps have 48 to 72 KB under way all the time, and an H100 needs some 40. A thread copies
+// what it reads itself, so that nobody waits for another. shared: 16 bytes for each thread, turn and of three arrays;
+// at least 1 KB.
 template <class T, bool CENTRE, bool VECTORS, int WARPS>
 __global__ void __launch_bounds__(32 * COLUMN_WARPS, VECTORS && sizeof(T) == 2 ? 2 : 1) norm_backward(
-    T* __restrict__ gx, float* __restrict__ partial, const T* __restrict__ g, const T* __restrict__ x,
-    const T* __restrict__ weight, const float* __restrict__ saved_mean, const float* __restrict__ saved_rstd, int rows,
-    int columns) {
+    T* __restrict__ gx, float* __restrict__ partial, const T* __restrict__ previous, const T* __restrict__ g,
+    const T* __restrict__ x, const T* __restrict__ weight, const float* __restrict__ saved_mean,
+    const float* __restrict__ saved_rstd, int rows, int columns) {
   typedef Row<T, VECTORS, WARPS> Row;
   typedef typename Row::P P;
   constexpr int W = Row::W, ROWS = COLUMN_WARPS / WARPS, SUMS = CENTRE ? 2 : 1;
+  constexpr bool COPIES = VECTORS && WARPS == 1;
+  enum { X, G, PREVIOUS, ARRAYS };
   __shared__ float2 scratch[WARPS];
+  DYNAMIC_SHARED(T, copied);
+  const auto place = [&](int array, int turn) {
+    return copied + ((turn * ARRAYS + array) * 32 * COLUMN_WARPS + (int)threadIdx.x) * W;
+  };
+  const auto copy = [&](int array, const T* row) {
+    if constexpr (COPIES) Row::each_kept(columns, [&](int c, int turn) { cp_async16(place(array, turn), row + c); });
+  };
+  const auto arrived = [&](int array, const T* row) {
+    return Row(row, columns, [&](int c, int turn) {
+      if constexpr (COPIES) return load_pack<VECTORS>(place(array, turn));
+      else return load_pack_once<VECTORS>(row + c);
+    });
+  };
+
   float gw[Row::KEPT][W] = {}, gb[Row::KEPT][W] = {};
-  float* block_gw = partial + (size_t)blockIdx.x * SUMS * columns;
-  float* block_gb = block_gw + columns;
-  for (i64 r = (i64)blockIdx.x * ROWS + threadIdx.x / Row::THREADS; r < rows; r += (i64)gridDim.x * ROWS) {
-    const Row x_row(x + r * columns, columns), g_row(g + r * columns, columns);
+  const u32 first = blockIdx.x * ROWS + threadIdx.x / Row::THREADS, step = gridDim.x * ROWS;
+  if (first < rows) copy(X, x + (size_t)first * columns), copy(G, g + (size_t)first * columns);
+  cp_async_commit();
+  for (u32 r = first; r < rows; r += step) {
+    const size_t start = (size_t)r * columns, next = start + (size_t)step * columns;
+    if (previous) copy(PREVIOUS, previous + start);
+    cp_async_commit();
+    cp_async_wait<1>();  // for x and g
+    const Row x_row = arrived(X, x + start), g_row = arrived(G, g + start);
+    if (r + step < rows) copy(X, x + next), copy(G, g + next);
+    cp_async_commit();
     const float mean = CENTRE ? saved_mean[r] : 0.f, rstd = saved_rstd[r];
     float sum_d = 0.f, sum_dh = 0.f;
     Row::each(columns, [&](int c, int turn) {
@@ -88,18 +114,26 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS, VECTORS && sizeof(T) == 2 ?
     if (!gx) continue;
     const float2 sums = block_sums<WARPS>(sum_d, sum_dh, scratch);
     const float average_d = CENTRE ? sums.x / columns : 0.f, average_dh = sums.y / columns;
+    cp_async_wait<1>();  // for `previous`
     Row::each(columns, [&](int c, int turn) {
       const P xs = x_row.pack(c, turn), gs = g_row.pack(c, turn), w = load_pack<VECTORS>(weight + c);
       P out;
 #pragma unroll
-      for (int i = 0; i < W; i++) out.set(i, rstd * (gs[i] * w[i] - average_d - (xs[i] - mean) * rstd * average_dh));
-      store_pack_once(gx + r * columns + c, out);
+      for (int i = 0; i < W; i++) out.set(i, 0.f);
+      if (previous) out = load_pack<VECTORS>(COPIES ? place(PREVIOUS, turn) : previous + start + c);
+#pragma unroll
+      for (int i = 0; i < W; i++)
+        out.set(i, out[i] + rstd * (gs[i] * w[i] - average_d - (xs[i] - mean) * rstd * average_dh));
+      store_pack_once(gx + start + c, out);
     });
   }
 
   if (!partial) return;
+  float* block_gw = partial + (size_t)blockIdx.x * SUMS * columns;
+  float* block_gb = block_gw + columns;
   if constexpr (WARPS == 1) {  // 8 warps hold sums of the same columns
-    __shared__ __align__(16) float tile[COLUMN_WARPS * 32 * W];
+    float* tile = reinterpret_cast<float*>(copied);
+    __syncthreads();  // no warp reads what was copied there any more
 #pragma unroll
     for (int turn = 0; turn < Row::KEPT; turn++) {
       const int c = turn * 32 * W;

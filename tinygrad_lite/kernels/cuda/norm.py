@@ -1,9 +1,9 @@
 """What layer_norm and rms_norm share: norm.cu and its launches."""
 
 from ...dtypes import float32
-from .arrays import buffer, empty
+from .arrays import VECTOR_BYTES, blocks, buffer, empty
 from .launch import Source
-from .row_kernels import instance_for, instances, matrix_shape, row_launch, sum_launch, sum_partials
+from .row_kernels import WARPS, instance_for, instances, matrix_shape, row_launch, sum_launch, sum_partials
 
 
 class Norm:
@@ -26,14 +26,25 @@ class Norm:
             kernel(*row_launch(n, instance), out, mean, rstd, x, weight, bias, n, c, eps)
         return out, mean, rstd
 
-    def backward(self, g, x, weight, mean, rstd, needs, into):
-        """Gradients of x, weight and, with centring, bias: one pass over g and x, then the sum of what blocks summed."""
+    def backward(self, g, x, weight, mean, rstd, needs, into, previous):
+        """Gradients of x, weight and, with centring, bias: one pass over g and x, then the sum of what blocks summed.
+
+        x's is added to `previous` where that is not None.
+        """
         kernels, (n, c) = self.kernels[x.dtype], matrix_shape(x)
         gx = buffer(into[0], x) if needs[0] else None
-        instance = instance_for(x, g, gx, weight)
+        instance = instance_for(x, g, gx, weight, previous)
         grid, block = sum_launch(n, instance) if x.size else ((0,), (0,))
         partial = empty((grid[0], 2 if self.centre else 1, c), float32) if any(needs[1:]) else None
         if x.size and any(needs):
             kernel = kernels[self.backward_names[instance]]
-            kernel(grid, block, gx, partial, g, x, weight, mean, rstd, n, c)
+            shared = _shared_bytes(instance, x)
+            kernel(grid, block, gx, partial, previous, g, x, weight, mean, rstd, n, c, shared=shared)
         return gx, *sum_partials(kernels, partial, weight, needs[1:], into[1:])
+
+
+def _shared_bytes(instance, x):
+    """What norm_backward copies rows of three arrays to, 16 bytes a thread and turn, and where its warps meet."""
+    vectors, warps = instance
+    turns = blocks(x.shape[-1], 32 * (VECTOR_BYTES // x.dtype.itemsize))
+    return (3 * turns * WARPS * 32 * VECTOR_BYTES if vectors else WARPS * 32 * 4) if warps == 1 else 0

@@ -4,6 +4,7 @@ from ...dtypes import bfloat16, float16, float32
 from .norm import Norm
 
 DTYPES = (float32, bfloat16, float16)
+ADDS = (0,)
 
 _norm = Norm(centre=False)
 
@@ -17,7 +18,7 @@ def forward(x, weight, *, eps):
     return out, (x, weight, rstd)
 
 
-def backward(g, saved, needs, into, *, eps):
+def backward(g, saved, needs, into, onto=(None,), *, eps):
     """With h = x rstd and d = g weight: gx = rstd (d - h mean(d h)), gw = sum over rows of g h."""
     x, weight, rstd = saved
-    return _norm.backward(g, x, weight, None, rstd, needs, into)
+    return _norm.backward(g, x, weight, None, rstd, needs, into, onto[0])

@@ -24,21 +24,26 @@ template <class T, bool VECTORS, int WARPS, int AHEAD = 1> struct Row {
 
   static __device__ __forceinline__ int column(int turn) { return (turn * THREADS + (int)threadIdx.x % THREADS) * W; }
 
-  // f(column, turn) for each of this thread's packs; the turn is -1 where it is not kept.
-  template <class F> static __device__ __forceinline__ void each(int columns, F f) {
+  // f(column, turn) for each of this thread's packs that are kept.
+  template <class F> static __device__ __forceinline__ void each_kept(int columns, F f) {
 #pragma unroll
     for (int turn = 0; turn < KEPT; turn++)
       if (column(turn) < columns) f(column(turn), turn);
+  }
+  // f(column, turn) for each of this thread's packs; the turn is -1 where it is not kept.
+  template <class F> static __device__ __forceinline__ void each(int columns, F f) {
+    each_kept(columns, f);
     if constexpr (WARPS > 1)
 #pragma unroll AHEAD
       for (int c = column(KEPT); c < columns; c += THREADS * W) f(c, -1);
   }
 
-  __device__ __forceinline__ Row(const T* row, int columns) : start(row) {
-#pragma unroll
-    for (int turn = 0; turn < KEPT; turn++)
-      if (column(turn) < columns) kept[turn] = load_pack_once<VECTORS>(row + column(turn));
+  // load(column, turn) gives the packs that are kept: from memory, or from where they were copied to.
+  template <class F> __device__ __forceinline__ Row(const T* row, int columns, F load) : start(row) {
+    each_kept(columns, [&](int c, int turn) { kept[turn] = load(c, turn); });
   }
+  __device__ __forceinline__ Row(const T* row, int columns)
+      : Row(row, columns, [row](int c, int) { return load_pack_once<VECTORS>(row + c); }) {}
 
   __device__ __forceinline__ P pack(int c, int turn) const {
     return turn >= 0 ? kept[turn] : load_pack<VECTORS>(start + c);
