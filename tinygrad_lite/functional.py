@@ -175,19 +175,40 @@ def rms_norm(x, weight=None, eps: float = 1e-6) -> Tensor:
 
 
 def scaled_dot_product_attention(
-    q, k, v, is_causal: bool = False, scale: float | None = None, window: int | None = None
+    q,
+    k,
+    v,
+    is_causal: bool = False,
+    scale: float | None = None,
+    window: int | None = None,
+    dropout_p: float = 0.0,
+    generator=None,
 ) -> Tensor:
     """softmax(q k^T * scale) v: q (B, H, T, D), k and v (B, Hkv, S, D), H a multiple of Hkv. Returns (B, H, T, D).
 
     scale: 1 / sqrt(D) by default. is_causal: query i sees keys up to i + (S - T), so that one new query sees all
     cached keys; PyTorch aligns to the first key instead, the same for T == S. window W: only the last W of these keys,
     the query's own among them. Memory grows with T + S, not with T S. Vaswani et al. 2017, arXiv:1706.03762.
+    dropout_p: weights, the result of softmax, are dropped as `dropout` would drop them; 0 in evaluation.
     """
     q = as_tensor(q, op="scaled_dot_product_attention")
     if scale is None:
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
     window = None if window is None else integer("scaled_dot_product_attention", "window", window)
-    return attention.attention.call(q, k, v, causal=is_causal, window=window, scale=scale)
+    k = as_tensor(k, q.device, op="scaled_dot_product_attention")
+    weights = *q.shape[:-1], *k.shape[-2:-1]  # (B, H, T, S)
+    drawn = _drawn("scaled_dot_product_attention", dropout_p, weights, generator)
+    return attention.attention.call(q, k, v, causal=is_causal, window=window, scale=scale, **drawn)
+
+
+def _drawn(op: str, p: float, weights: tuple, generator) -> dict:
+    """What attention is told that drops some of its weights, of this shape; nothing where p is 0."""
+    if not 0.0 <= number(op, "dropout_p", p) < 1.0:
+        raise ValueError(f"{op}: dropout_p, the share of weights that are dropped, must be in [0, 1), got {p}")
+    if p == 0.0:
+        return {}
+    key, offset = given_or_default(op, generator).reserve(math.prod(weights))
+    return {"p": p, "key": key, "offset": offset}
 
 
 def attention_qkv(
@@ -197,10 +218,12 @@ def attention_qkv(
     is_causal: bool = True,
     scale: float | None = None,
     window: int | None = None,
+    dropout_p: float = 0.0,
+    generator=None,
 ) -> Tensor:
     """Self-attention from one projection: qkv (B, T, (H + 2 Hkv) D), queries, keys, values side by side.
 
-    Returns (B, T, H D). kv_heads Hkv is heads by default; scale is 1 / sqrt(D) by default; window: see
+    Returns (B, T, H D). kv_heads Hkv is heads by default; scale is 1 / sqrt(D) by default; window, dropout_p: see
     scaled_dot_product_attention.
     """
     qkv, heads = as_tensor(qkv, op="attention_qkv"), integer("attention_qkv", "heads", heads)
@@ -209,8 +232,10 @@ def attention_qkv(
         raise ValueError(f"attention_qkv: qkv must be (batch, time, columns), got {qkv.shape}")
     scale = 1.0 / math.sqrt(max(qkv.shape[-1] // max(heads + 2 * kv_heads, 1), 1)) if scale is None else scale
     window = None if window is None else integer("attention_qkv", "window", window)
+    b, t, _ = qkv.shape
+    drawn = _drawn("attention_qkv", dropout_p, (b, heads, t, t), generator)
     return attention.attention_qkv.call(
-        qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, window=window, scale=scale
+        qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, window=window, scale=scale, **drawn
     )
 
 

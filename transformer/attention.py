@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
-import numpy as np
-
-from tinygrad_lite import Tensor, as_tensor, nn
+from tinygrad_lite import as_tensor, nn
 from tinygrad_lite import functional as F
 
 from .config import GPTConfig
@@ -18,13 +15,6 @@ def add_to(residual, linear, x, dropout):
     if dropout.training and dropout.p > 0.0:
         return residual + dropout(linear(x))
     return linear(x, residual)
-
-
-@functools.lru_cache(maxsize=8)
-def _hidden(t: int, s: int, window: int | None, device):
-    """Which of S keys each of T queries, the last of the S positions, must not see: (T, S) of bool."""
-    ahead = np.arange(s) - np.arange(s - t, s)[:, None]  # how far a key stands behind the query, negative before it
-    return Tensor((ahead > 0) | (ahead <= -(window or s)), device=device)
 
 
 class Attention(nn.Module):
@@ -49,15 +39,14 @@ class Attention(nn.Module):
         if c.positions == "rope":
             start = 0 if cache is None else cache.length
             qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start)  # queries and keys; values stay
-        if self.training and c.dropout > 0.0:
-            out = self._with_dropout(qkv, cache)
-        elif cache is not None:
-            out = self._with_cache(qkv, cache)
+        dropout = self.dropout.p if self.training else 0.0, self.dropout.generator  # of the weights
+        if cache is not None:
+            out = self._with_cache(qkv, cache, dropout)
         else:
-            out = F.attention_qkv(qkv, c.heads, c.kv_heads, True, self.scale, c.window)  # (B, T, C)
+            out = F.attention_qkv(qkv, c.heads, c.kv_heads, True, self.scale, c.window, *dropout)  # (B, T, C)
         return add_to(residual, self.project, out, self.dropout)
 
-    def _with_cache(self, qkv, cache):
+    def _with_cache(self, qkv, cache, dropout):
         """The new positions' queries over the keys and values of all; gradients end here.
 
         On arrays: heads as views of Tensors would cost 50 microseconds a layer, a tenth of a token's time at 124M.
@@ -67,24 +56,8 @@ class Attention(nn.Module):
         heads = qkv.data.reshape(b, t, c.heads + 2 * c.kv_heads, c.head_size).swapaxes(1, 2)  # (B, H + 2 Hkv, T, D)
         q, k, v = heads[:, : c.heads], heads[:, c.heads : -c.kv_heads], heads[:, -c.kv_heads :]
         q, k, v = (as_tensor(x, qkv.device) for x in (q, *cache.append(k, v)))
-        out = F.scaled_dot_product_attention(q, k, v, True, self.scale, c.window)  # (B, H, T, D)
+        out = F.scaled_dot_product_attention(q, k, v, True, self.scale, c.window, *dropout)  # (B, H, T, D)
         return as_tensor(out.data.swapaxes(1, 2).reshape(b, t, c.channels), qkv.device)
-
-    def _with_dropout(self, qkv, cache):
-        """Dropout on the attention weights needs them in full: the plain form."""
-        c = self.config
-        b, t, _ = qkv.shape
-        h, d = c.heads, c.head_size
-        heads = qkv.reshape(b, t, h + 2 * c.kv_heads, d).transpose(1, 2)  # (B, H + 2 Hkv, T, D)
-        q, k, v = heads.split([h, c.kv_heads, c.kv_heads], dim=1)
-        if cache is not None:
-            k, v = (as_tensor(x, qkv.device) for x in cache.append(k.data, v.data))
-        s = k.shape[2]  # T, and what a cache held before
-        if c.kv_heads != h:
-            k, v = (x.unsqueeze(2).expand(b, c.kv_heads, h // c.kv_heads, s, d).reshape(b, h, s, d) for x in (k, v))
-        scores = q @ k.transpose(2, 3) * self.scale  # (B, H, T, S)
-        weights = F.softmax(scores.masked_fill(_hidden(t, s, c.window, qkv.device), -math.inf), dim=-1)
-        return (self.dropout(weights) @ v).transpose(1, 2).reshape(b, t, c.channels)
 
 
 class LayerCache:

@@ -30,8 +30,6 @@ def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int, hidden
     # Kept a row and layer: both norms' outputs (2C), q, k, v (3C), attention's output (C), both residual sums (2C),
     # the MLP's hidden layer before and after its activation (SwiGLU's is two wide before).
     layer = 8 * c + (3 if model.mlp == "swiglu" else 2) * model.hidden
-    if model.dropout:  # attention with dropout keeps scores, weights and dropped weights
-        layer += 3 * model.heads * t
     if model.positions == "rope":
         layer += (model.heads + 2 * model.kv_heads) * model.head_size  # attention keeps the turned projection too
     # Outside the layers: embeddings and the last norm; at its peak backward also holds one layer's gradients.

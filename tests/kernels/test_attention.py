@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from kernels.checks import check_kernel, python, rng
 
+from tinygrad_lite import philox
 from tinygrad_lite.kernels import lookup
 from tinygrad_lite.kernels.cpu.tile import ROWS
 
@@ -11,7 +12,12 @@ both = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 causal_or_not = pytest.mark.parametrize("causal, window", [(True, None), (False, None), (True, 1), (True, 20)])
 
 
-def attention(q, k, v, causal, window, scale):
+def dropout_mask(shape, p, key, offset):
+    """What `dropout` multiplies an array of this shape by."""
+    return (philox.uniform(int(np.prod(shape)), key, offset) >= np.float32(p)).reshape(shape) / (1 - p)
+
+
+def attention(q, k, v, causal, window, scale, p=0.0, key=0, offset=0):
     group, (t, s) = q.shape[1] // k.shape[1], (q.shape[2], k.shape[2])
     k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
     scores = scale * q @ np.swapaxes(k, 2, 3)
@@ -21,15 +27,15 @@ def attention(q, k, v, causal, window, scale):
             seen &= ~np.tri(t, s, s - t - window, dtype=bool)
         scores = np.where(seen, scores, -np.inf)
     e = np.exp(scores - scores.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True) @ v
+    return e / e.sum(-1, keepdims=True) * dropout_mask(e.shape, p, key, offset) @ v
 
 
-def attention_qkv(qkv, heads, kv_heads, causal, window, scale):
+def attention_qkv(qkv, heads, kv_heads, causal, window, scale, **dropped):
     b, t, packed = qkv.shape
     d = packed // (heads + 2 * kv_heads)
     split = np.moveaxis(qkv.reshape(b, t, heads + 2 * kv_heads, d), 2, 1)
     q, k, v = np.split(split, [heads, heads + kv_heads], axis=1)
-    return np.moveaxis(attention(q, k, v, causal, window, scale), 1, 2).reshape(b, t, heads * d)
+    return np.moveaxis(attention(q, k, v, causal, window, scale, **dropped), 1, 2).reshape(b, t, heads * d)
 
 
 @both
@@ -43,6 +49,32 @@ def test_attention_qkv(b, h, kv, t, d, causal, window, dtype):
         lookup("cpu", "attention_qkv"), attention_qkv, qkv, dtype, terms=4 * t * d, heads=h, kv_heads=kv, causal=causal,
         window=window, scale=d**-0.5,
     )  # fmt: skip
+
+
+DROPPED = dict(p=0.3, key=2**63 + 12345, offset=2**32 - 2)
+
+
+@both
+@pytest.mark.parametrize("b, h, kv, t, d, causal, window", [
+    (2, 4, 2, 33, 31, True, None), (1, 2, 1, 130, 8, True, 20), (1, 1, 1, 4, 4, True, 1), (1, 2, 2, 64, 8, False, None),
+])  # fmt: skip
+def test_attention_qkv_with_dropout(b, h, kv, t, d, causal, window, dtype):
+    qkv = [rng().standard_normal((b, t, (h + 2 * kv) * d))]
+    check_kernel(
+        lookup("cpu", "attention_qkv"), attention_qkv, qkv, dtype, terms=4 * t * d, heads=h, kv_heads=kv, causal=causal,
+        window=window, scale=d**-0.5, **DROPPED,
+    )  # fmt: skip
+
+
+@both
+@pytest.mark.parametrize(
+    "t, s, causal, window", [(1, 7, True, None), (31, 33, True, 9), (65, 300, True, None), (40, 3, False, None)]
+)
+def test_attention_with_dropout_over_other_lengths(t, s, causal, window, dtype):
+    r = rng()
+    arrays = r.standard_normal((2, 2, t, 8)), *(r.standard_normal((2, 1, s, 8)) for _ in range(2))
+    check_kernel(lookup("cpu", "attention"), attention, arrays, dtype, terms=32 * s, causal=causal, window=window,
+                 scale=0.4, **DROPPED)  # fmt: skip
 
 
 def rotary(x, heads, size, start, base, turn):

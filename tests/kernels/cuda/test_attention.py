@@ -2,16 +2,44 @@
 
 import numpy as np
 import pytest
-from kernels.cuda.checks import EPS, TYPES, device, host, needs_cuda, on_every_schedule, race_checks, rng, rounded
+from kernels.cuda.checks import (
+    EMULATED,
+    EPS,
+    TYPES,
+    device,
+    host,
+    needs_cuda,
+    on_every_schedule,
+    race_checks,
+    rng,
+    rounded,
+)
 
+import tinygrad_lite as tgl
+from tinygrad_lite import functional as F
+from tinygrad_lite import philox
 from tinygrad_lite.dtypes import bfloat16, float16, float32
 from tinygrad_lite.kernels import lookup
-from tinygrad_lite.kernels.cuda.emulator import count_accesses
+from tinygrad_lite.kernels.cuda.emulator import count_accesses, options
+from tinygrad_lite.kernels.cuda.graph import Graph
 from tinygrad_lite.kernels.cuda.launch import cupy
 
 pytestmark = needs_cuda
+
+
+@pytest.fixture(autouse=True, params=["90", "80"] if EMULATED else ["its own"])
+def compute_capability(request):
+    """The emulator is a card with warpgroups' products, and one without: heads of 64 and more have a kernel for each."""
+    if not EMULATED:
+        yield
+        return
+    with options.set(compute_capability=request.param):
+        yield
+
+
 FULL = dict(causal=False, window=None, scale=0.3)
 CAUSAL = dict(causal=True, window=None, scale=0.3)
+DROPPED = dict(p=0.3, key=2**63 + 12345, offset=2**32 - 2)
 
 
 def window(n):
@@ -32,7 +60,7 @@ def dense(q, k, causal, window, scale):
     return e / np.maximum(e.sum(-1, keepdims=True), 1e-300)
 
 
-def bounds(q, k, v, g, dtype, causal, window, scale):
+def bounds(q, k, v, g, dtype, causal, window, scale, p=0.0, key=0, offset=0):
     """The largest errors, element by element, of out, gq, gk, gv: first-order effects of each rounding, 1 % added.
 
     unit: a number is rounded to dtype within unit of its size, once when it is stored, and for 16-bit types p and ds
@@ -45,31 +73,35 @@ def bounds(q, k, v, g, dtype, causal, window, scale):
     k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
     turned = lambda x: np.swapaxes(x, 2, 3)
     absolute_q, absolute_k, absolute_v, absolute_g = map(np.abs, (q, k, v, g))
-    p = dense(q, k, causal, window, scale)
-    out, dp = p @ v, g @ turned(v)
+    drop, p = p, dense(q, k, causal, window, scale)
+    mask = (philox.uniform(p.size, key, offset) >= np.float32(drop)).reshape(p.shape) / (1 - drop)
+    dropped = p * mask
+    out, dp = dropped @ v, g @ turned(v) * mask
     delta = (g * out).sum(-1, keepdims=True)
     ds = p * (dp - delta)
     # A score's error is an exponent's, and so p's relative one: sums of d products, the scale's two roundings, the
     # subtraction of the largest score or of the logarithm of the sum, exp2, and the sum over s.
     largest = abs(scale) * (absolute_q @ turned(absolute_k)).max(initial=0)
     relative = fine * (2 * (d + 8) * largest + 2 * s + 64)
-    out_error = (narrow + 2 * relative) * (p @ absolute_v) + unit * np.abs(out)
-    out_error += tiny * (1 + absolute_v.sum(2, keepdims=True))
+    out_error = (narrow + 2 * relative) * (dropped @ absolute_v) + unit * np.abs(out)
+    out_error += tiny * (1 + absolute_v.sum(2, keepdims=True) / (1 - drop))
     delta_error = (absolute_g * (out_error + d * fine * np.abs(out))).sum(-1, keepdims=True)
-    p_error = (narrow + 2 * relative) * p + tiny
+    dropped_error = (narrow + 2 * relative) * dropped + tiny / (1 - drop)
     ds_error = (
-        p * (delta_error + d * fine * absolute_g @ turned(absolute_v)) + (narrow + 2 * relative) * np.abs(ds) + tiny
+        p * (delta_error + (d + 2) * fine * absolute_g @ turned(absolute_v) * mask)
+        + (narrow + 2 * relative) * np.abs(ds)
+        + tiny
     )
     gq = (scale * ds) @ k
     gq_error = abs(scale) * (ds_error + s * fine * np.abs(ds)) @ absolute_k
     gk, gv = (
-        (turned(a) @ b).reshape(len(k), key_heads, group, s, d).sum(2) for a, b in ((scale * ds, q), (p, g))
+        (turned(a) @ b).reshape(len(k), key_heads, group, s, d).sum(2) for a, b in ((scale * ds, q), (dropped, g))
     )  # (B, K, S, D)
     gk_error, gv_error = (
         (turned(a) @ b).reshape(len(k), key_heads, group, s, d).sum(2)
         for a, b in (
             (abs(scale) * (ds_error + group * t * fine * np.abs(ds)), absolute_q),
-            (p_error + group * t * fine * p, absolute_g),
+            (dropped_error + group * t * fine * dropped, absolute_g),
         )
     )
     errors = [e + unit * np.abs(x) + tiny for e, x in ((gq_error, gq), (gk_error, gk), (gv_error, gv))]
@@ -125,6 +157,54 @@ def test_attention(b, h, key_heads, t, s, params, dtype):
     check(b, h, key_heads, t, s, 64, dtype, **params)
 
 
+@TYPES
+@pytest.mark.parametrize("b, h, key_heads, t, s, params", [
+    (1, 2, 1, 64, 64, CAUSAL), (2, 2, 2, 33, 33, FULL), (2, 2, 1, 65, 132, window(64)), (1, 1, 1, 130, 40, FULL),
+    (1, 2, 1, 1, 131, CAUSAL), (1, 1, 1, 70, 70, window(1)), (1, 1, 1, 40, 70, {**CAUSAL, "scale": -0.5}),
+])  # fmt: skip
+def test_dropout(b, h, key_heads, t, s, params, dtype):
+    """Rows of S keys that are whole blocks of the generator, and others."""
+    check(b, h, key_heads, t, s, 64, dtype, **params, **DROPPED)
+
+
+@pytest.mark.parametrize("d", [13, 128])
+@pytest.mark.parametrize("s", [71, 72])
+def test_dropout_in_other_head_sizes(s, d):
+    check(1, 2, 1, 65, s, d, bfloat16, causal=True, window=None, scale=d**-0.5, **DROPPED)
+
+
+@pytest.mark.parametrize("dtype", [float32, bfloat16], ids=str)
+@pytest.mark.parametrize("s", [31, 32])
+def test_forward_and_backward_drop_the_weights_that_the_generator_says(s, dtype):
+    """Without queries all weights are 1 / S. Values, and gradients of the result, that are one at one place show each."""
+    kernel, shape = lookup("cuda", "attention"), (2, 2, s, s)
+    zeros, ones = (device(np.broadcast_to(x, shape).astype(dtype).copy()) for x in (np.zeros((s, s)), np.eye(s)))
+    kept = (philox.uniform(4 * s * s, DROPPED["key"], DROPPED["offset"]) >= np.float32(0.3)).reshape(shape)
+    out, saved = kernel.forward(zeros, zeros, ones, **FULL, **DROPPED)
+    gv = kernel.backward(ones, saved, (False, False, True), (None,) * 3, **FULL, **DROPPED)[2]
+    np.testing.assert_array_equal(host(out) != 0, kept)
+    np.testing.assert_array_equal(host(gv) != 0, np.swapaxes(kept, 2, 3))
+
+
+def test_a_replay_drops_what_a_run_in_its_place_would_drop():
+    x, results = rng().standard_normal((2, 12, 3 * 2 * 16)).astype(np.float32), {}
+    for enabled in (True, False):
+        generator = tgl.Generator(7)
+
+        def step(a, generator=generator):
+            qkv = tgl.as_tensor(a, "cuda").to("bfloat16").detach().requires_grad_()
+            out = F.attention_qkv(qkv, 2, dropout_p=0.4, generator=generator)
+            out.square().sum().backward()
+            return out.data, qkv.grad.data
+
+        graph = Graph(step, generator, enabled)
+        generator.bits(8)  # elsewhere in its stream than at the start
+        results[enabled] = [y for _ in range(4) for y in graph(x)]
+    for replayed, run in zip(results[True], results[False], strict=True):
+        np.testing.assert_array_equal(replayed, run)
+    assert not np.array_equal(results[True][4], results[True][6])
+
+
 @pytest.mark.parametrize("dtype", [float32, bfloat16], ids=str)
 @pytest.mark.parametrize("d", [1, 13, 16, 32, 128])
 def test_head_sizes(d, dtype):
@@ -147,8 +227,11 @@ def test_a_head_size_that_is_too_large_is_refused_by_name(d):
 @TYPES
 @pytest.mark.parametrize(
     "b, t, heads, kv_heads, d, params",
-    [(2, 33, 4, 2, 64, CAUSAL), (1, 70, 2, 1, 40, window(20)), (1, 33, 3, 1, 37, CAUSAL), (1, 40, 1, 1, 64, FULL)],
-)
+    [
+        (2, 33, 4, 2, 64, CAUSAL), (1, 70, 2, 1, 40, window(20)), (1, 33, 3, 1, 37, CAUSAL), (1, 40, 1, 1, 64, FULL),
+        (2, 36, 4, 2, 64, {**CAUSAL, **DROPPED}),
+    ],
+)  # fmt: skip
 def test_attention_qkv(b, t, heads, kv_heads, d, params, dtype):
     r = rng()
     params = {**params, "heads": heads, "kv_heads": kv_heads}
@@ -164,7 +247,7 @@ def test_attention_qkv(b, t, heads, kv_heads, d, params, dtype):
         return np.moveaxis(x, 1, 2).reshape(b, t, -1)
 
     q, k, v = np.split(split(qkv), [heads, heads + kv_heads], axis=1)
-    masking = {name: params[name] for name in ("causal", "window", "scale")}
+    masking = {name: value for name, value in params.items() if name not in ("heads", "kv_heads")}
     out_error, *errors = bounds(q, k, v, split(g), dtype, **masking)
     errors = join(out_error), join(np.concatenate(errors, axis=1))
     given = [device(x.astype(dtype)) for x in (qkv, g)]
@@ -303,8 +386,9 @@ def test_no_races(dtype, t, d):
     q, k, v = (r.standard_normal((1, h, t, d)).astype(dtype) for h in (2, 1, 1))
     kernel = lookup("cuda", "attention")
     with race_checks():
-        out, saved = kernel.forward(*map(device, (q, k, v)), **window(50))
-        kernel.backward(device(np.ones_like(q)), saved, (True,) * 3, (None,) * 3, **window(50))
+        for dropped in ({}, DROPPED):
+            out, saved = kernel.forward(*map(device, (q, k, v)), **window(50), **dropped)
+            kernel.backward(device(np.ones_like(q)), saved, (True,) * 3, (None,) * 3, **window(50), **dropped)
 
 
 @pytest.mark.slow

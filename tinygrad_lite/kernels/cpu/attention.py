@@ -8,6 +8,7 @@ import numpy as np
 from ...threads import parallel_for
 from .arrays import buffer, grain
 from .attention_core import backward_heads, forward_heads, reach
+from .philox import dropout_parameters
 
 # In generation heads are columns of a projection, and keys and values the first rows of a cache: neither is copied.
 TAKES_STRIDES = True
@@ -35,7 +36,7 @@ def _flat(x):
     return np.lib.stride_tricks.as_strided(x, (span,), (x.itemsize,), writeable=False)
 
 
-def forward(q, k, v, *, causal, window, scale):
+def forward(q, k, v, *, causal, window, scale, p=0.0, key=0, offset=0):
     """softmax(scale q k^T) v; causal: query i sees keys up to i + S - T, the last `window` of them unless that is None.
 
     q (B, H, T, D); k, v (B, K, S, D), each key head serving H / K query heads in a row. A query that sees no key gives
@@ -49,12 +50,12 @@ def forward(q, k, v, *, causal, window, scale):
     parallel_for(
         forward_heads[q.dtype], q.shape[0] * key_heads, grain(group * t * min(s, behind) + 4 * s * d),
         _flat(q), _flat(k), _flat(v), 0, 0, 0, key_heads, group, t, s, d, behind, ahead, scale, strides,
-        out.reshape(-1), stats.reshape(-1),
+        *dropout_parameters(p, key, offset), out.reshape(-1), stats.reshape(-1),
     )  # fmt: skip
     return out, (q, k, v, out, stats)
 
 
-def backward(g, saved, needs, into, *, causal, window, scale):
+def backward(g, saved, needs, into, *, causal, window, scale, p=0.0, key=0, offset=0):
     """gq, gk, gv from one kernel, which computes all three: the scores made again are most of the work."""
     if not any(needs):
         return None, None, None
@@ -65,6 +66,7 @@ def backward(g, saved, needs, into, *, causal, window, scale):
     parallel_for(
         backward_heads[q.dtype], q.shape[0] * key_heads, grain(2 * group * t * min(s, behind) + 8 * s * d),
         q.reshape(-1), k.reshape(-1), v.reshape(-1), 0, 0, 0, key_heads, group, t, s, d, behind, ahead, scale, strides,
-        g.reshape(-1), out.reshape(-1), stats.reshape(-1), *(x.reshape(-1) for x in grads),
+        *dropout_parameters(p, key, offset), g.reshape(-1), out.reshape(-1), stats.reshape(-1),
+        *(x.reshape(-1) for x in grads),
     )  # fmt: skip
     return tuple(x if need else None for x, need in zip(grads, needs))

@@ -10,6 +10,9 @@ Query t stands at the position of key t + S - T, and sees the keys from `behind`
 attention has ahead = 0, a sliding window of W keys behind = W - 1, and S + T stands for no limit. Tiles of which no
 query sees a key are not computed.
 
+Where `least` is not 0 weights are dropped, the same ones in forward and backward: a row's mask is drawn when it is
+wanted (philox.py). Weight (b, h, t, s) is element ((b H + h) T + t) S + s of the draw.
+
 A layout is nine strides in an int64 array, in elements:
     query batch, head, row;  key and value batch, head, row;  output batch, head, row.
 Rows of queries, keys, values and outputs are contiguous over the head size D. The same kernels so read separate
@@ -20,6 +23,7 @@ import numpy as np
 
 from ...native.compile import inline, jit, routine, vectorise
 from .elementary import exp, row_max
+from .philox import dropout_mask
 from .tile import COLUMNS, ROWS, multiply_tile
 
 QUERIES = 64  # rows of a block
@@ -175,6 +179,14 @@ def _softmax_row_backward(scores, ds, first, last, top, share, delta):
 
 
 @routine
+def _drop(row, mask):
+    """row *= mask; 0 where the mask is, whatever was there."""
+    vectorise()
+    for j in range(row.size):
+        row[j] = row[j] * mask[j] if mask[j] > 0 else row.dtype.type(0)
+
+
+@routine
 def _one_query(q, k, v, q_at, k_at, v_at, stride, first, last, scale, p, out):
     """out = softmax(scale q k^T) v of one query, keys and values read where they are. Returns what to save."""
     vectorise()
@@ -195,25 +207,26 @@ def _one_query(q, k, v, q_at, k_at, v_at, stride, first, last, scale, p, out):
     return top, share
 
 
-@jit("i i r1 r1 r1 i i i i i i i i i i d R1 w1 w1")
+@jit("i i r1 r1 r1 i i i i i i i i i i d R1 u u i d w1 w1")
 def forward_heads(
     start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, behind, ahead, scale, strides,
-    out, stats,
+    key, offset, least, factor, out, stats,
 ):  # fmt: skip
-    """out = softmax(scale q k^T) v for tasks (b, key head) start to stop.
+    """out = dropout(softmax(scale q k^T)) v for tasks (b, key head) start to stop.
 
     stats (B, H, T, 2): each row's largest score and 1 / sum of exp(score - largest).
     """
     vectorise()
     real = q.dtype.type
-    few = group * t_count < ROWS  # as in generation: to turn the keys into columns would cost more than the products
+    # As in generation: to turn the keys into columns would cost more than the products.
+    few = group * t_count < ROWS and least == 0
     keys, queries = min(KEYS, _ceil(s_count, COLUMNS)), min(QUERIES, _ceil(t_count, ROWS))
     d_width, d_row, s_row, one = _ceil(d_count, COLUMNS), _row(d_count), _row(keys), 0 if few else 1
     k_columns = np.empty(one * _ceil(s_count, KEYS) // KEYS * d_count * s_row, q.dtype)
     v_rows = np.empty(one * _ceil(s_count, ROWS) * d_row, q.dtype)
     q_rows, o = np.empty(queries * d_row, q.dtype), np.empty(queries * d_row, q.dtype)
     p = np.empty(_ceil(s_count, COLUMNS) if few else queries * s_row, q.dtype)
-    top, total = np.empty(queries, q.dtype), np.empty(queries, q.dtype)
+    top, total, memory = np.empty(queries, q.dtype), np.empty(queries, q.dtype), np.empty(s_row + 6, q.dtype)
     for task in range(start, stop):
         b, key_head = task // key_heads, task % key_heads
         k_place = b * strides[3] + key_head * strides[4]
@@ -261,12 +274,15 @@ def forward_heads(
                                 t0 + r, t_count, s_count, behind, ahead, s0 + first, end - first
                             )
                             row = p[r * s_row + first : r * s_row + end]
-                            top[r], factor, row_total = _softmax_row(row, row_first, row_last, top[r])
-                            total[r] = total[r] * factor + row_total
-                            if factor != 1:
+                            top[r], shrink, row_total = _softmax_row(row, row_first, row_last, top[r])
+                            total[r] = total[r] * shrink + row_total
+                            if least:
+                                at = (stats_at // 2 + t0 + r) * s_count + s0 + first
+                                _drop(row, dropout_mask(at, row.size, key, offset, least, factor, memory))
+                            if shrink != 1:
                                 sums = o[r * d_row : r * d_row + d_width]
                                 for d in range(sums.size):
-                                    sums[d] *= factor
+                                    sums[d] *= shrink
                     for j in range(0, d_width, COLUMNS):
                         for t in range(0, block, ROWS):
                             count = min(ROWS, block - t)
@@ -288,13 +304,14 @@ def forward_heads(
                         target[d] = sums[d] * share
 
 
-@jit("i i r1 r1 r1 i i i i i i i i i i d R1 r1 r1 r1 w1 w1 w1")
+@jit("i i r1 r1 r1 i i i i i i i i i i d R1 u u i d r1 r1 r1 w1 w1 w1")
 def backward_heads(
     start, stop, q, k, v, q_at, k_at, v_at, key_heads, group, t_count, s_count, d_count, behind, ahead, scale, strides,
-    g, out, stats, gq, gk, gv,
+    key, offset, least, factor, g, out, stats, gq, gk, gv,
 ):  # fmt: skip
     """With p = softmax(scale q k^T): gv = p^T g, ds = p (g v^T - rowsum(g out)), gq = scale ds k, gk = scale ds^T q.
 
+    With dropout, whose mask holds 0 or `factor`: gv = (p mask)^T g, ds = p (g v^T mask - rowsum(g out)).
     gq, gk, gv are laid out as q, k, v. Keys are the outer blocks: gk and gv stay in cache, and gq is added to.
     """
     vectorise()
@@ -307,7 +324,7 @@ def backward_heads(
     q_rows, g_rows, dq = (np.empty(queries * d_row, q.dtype), np.empty(queries * d_row, q.dtype),
                           np.empty(queries * d_row, q.dtype))  # fmt: skip
     p, ds = np.empty(queries * s_row, q.dtype), np.empty(queries * s_row, q.dtype)
-    delta = np.empty(group * t_count, q.dtype)
+    delta, memory = np.empty(group * t_count, q.dtype), np.empty(s_row + 6, q.dtype)
     # Whether the only block of keys meets every query: then gq is written, and else added to.
     at_once = 0 < s_count <= KEYS and _seen_by(s_count - 1, t_count, s_count, behind, ahead)[1] == t_count
     at_once = at_once and _seen_by(0, t_count, s_count, behind, ahead)[0] < QUERIES
@@ -360,10 +377,17 @@ def backward_heads(
                             at, size = r * s_row + first, end - first
                             row_first, row_last = _row_keys(t0 + r, t_count, s_count, behind, ahead, s0 + first, size)
                             saved = stats_at + 2 * (t0 + r)
+                            p_row, ds_row = p[at : at + size], ds[at : at + size]
+                            if least:
+                                element = saved // 2 * s_count + s0 + first
+                                mask = dropout_mask(element, size, key, offset, least, factor, memory)
+                                _drop(ds_row, mask)
                             _softmax_row_backward(
-                                p[at : at + size], ds[at : at + size], row_first, row_last, stats[saved],
-                                stats[saved + 1], delta[head * t_count + t0 + r],
+                                p_row, ds_row, row_first, row_last, stats[saved], stats[saved + 1],
+                                delta[head * t_count + t0 + r],
                             )  # fmt: skip
+                            if least:
+                                _drop(p_row, mask)
                     for j in range(0, d_width, COLUMNS):
                         for t in range(0, block, ROWS):
                             rows = min(ROWS, block - t)

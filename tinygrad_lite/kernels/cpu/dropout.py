@@ -3,14 +3,12 @@
 The mask is a function of key and offset (kernels/cpu/philox.py), so backward makes it again and nothing is saved.
 """
 
-import math
-
 import numpy as np
 
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS, buffer
-from .philox import philox_block
+from .philox import dropout_parameters, philox_block
 
 
 def forward(x, *, p, key, offset):
@@ -24,12 +22,9 @@ def backward(g, saved, needs, into, *, p, key, offset):
 
 
 def _apply(x, p, key, offset, out):
-    # uniform = bits >> 8 times 2^-24, so uniform >= p is an integer comparison
-    threshold = math.ceil(float(np.float32(p)) * 2.0**24)
-    scale = 1.0 / (1.0 - p) if p < 1 else 0.0  # p = 1 keeps nothing
     parallel_for(
         _mask[x.dtype], -(-x.size // 4), GRAIN_ELEMENTS // 4,
-        x.reshape(-1), np.uint64(key), np.uint64(offset), threshold, scale, out.reshape(-1),
+        x.reshape(-1), *dropout_parameters(p, key, offset), out.reshape(-1),
     )  # fmt: skip
     return out
 

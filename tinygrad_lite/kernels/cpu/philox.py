@@ -4,9 +4,11 @@ Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3".
 test vectors, is tinygrad_lite/philox.py.
 """
 
+import math
+
 import numpy as np
 
-from ...native.compile import inline, jit, vectorise
+from ...native.compile import inline, jit, routine, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS
 
@@ -42,6 +44,30 @@ def random_bits(n, key, offset):
 def uniform(n, key, offset):
     """n float32 in [0, 1): the upper 24 bits of random_bits times 2^-24, every value exact."""
     return (random_bits(n, key, offset) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def dropout_parameters(p, key, offset):
+    """What a kernel that drops is told: key, offset, the least 24 bits of a number that is kept, the factor for those.
+
+    uniform = bits >> 8 times 2^-24, so uniform >= p is an integer comparison.
+    """
+    least = math.ceil(float(np.float32(p)) * 2.0**24)
+    return np.uint64(key), np.uint64(offset), least, 1.0 / (1.0 - p) if p < 1 else 0.0  # p = 1 keeps nothing
+
+
+@routine
+def dropout_mask(at, count, key, offset, least, factor, memory):
+    """For elements `at` to at + count of a draw: factor where kept, else 0. A view of `memory`: count + 6 numbers."""
+    vectorise()
+    real, eight, first = memory.dtype.type, np.uint32(8), offset + np.uint64(at // 4)
+    least, kept, dropped = np.uint32(least), real(factor), real(0)
+    for block in range((at % 4 + count + 3) // 4):
+        a, b, c, d = philox_block(first + np.uint64(block), key)
+        memory[4 * block] = kept if np.uint32(a >> eight) >= least else dropped
+        memory[4 * block + 1] = kept if np.uint32(b >> eight) >= least else dropped
+        memory[4 * block + 2] = kept if np.uint32(c >> eight) >= least else dropped
+        memory[4 * block + 3] = kept if np.uint32(d >> eight) >= least else dropped
+    return memory[at % 4 : at % 4 + count]
 
 
 @jit("i i u u w1")

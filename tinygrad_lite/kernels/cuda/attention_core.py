@@ -1,7 +1,8 @@
 """Launches attention's kernels: for both ops, any layout given by strides, and the three element types.
 
 16-bit types run on the tensor cores (attention_forward.cu, attention_backward.cu), compiled for head sizes of 32, 64
-and 128: another one runs in the next larger, its rows filled up with zeros in shared memory. float32 runs without them
+and 128: another one runs in the next larger, its rows filled up with zeros in shared memory. On Hopper, heads of 64 and
+128 take its warpgroups' products, and other tiles. float32 runs without them
 (attention_float.cu). Larger heads than 128 would not fit a block's registers.
 """
 
@@ -11,28 +12,36 @@ from typing import NamedTuple
 import numpy as np
 
 from ...dtypes import float32
+from . import draws, nvrtc
 from .arrays import VECTOR_BYTES, blocks, empty
-from .launch import Source
+from .launch import Source, cupy
 
 HEAD_SIZES = (32, 64, 128)
 
 # What the .cu files know by the same or similar names.
-THREADS, KEYS, OWN, STEP = 128, 64, 64, 32
+KEYS, OWN, BACKWARD_THREADS = 64, 64, 128
 FLOAT_WARPS = 8  # of an attention_float block: each owns a row
 ROWS, ROW_LANES = 32, 8  # of a block of attention_backward_rows: rows, and threads for each
 
-_forward = {d: Source("attention_forward.cu", f"attention_forward<T, {d}>") for d in HEAD_SIZES}
+# By head size and by whether weights are dropped, which few programs want both ways: each is compiled by itself.
+_INSTANCES = [(d, drops) for d in HEAD_SIZES for drops in ("false", "true")]
+_forward = {
+    (d, drops): Source("attention_forward.cu", f"attention_forward<T, {d}, {drops}>") for d, drops in _INSTANCES
+}
 _backward = {
-    d: Source(
-        "attention_backward.cu", "attention_backward_rows<T>", f"attention_backward_keys<T, {d}>",
-        f"attention_backward_queries<T, {d}>",
+    (d, drops): Source(
+        "attention_backward.cu", "attention_backward_rows<T>", f"attention_backward_keys<T, {d}, {drops}>",
+        f"attention_backward_queries<T, {d}, {drops}>",
     )
-    for d in HEAD_SIZES
+    for d, drops in _INSTANCES
 }  # fmt: skip
-_float = Source(
-    "attention_float.cu", "attention_float_forward", "attention_float_delta", "attention_float_backward_keys",
-    "attention_float_backward_queries",
-)  # fmt: skip
+_float = {
+    drops: Source(
+        "attention_float.cu", f"attention_float_forward<{drops}>", "attention_float_delta",
+        f"attention_float_backward_keys<{drops}>", f"attention_float_backward_queries<{drops}>",
+    )
+    for drops in ("false", "true")
+}  # fmt: skip
 
 
 class Layout(NamedTuple):
@@ -53,6 +62,20 @@ class Layout(NamedTuple):
 def supports(d):
     """Whether there is a kernel for a head size."""
     return d <= HEAD_SIZES[-1]
+
+
+class Tiles(NamedTuple):
+    """How attention_forward and attention_backward are cut for a head size, as the .cu files have it by IN_WARPGROUPS."""
+
+    threads: int  # of a forward block, and how many queries it has
+    queries: int
+    step: int  # rows of the other side that backward takes at a time
+
+
+def _tiles(width, drops):
+    if width >= 64 and nvrtc.architecture(cupy()) in nvrtc.WARPGROUPS:
+        return Tiles(256, 128, 64)
+    return Tiles(128, 128 if width == 32 or (width == 64 and drops == "false") else 64, 32)
 
 
 def _tile_width(d):
@@ -80,6 +103,14 @@ def _problem(layout, causal, window, scale, aligned):
     return *map(np.int64, strides), *numbers
 
 
+_NOTHING_DRAWN = np.uint64(0), np.uint64(0), None, np.uint32(0), 1.0
+
+
+def _drawn(p, key, offset):
+    """Whether weights are dropped, as C++ writes it, and the parameters that say which (attention_dropout.cuh)."""
+    return ("true", draws.dropout_parameters(p, key, offset)) if p else ("false", _NOTHING_DRAWN)
+
+
 def _aligned(layout, arrays):
     """Whether every row begins at a multiple of 16 bytes and is a whole number of them long."""
     size = arrays[0].itemsize
@@ -88,40 +119,47 @@ def _aligned(layout, arrays):
     )
 
 
-def forward(layout, q, k, v, out, causal, window, scale):
-    """Fill `out`. Returns what backward makes the probabilities from: (B, H, T), for float32 (B, H, T, 2)."""
+def forward(layout, q, k, v, out, causal, window, scale, dropout):
+    """Fill `out`. Returns what backward makes the probabilities from: (B, H, T), for float32 (B, H, T, 2).
+
+    dropout: p, and the generator's key and offset.
+    """
+    drops, drawn = _drawn(*dropout)
     width, rows = _tile_width(layout.d), (layout.batch, layout.heads, layout.t)
     problem = _problem(layout, causal, window, scale, _aligned(layout, (q, k, v, out)))
     if q.dtype == float32:
         stats, own = empty((*rows, 2), float32), FLOAT_WARPS
-        kernel, block, shared = _float[float32]["attention_float_forward"], 32 * FLOAT_WARPS, 0
+        kernel, block, shared = _float[drops][float32][f"attention_float_forward<{drops}>"], 32 * FLOAT_WARPS, 0
     else:
-        stats, own = empty(rows, float32), 128 if width <= 64 else 64
-        kernel, block = _forward[width][q.dtype][f"attention_forward<T, {width}>"], THREADS
+        stats, (block, own, _) = empty(rows, float32), _tiles(width, drops)
+        kernel = _forward[width, drops][q.dtype][f"attention_forward<T, {width}, {drops}>"]
         shared = q.itemsize * width * (own + 4 * KEYS)
     if out.size:
         grid = layout.batch * layout.heads * blocks(layout.t, own)
-        kernel((grid,), (block,), out, stats, q, k, v, *problem, shared=shared)
+        kernel((grid,), (block,), out, stats, q, k, v, *drawn, *problem, shared=shared)
     return stats
 
 
-def backward(layout, g, q, k, v, out, stats, gq, gk, gv, causal, window, scale):
+def backward(layout, g, q, k, v, out, stats, gq, gk, gv, causal, window, scale, dropout):
     """Fill gq, and gk with gv. A gq of None, or both others, is not wanted."""
     batch, heads, key_heads, t, s, d, _ = layout
+    drops, drawn = _drawn(*dropout)
     given = [x for x in (g, q, k, v, out, gq, gk, gv) if x is not None]
     problem = _problem(layout, causal, window, scale, _aligned(layout, given))
     if q.dtype == float32:
-        kernels, own, block, shared = _float[float32], FLOAT_WARPS, 32 * FLOAT_WARPS, 0
-        keys_kernel, queries_kernel = "attention_float_backward_keys", "attention_float_backward_queries"
+        kernels, own, block, shared, numbers = _float[drops][float32], FLOAT_WARPS, 32 * FLOAT_WARPS, 0, 0
+        keys_kernel, queries_kernel = (f"attention_float_backward_{x}<{drops}>" for x in ("keys", "queries"))
         delta = empty((batch, heads, t), float32)
         if g.size:
             grid = (blocks(delta.size, FLOAT_WARPS),)
             kernels["attention_float_delta"](grid, (block,), delta, g, out, np.int64(delta.size), *problem)
         rows = stats, delta
     else:
-        width, own, block = _tile_width(d), OWN, THREADS
-        kernels, shared = _backward[width][q.dtype], q.itemsize * width * (2 * OWN + 4 * STEP)
-        keys_kernel, queries_kernel = (f"attention_backward_{x}<T, {width}>" for x in ("keys", "queries"))
+        width, own, block = _tile_width(d), OWN, BACKWARD_THREADS
+        step = _tiles(width, drops).step
+        kernels, shared = _backward[width, drops][q.dtype], q.itemsize * width * (2 * OWN + 4 * step)
+        numbers = 4 * 2 * 2 * step  # bytes of log_sum and delta, two steps of each
+        keys_kernel, queries_kernel = (f"attention_backward_{x}<T, {width}, {drops}>" for x in ("keys", "queries"))
         padded = -(-t // OWN) * OWN
         rows = empty((batch, heads, 2, padded), float32), padded
         if g.size:
@@ -129,7 +167,7 @@ def backward(layout, g, q, k, v, out, stats, gq, gk, gv, causal, window, scale):
             kernels["attention_backward_rows<T>"](grid, (ROWS * ROW_LANES,), rows[0], stats, g, out, padded, *problem)
     if gk is not None and gk.size:
         grid = (batch * key_heads * blocks(s, own),)
-        kernels[keys_kernel](grid, (block,), gk, gv, q, k, v, g, *rows, *problem, shared=shared)
+        kernels[keys_kernel](grid, (block,), gk, gv, q, k, v, g, *rows, *drawn, *problem, shared=shared + numbers)
     if gq is not None and gq.size:
         grid = (batch * heads * blocks(t, own),)
-        kernels[queries_kernel](grid, (block,), gq, q, k, v, g, *rows, *problem, shared=shared)
+        kernels[queries_kernel](grid, (block,), gq, q, k, v, g, *rows, *drawn, *problem, shared=shared)

@@ -3,6 +3,7 @@
 //
 // Each warp owns one row, and its block walks over the other side 32 rows at a time, which all its warps read from
 // shared memory. A lane first takes one of the 32 rows, for a score, and then columns lane, lane + 32 ... of the sums.
+#include "attention_dropout.cuh"
 #include "attention_problem.cuh"
 #include "reduce.cuh"
 
@@ -50,12 +51,15 @@ __device__ void read_row(float* to, const float* from, bool exists, int d) {
 
 // stats (B, H, T, 2): of each row of scores the largest, and 1 / sum of exp(score - largest). One rounded log of the
 // sum would be off by 1e-3 where scores are near 10,000.
+template <bool DROPS>
 __global__ void __launch_bounds__(32 * WARPS)
     attention_float_forward(float* __restrict__ out, float* __restrict__ stats, const float* __restrict__ q,
-                            const float* __restrict__ k, const float* __restrict__ v, PROBLEM_PARAMETERS) {
+                            const float* __restrict__ k, const float* __restrict__ v, DROPOUT_PARAMETERS,
+                            PROBLEM_PARAMETERS) {
   __shared__ RowTile k_tile, v_tile;
   __shared__ float q_rows[WARPS][D_MAX], weights[WARPS][ROWS];
   const Problem problem = PROBLEM;
+  const Dropout<DROPS> dropout = DROPOUT;
   const int tiles = (queries + WARPS - 1) / WARPS, head_index = blockIdx.x / tiles;
   const int b = head_index / heads, h = head_index % heads, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int t0 = blockIdx.x % tiles * WARPS, t = t0 + warp;
@@ -77,7 +81,8 @@ __global__ void __launch_bounds__(32 * WARPS)
     const float base = top == -INFINITY ? 0.f : top;  // -inf - -inf would be NaN: nothing seen so far
     const float factor = expf(before - base), weight = expf(score - base);
     total = total * factor + warp_sum(weight);
-    weights[warp][lane] = weight;
+    const u64 element = ((u64)head_index * queries + t) * keys + s0 + lane;
+    weights[warp][lane] = weight * dropout.mask(element);
     __syncwarp(ALL_LANES);
 #pragma unroll
     for (int j = 0; j < COLUMNS; j++) sums[j] *= factor;
@@ -98,14 +103,14 @@ __global__ void __launch_bounds__(32 * WARPS)
   }
 }
 
-// p and ds of one query and one key, from q . k and g . v.
+// p, as it met v, and ds of one query and one key, from q . k and g . v.
 struct Weights {
   float p, ds;
 };
-__device__ Weights weights_of(float score, float gv, bool seen, float top, float share, float delta) {
+__device__ Weights weights_of(float score, float gv, bool seen, float mask, float top, float share, float delta) {
   if (!seen) return {0.f, 0.f};
   const float p = expf(score - top) * share;
-  return {p, p * (gv - delta)};
+  return {p * mask, p * (gv * mask - delta)};
 }
 
 // delta (B, H, T) = rowsum(g out).
@@ -123,14 +128,16 @@ __global__ void __launch_bounds__(32 * WARPS)
 }
 
 // A warp owns a key: gv = p^T g, gk = scale ds^T q, over the queries of every head that share it.
+template <bool DROPS>
 __global__ void __launch_bounds__(32 * WARPS)
     attention_float_backward_keys(float* __restrict__ gk, float* __restrict__ gv, const float* __restrict__ q,
                                   const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ g,
-                                  const float* __restrict__ stats, const float* __restrict__ delta,
+                                  const float* __restrict__ stats, const float* __restrict__ delta, DROPOUT_PARAMETERS,
                                   PROBLEM_PARAMETERS) {
   __shared__ RowTile q_tile, g_tile;
   __shared__ float k_rows[WARPS][D_MAX], v_rows[WARPS][D_MAX], p[WARPS][ROWS], ds[WARPS][ROWS];
   const Problem problem = PROBLEM;
+  const Dropout<DROPS> dropout = DROPOUT;
   const int tiles = (keys + WARPS - 1) / WARPS, key_heads = heads / group;
   const int b = blockIdx.x / tiles / key_heads, key_head = blockIdx.x / tiles % key_heads;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, s0 = blockIdx.x % tiles * WARPS, s = s0 + warp;
@@ -149,8 +156,9 @@ __global__ void __launch_bounds__(32 * WARPS)
       const int t = t0 + lane;
       const bool seen = t >= problem.first_query(s) && t < problem.end_query(s);
       const i64 row = ((i64)b * heads + h) * queries + (seen ? t : 0);
-      const Weights w = weights_of(scale * q_tile.dot(k_rows[warp], d), g_tile.dot(v_rows[warp], d), seen,
-                                   stats[2 * row], stats[2 * row + 1], delta[row]);
+      const float score = scale * q_tile.dot(k_rows[warp], d), mask = dropout.mask((u64)row * keys + s);
+      const Weights w = weights_of(score, g_tile.dot(v_rows[warp], d), seen, mask, stats[2 * row], stats[2 * row + 1],
+                                   delta[row]);
       p[warp][lane] = w.p;
       ds[warp][lane] = w.ds;
       __syncwarp(ALL_LANES);
@@ -164,14 +172,16 @@ __global__ void __launch_bounds__(32 * WARPS)
 }
 
 // A warp owns a query: gq = scale ds k.
+template <bool DROPS>
 __global__ void __launch_bounds__(32 * WARPS)
     attention_float_backward_queries(float* __restrict__ gq, const float* __restrict__ q, const float* __restrict__ k,
                                      const float* __restrict__ v, const float* __restrict__ g,
                                      const float* __restrict__ stats, const float* __restrict__ delta,
-                                     PROBLEM_PARAMETERS) {
+                                     DROPOUT_PARAMETERS, PROBLEM_PARAMETERS) {
   __shared__ RowTile k_tile, v_tile;
   __shared__ float q_rows[WARPS][D_MAX], g_rows[WARPS][D_MAX], ds[WARPS][ROWS];
   const Problem problem = PROBLEM;
+  const Dropout<DROPS> dropout = DROPOUT;
   const int tiles = (queries + WARPS - 1) / WARPS, head_index = blockIdx.x / tiles;
   const int b = head_index / heads, h = head_index % heads, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int t0 = blockIdx.x % tiles * WARPS, t = t0 + warp;
@@ -189,8 +199,9 @@ __global__ void __launch_bounds__(32 * WARPS)
     v_tile.load(v, k_row, s0, keys, d);
     __syncthreads();
     const bool seen = s0 + lane >= problem.first_key(t) && s0 + lane < problem.end_key(t);
-    const Weights w = weights_of(scale * k_tile.dot(q_rows[warp], d), v_tile.dot(g_rows[warp], d), seen,
-                                 stats[2 * row], stats[2 * row + 1], delta[row]);
+    const float score = scale * k_tile.dot(q_rows[warp], d), mask = dropout.mask((u64)row * keys + s0 + lane);
+    const Weights w = weights_of(score, v_tile.dot(g_rows[warp], d), seen, mask, stats[2 * row], stats[2 * row + 1],
+                                 delta[row]);
     ds[warp][lane] = w.ds;
     __syncwarp(ALL_LANES);
     k_tile.add_weighted(sums, ds[warp], d);

@@ -6,24 +6,32 @@
 // one number is kept, from which backward makes the probabilities again. Traffic is then q and out once, keys and
 // values once for each tile of queries, mostly from the second cache: the tiles of one head are neighbours in the grid.
 //
+// DROPS: weights are dropped (attention_dropout.cuh) on their way to the product with v, after the row's sum has them.
+//
 // The next keys and values arrive while the present ones are worked on: two buffers, one barrier for each tile of keys.
+// And while a tile's weights multiply its values on the tensor cores, the next tile's scores become weights (Shah et al.
+// 2024, "FlashAttention-3", arXiv:2407.08608); that takes products in the background, which are wgmma's only.
+#include "attention_dropout.cuh"
 #include "attention_problem.cuh"
 #include "attention_tile.cuh"
 
 constexpr int KEYS = 64;
-// Of 16 queries a warp. Two use each key that is read from shared memory twice; for D = 128 they would need more than
-// 255 registers.
-template <int D> constexpr int ROW_TILES = D <= 64 ? 2 : 1;
+// Of 16 queries a warp. Two use each key that is read from shared memory twice; for D = 128, or with dropout for D = 64,
+// they would need more than 255 registers. A warpgroup reads each key for 64 queries anyway.
+template <int D, bool DROPS> constexpr int ROW_TILES = IN_WARPGROUPS<D> || D > (DROPS ? 32 : 64) ? 1 : 2;
+template <int D> constexpr int THREADS = IN_WARPGROUPS<D> ? 256 : 128;
+// At once on a multiprocessor: two have 128 registers a thread.
+template <int D, bool DROPS> constexpr int BLOCKS = IN_WARPGROUPS<D> && D == 64 && !DROPS ? 2 : 1;
 
 // A row's softmax as far as it has come. Each of the 4 lanes that share a row sums its own columns.
 struct Running {
   float top = -INFINITY, total = 0.f;
 };
 
-// One more tile of scores: they become exp(score - top), and what was summed before is brought to the same top. In base
-// 2: the factor log2(e) is part of the scale.
-template <int M, int N, int COLUMNS>
-__device__ __forceinline__ void softmax_step(Sums<M, N>& s, Sums<M, COLUMNS>& out, Running (&running)[M][2],
+// One more tile of scores: they become exp(score - top). Returns by what factor a row's earlier sums are brought to the
+// new top. In base 2: the factor log2(e) is part of the scale.
+template <int M, int N>
+__device__ __forceinline__ void softmax_step(Sums<M, N>& s, Running (&running)[M][2], float (&factor)[M][2],
                                              float scale_log2) {
 #pragma unroll
   for (int m = 0; m < M; m++)
@@ -37,13 +45,8 @@ __device__ __forceinline__ void softmax_step(Sums<M, N>& s, Sums<M, COLUMNS>& ou
       row.top = fmaxf(row.top, __shfl_xor_sync(ALL_LANES, row.top, 2));
       // Nothing seen so far: -infinity - -infinity would be NaN.
       const float base = row.top == -INFINITY ? 0.f : row.top * scale_log2;
-      const float factor = exp2_approx(before * scale_log2 - base);
-      row.total *= factor;
-#pragma unroll
-      for (int n = 0; n < COLUMNS; n++) {
-        out[m][n][2 * half_rows] *= factor;
-        out[m][n][2 * half_rows + 1] *= factor;
-      }
+      factor[m][half_rows] = exp2_approx(before * scale_log2 - base);
+      row.total *= factor[m][half_rows];
 #pragma unroll
       for (int n = 0; n < N; n++)
 #pragma unroll
@@ -54,16 +57,30 @@ __device__ __forceinline__ void softmax_step(Sums<M, N>& s, Sums<M, COLUMNS>& ou
     }
 }
 
+// What has been summed, times a factor for each row. Mostly no row's largest score has changed.
+template <int M, int COLUMNS>
+__device__ __forceinline__ void rescale(Sums<M, COLUMNS>& sums, const float (&factor)[M][2]) {
+#pragma unroll
+  for (int m = 0; m < M; m++) {
+    if (!__any_sync(ALL_LANES, factor[m][0] != 1.f || factor[m][1] != 1.f)) continue;
+#pragma unroll
+    for (int n = 0; n < COLUMNS; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) sums[m][n][e] *= factor[m][e / 2];
+  }
+}
+
 // log_sum (B, H, T): of each row log2 of the sum of 2^(scaled score), so that a probability is 2^(scaled score -
 // log_sum); infinity where a query sees no key, so that its probabilities are 0. Near 8,000 it is rounded by 2^-12,
 // which changes a probability no more than rounding it to T. Grid: tiles of queries fastest, then heads, then batch
 // entries.
-template <class T, int D>
-__global__ void __launch_bounds__(THREADS)
+template <class T, int D, bool DROPS>
+__global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
     attention_forward(T* __restrict__ out, float* __restrict__ log_sum, const T* __restrict__ q,
-                      const T* __restrict__ k, const T* __restrict__ v, PROBLEM_PARAMETERS) {
-  constexpr int M = ROW_TILES<D>, QUERIES = 64 * M;
+                      const T* __restrict__ k, const T* __restrict__ v, DROPOUT_PARAMETERS, PROBLEM_PARAMETERS) {
+  constexpr int M = ROW_TILES<D, DROPS>, QUERIES = THREADS<D> / 2 * M;
   const Problem problem = PROBLEM;
+  const Dropout<DROPS> dropout = DROPOUT;
   const int tiles = (queries + QUERIES - 1) / QUERIES, head_index = blockIdx.x / tiles;
   const int b = head_index / heads, h = head_index % heads;
   const int t0 = (tiles - 1 - blockIdx.x % tiles) * QUERIES;  // causal: the longest first, none is left at the end
@@ -73,57 +90,101 @@ __global__ void __launch_bounds__(THREADS)
   out += problem.out.at(b, h);
 
   DYNAMIC_SHARED(T, shared);  // queries | 2 x keys | 2 x values
-  const Tile<T, D> q_tile{shared};
-  const Tile<T, D> k_tiles{shared + QUERIES * D}, v_tiles{k_tiles.data + 2 * KEYS * D};
-  const int first = problem.first_key(t0) / KEYS * KEYS, end = problem.end_key(min(t0 + QUERIES, queries) - 1);
-  const auto k_tile = [&](int s0) { return Tile<T, D>{k_tiles.data + s0 / KEYS % 2 * KEYS * D}; };
-  const auto v_tile = [&](int s0) { return Tile<T, D>{v_tiles.data + s0 / KEYS % 2 * KEYS * D}; };
-  const auto load_keys = [&](int s0) {
-    k_tile(s0).template load<KEYS>(k, k_row, s0, keys, d, problem.aligned);
-    v_tile(s0).template load<KEYS>(v, k_row, s0, keys, d, problem.aligned);
+  typedef Tile<T, D, KEYS> Keys;
+  const Tile<T, D, QUERIES> q_tile{shared};
+  T* const k_tiles = shared + q_tile.SIZE;
+  const int first = problem.first_key(t0) / KEYS, end = (problem.end_key(min(t0 + QUERIES, queries) - 1) + KEYS - 1) / KEYS;
+  const auto k_tile = [&](int i) { return Keys{k_tiles + i % 2 * Keys::SIZE}; };
+  const auto v_tile = [&](int i) { return Keys{k_tiles + (2 + i % 2) * Keys::SIZE}; };
+  const auto load = [&](const Keys& tile, const T* from, int i) {
+    tile.template load<THREADS<D>>(from, k_row, i * KEYS, keys, d, problem.aligned);
   };
-  q_tile.template load<QUERIES>(q, q_row, t0, queries, d, problem.aligned);
+  q_tile.template load<THREADS<D>>(q, q_row, t0, queries, d, problem.aligned);
   cp_async_commit();
-  if (first < end) load_keys(first);
+  if (first < end) load(k_tile(first), k, first);
   cp_async_commit();
   cp_async_wait<1>();
   __syncthreads();
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = warp * 16 * M;  // the warp's first row in the tile
-  LeftRows<T, D, M, true> q_rows(q_tile, row);
   // exp needs the largest score, which is the smallest q k^T where the scale is negative: then -q stands for q. A scale
   // of 0 becomes a tiny one, for a hidden key's -infinity times 0 would be NaN.
   if (scale < 0.f) {
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-      for (int kk = 0; kk < D / 16; kk++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) q_rows.held[m][kk][i] ^= 0x80008000u;
+    for (int i = threadIdx.x; i < q_tile.SIZE / 2; i += THREADS<D>) reinterpret_cast<u32*>(q_tile.data)[i] ^= 0x80008000u;
+    __syncthreads();
   }
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = warp * 16 * M;  // the warp's first row in the tile
+  constexpr int TOGETHER = IN_WARPGROUPS<D> ? 64 : 16 * M;  // rows that are multiplied together
+  const int together = row / TOGETHER * TOGETHER;
+  const LeftRows<T, D, QUERIES, M, !IN_WARPGROUPS<D>> q_rows(q_tile, row);
   const float scale_log2 = fmaxf(fabsf(scale), 1e-30f) * LOG2_E;
   Sums<M, D / 8> sums = {};
   Running running[M][2];
 
-  for (int s0 = first; s0 < end; s0 += KEYS) {
-    cp_async_wait<0>();
-    __syncthreads();  // this tile has arrived for all, and the other buffer is read no more
-    if (s0 + KEYS < end) load_keys(s0 + KEYS);
-    cp_async_commit();
-    if (!problem.some_seen(t0 + row, 16 * M, s0, KEYS)) continue;
-    Sums<M, KEYS / 8> s = {};
-    multiply_transposed(s, q_rows, k_tile(s0));
-    if (!problem.all_seen(t0 + row, 16 * M, s0, KEYS)) {
-      Seen seen[M][2];
+  Sums<M, KEYS / 8> s;
+  float factor[M][2];
+  // Of the tiles of keys first to end, those from which these rows see some.
+  const int own_first = problem.first_key(t0 + together) / KEYS;
+  const int own_end = min(end, (problem.end_key(min(t0 + together + TOGETHER, queries) - 1) + KEYS - 1) / KEYS);
+  const auto hide_unseen = [&](int i) {
+    if (problem.all_seen(t0 + row, 16 * M, i * KEYS, KEYS)) return;
+    Seen seen[M][2];
 #pragma unroll
-      for (int i = 0; i < 2 * M; i++) {
-        const int query = t0 + row + 8 * i + lane / 4;
-        seen[i / 2][i % 2] = {problem.first_key(query) - s0, problem.end_key(query) - s0};
-      }
-      hide(s, seen, -INFINITY);
+    for (int r = 0; r < 2 * M; r++) {
+      const int query = t0 + row + 8 * r + lane / 4;
+      seen[r / 2][r % 2] = {problem.first_key(query) - i * KEYS, problem.end_key(query) - i * KEYS};
     }
-    softmax_step(s, sums, running, scale_log2);
-    multiply_sums(sums, s, v_tile(s0));
+    hide(s, seen, -INFINITY);
+  };
+  const auto drop = [&](int i) {
+    if (!DROPS) return;
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      const u64 element = ((u64)head_index * queries + t0 + row + 16 * m) * keys + i * KEYS;
+      const u32 kept = kept_weights<false, KEYS / 8>(dropout, element, keys);
+#pragma unroll
+      for (int n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) s[m][n][e] = is_kept(kept, n, e) ? s[m][n][e] : 0.f;
+    }
+  };
+  for (int i = first; i < end; i++) {
+    cp_async_wait<0>();
+    publish<D>();
+    __syncthreads();  // keys i and values i - 1 have arrived for all, and the other buffers are read no more
+    if (i + 1 < end) load(k_tile(i + 1), k, i + 1);
+    load(v_tile(i), v, i);
+    cp_async_commit();
+    if (i < own_first || i > own_end) continue;
+    if (i == own_first) {
+      multiply_transposed(s, q_rows, k_tile(i));
+      products_wait<D, 0>(s);
+      hide_unseen(i);
+      softmax_step(s, running, factor, scale_log2);
+      drop(i);
+      continue;
+    }
+    const Weights<T, D, M, KEYS / 8> weights(s);
+    if (i == own_end) {
+      multiply_weights(sums, weights, v_tile(i - 1));
+      products_wait<D, 0>(sums);
+      continue;
+    }
+    if (!IN_WARPGROUPS<D>) multiply_weights(sums, weights, v_tile(i - 1));
+    multiply_transposed(s, q_rows, k_tile(i));
+    if (IN_WARPGROUPS<D>) multiply_weights(sums, weights, v_tile(i - 1));
+    products_wait<D, 1>(s);
+    hide_unseen(i);
+    softmax_step(s, running, factor, scale_log2);
+    drop(i);
+    products_wait<D, 0>(sums);
+    rescale(sums, factor);
+  }
+  cp_async_wait<0>();
+  publish<D>();
+  __syncthreads();
+  if (own_first < own_end && own_end == end) {
+    multiply_weights(sums, Weights<T, D, M, KEYS / 8>(s), v_tile(end - 1));
+    products_wait<D, 0>(sums);
   }
 
   float share[M][2];
@@ -136,7 +197,7 @@ __global__ void __launch_bounds__(THREADS)
       r.total += __shfl_xor_sync(ALL_LANES, r.total, 2);
       const int query = t0 + row + 16 * m + 8 * half_rows + lane / 4;
       const bool sees_any = problem.sees_any(query);
-      share[m][half_rows] = sees_any ? 1.f / r.total : 0.f;
+      share[m][half_rows] = sees_any ? dropout.scale() / r.total : 0.f;
       if (!sees_any) {  // not times 0: a value of infinity in the same tile has made it NaN
 #pragma unroll
         for (int n = 0; n < D / 8; n++) sums[m][n][2 * half_rows] = sums[m][n][2 * half_rows + 1] = 0.f;

@@ -1,30 +1,43 @@
 // Tiles of 16-bit numbers in shared memory, and products of them on the tensor cores.
+//
+// On sm_90a (WARPGROUPS) the products are wgmma's, four warps together and in the background, for D of 64 and 128; else
+// mma.sync's, each warp by itself. Which lane holds what is the same, so the kernels are the same.
 #pragma once
 #include "numbers.cuh"
+#if WARPGROUPS
+#include "wgmma.cuh"
+#endif
 
-constexpr int THREADS = 128;  // of an attention block: 4 warps
+template <int D> constexpr bool IN_WARPGROUPS = WARPGROUPS && D >= 64;
 
-// Rows of D numbers. A row is D / 8 chunks of 16 bytes, and chunk c of row r lies at place c ^ swizzle(r): the same
-// chunk of 8 rows that follow each other, which is what ldmatrix reads at once, then fills all 32 banks once. In plain
-// order the 8 would share 4 banks, and take 8 turns (4 for D = 32).
-template <class T, int D> struct Tile {
-  static constexpr int CHUNKS = D / 8;
+// ROWS rows of D numbers, in panels of up to 64 columns. A panel's row is up to 8 chunks of 16 bytes, and chunk c of row
+// r lies at place c ^ swizzle(r): the same chunk of 8 rows that follow each other, which is what ldmatrix reads at once,
+// then fills all 32 banks once. In plain order the 8 would share 4 banks, and take 8 turns (4 for D = 32). wgmma knows
+// this order as its 128-byte swizzle.
+template <class T, int D, int ROWS> struct Tile {
+  static constexpr int CHUNKS = D / 8, WIDTH = D < 64 ? D : 64, PANEL = ROWS * WIDTH, SIZE = ROWS * D;
   T* data;
 
   static __device__ __forceinline__ int swizzle(int row) { return CHUNKS == 4 ? row / 2 % 4 : row % 8; }
-  __device__ __forceinline__ T* chunk(int row, int c) const { return data + row * D + (c ^ swizzle(row)) * 8; }
+  __device__ __forceinline__ T* chunk(int row, int c) const {
+    return data + c / 8 * PANEL + row * WIDTH + (c % 8 ^ swizzle(row)) * 8;
+  }
 
-  // Rows first to first + ROWS of a matrix of `rows` rows and d columns, by the whole block, in the background; what
-  // lies beyond the matrix becomes zeros. Without alignment the numbers come one by one, and at once.
-  template <int ROWS>
+  // Rows first to first + ROWS of a matrix of `rows` rows and d columns, by a whole block of THREADS, in the background;
+  // what lies beyond the matrix becomes zeros. Without alignment the numbers come one by one, and at once.
+  template <int THREADS>
   __device__ __forceinline__ void load(const T* from, i64 stride, int first, int rows, int d, bool aligned) const {
-    static_assert(ROWS * CHUNKS % THREADS == 0, "every thread loads as many chunks");
+    static_assert(ROWS * CHUNKS % THREADS == 0 && THREADS / CHUNKS % 8 == 0, "every thread loads as many chunks, alike");
     if (aligned) {
+      constexpr int ROUND = THREADS / CHUNKS;  // rows that the block copies at once
+      const int r0 = threadIdx.x / CHUNKS, c = threadIdx.x % CHUNKS;
+      const bool column_inside = 8 * c < d, all_inside = first + ROWS <= rows && column_inside;
+      const T* const at = from + (first + r0) * stride + 8 * c;
+      T* const to = chunk(r0, c);
 #pragma unroll
-      for (int i = 0; i < ROWS * CHUNKS / THREADS; i++) {
-        const int r = (i * THREADS + threadIdx.x) / CHUNKS, c = threadIdx.x % CHUNKS;
-        const bool inside = first + r < rows && 8 * c < d;
-        cp_async16(chunk(r, c), from + (inside ? (first + r) * stride + 8 * c : 0), inside ? 16 : 0);
+      for (int i = 0; i < ROWS / ROUND; i++) {
+        const bool inside = all_inside || (column_inside && first + r0 + i * ROUND < rows);
+        cp_async16(to + i * ROUND * WIDTH, at + i * ROUND * stride, inside ? 16 : 0);
       }
     } else {
 #pragma unroll 1
@@ -81,17 +94,30 @@ template <class T, int D> struct Tile {
 
 // 16 M rows of a tile as left operands: read once and held in D M / 4 registers, or read again for each product where
 // that is too many.
-template <class T, int D, int M, bool HELD> struct LeftRows {
-  Tile<T, D> tile;
+template <class T, int D, int ROWS, int M, bool HELD> struct LeftRows {
+  Tile<T, D, ROWS> tile;
   int row;
   u32 held[HELD ? M : 1][HELD ? D / 16 : 1][4];
 
-  __device__ __forceinline__ LeftRows(Tile<T, D> tile, int row) : tile(tile), row(row) {
+  __device__ __forceinline__ LeftRows(Tile<T, D, ROWS> tile, int row) : tile(tile), row(row) {
     if (HELD) {
 #pragma unroll
       for (int m = 0; m < M; m++)
 #pragma unroll
         for (int kk = 0; kk < D / 16; kk++) tile.left(held[m][kk], row + 16 * m, kk);
+    }
+  }
+  // At the end of a loop's turn whose products in the background have read what is held, xor it with 0. ptxas 13.0 takes
+  // a register for free once wgmma has read it, whatever comes in the next turn, and on an H100 products were wrong; what
+  // an ordinary instruction reads afterwards is safe. zero: one that the compiler cannot know.
+  __device__ __forceinline__ void keep(u32 zero) {
+    if constexpr (HELD && IN_WARPGROUPS<D>) {
+#pragma unroll
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int kk = 0; kk < D / 16; kk++)
+#pragma unroll
+          for (int i = 0; i < 4; i++) held[m][kk][i] ^= zero;
     }
   }
   __device__ __forceinline__ void get(u32 (&a)[4], int m, int kk) const {
@@ -125,58 +151,132 @@ template <int M, int N> __device__ __forceinline__ void hide(Sums<M, N>& c, cons
       }
 }
 
-// c += a b^T: b's rows are c's columns.
-template <class T, int D, int M, int N, bool HELD>
-__device__ __forceinline__ void multiply_transposed(Sums<M, N>& c, const LeftRows<T, D, M, HELD>& a_rows,
-                                                    Tile<T, D> b) {
+// Products in the background, where they are such: all but the N youngest are done, `sums` among them.
+template <int D, int N, int M, int COLUMNS> __device__ __forceinline__ void products_wait(Sums<M, COLUMNS>& sums) {
+#if WARPGROUPS
+  if constexpr (IN_WARPGROUPS<D>) {
+    wgmma_wait<N>();
 #pragma unroll
-  for (int kk = 0; kk < D / 16; kk++) {
-    u32 a[M][4];
+    for (int m = 0; m < M; m++) wgmma_settle(sums[m]);
+  }
+#endif
+}
+// What this thread has copied or written to shared memory is seen by products that follow the next barrier.
+template <int D> __device__ __forceinline__ void publish() {
+#if WARPGROUPS
+  if (IN_WARPGROUPS<D>) wgmma_publish();
+#endif
+}
+
+// c = a b^T, to be waited for: b's rows are c's columns.
+template <class T, int D, int A_ROWS, int M, int N, bool HELD>
+__device__ __forceinline__ void multiply_transposed(Sums<M, N>& c, const LeftRows<T, D, A_ROWS, M, HELD>& a_rows,
+                                                    Tile<T, D, 8 * N> b) {
+#if WARPGROUPS
+  if constexpr (IN_WARPGROUPS<D>) {
+    u32 a[M][D / 16][4];
 #pragma unroll
-    for (int m = 0; m < M; m++) a_rows.get(a[m], m, kk);
+    for (int m = 0; m < M; m++)
 #pragma unroll
-    for (int n = 0; n < N; n += 2) {
-      u32 b0[2], b1[2];
-      b.right_transposed(b0, b1, 8 * n, kk);
+      for (int kk = 0; kk < D / 16; kk++) a_rows.get(a[m][kk], m, kk);
+    wgmma_begin();
 #pragma unroll
-      for (int m = 0; m < M; m++) {
-        mma_16816(T{}, c[m][n], a[m], b0);
-        mma_16816(T{}, c[m][n + 1], a[m], b1);
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int kk = 0; kk < D / 16; kk++)
+        wgmma_transposed(T{}, c[m], a[m][kk], b.data + kk / 4 * b.PANEL + kk % 4 * 16, kk > 0);
+    wgmma_commit();
+  } else
+#endif
+  {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+      for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) c[m][n][e] = 0.f;
+#pragma unroll
+    for (int kk = 0; kk < D / 16; kk++) {
+      u32 a[M][4];
+#pragma unroll
+      for (int m = 0; m < M; m++) a_rows.get(a[m], m, kk);
+#pragma unroll
+      for (int n = 0; n < N; n += 2) {
+        u32 b0[2], b1[2];
+        b.right_transposed(b0, b1, 8 * n, kk);
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+          mma_16816(T{}, c[m][n], a[m], b0);
+          mma_16816(T{}, c[m][n + 1], a[m], b1);
+        }
       }
     }
   }
 }
 
-// c += a b, a being sums of an earlier product, rounded to T: two of their 8-column pieces are, lane by lane, one left
-// operand, so they never leave the registers.
-template <class T, int D, int M, int N>
-__device__ __forceinline__ void multiply_sums(Sums<M, D / 8>& c, const Sums<M, N>& a, Tile<T, D> b) {
+// Sums of an earlier product, rounded to T, as left operands: two of their 8-column pieces are one, lane by lane, so
+// they never leave the registers. For a warpgroup, whose product is in the background, they have registers of their own.
+template <class T, int D, int M, int N> struct Weights {
+  static constexpr bool OWN = IN_WARPGROUPS<D>;
+  const Sums<M, N>& sums;
+  u32 rounded[OWN ? M : 1][OWN ? N / 2 : 1][4];
+
+  __device__ __forceinline__ explicit Weights(const Sums<M, N>& sums) : sums(sums) {
+    if (OWN) {
 #pragma unroll
-  for (int kk = 0; kk < N / 2; kk++) {
-    u32 left[M][4];
+      for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int kk = 0; kk < N / 2; kk++) round(rounded[m][kk], m, kk);
+    }
+  }
+  __device__ __forceinline__ void round(u32 (&left)[4], int m, int kk) const {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const float* pair = &sums[m][2 * kk + i / 2][i % 2 * 2];
+      left[i] = pack(from_float<T>(pair[0]), from_float<T>(pair[1]));
+    }
+  }
+};
+
+// c += a b, to be waited for, a being sums.
+template <class T, int D, int M, int N>
+__device__ __forceinline__ void multiply_weights(Sums<M, D / 8>& c, const Weights<T, D, M, N>& a, Tile<T, D, 8 * N> b) {
+#if WARPGROUPS
+  if constexpr (IN_WARPGROUPS<D>) {
+#pragma unroll
+    for (int m = 0; m < M; m++) wgmma_settle(c[m]);
+    wgmma_begin();
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const float* pair = &a[m][2 * kk + i / 2][i % 2 * 2];
-        left[m][i] = pack(from_float<T>(pair[0]), from_float<T>(pair[1]));
-      }
+      for (int kk = 0; kk < N / 2; kk++)
+        wgmma(T{}, c[m], a.rounded[m][kk], b.data + 16 * kk * b.WIDTH, b.PANEL * sizeof(T));
+    wgmma_commit();
+  } else
+#endif
+  {
 #pragma unroll
-    for (int n = 0; n < D / 8; n += 2) {
-      u32 b0[2], b1[2];
-      b.right(b0, b1, 16 * kk, n);
+    for (int kk = 0; kk < N / 2; kk++) {
+      u32 left[M][4];
 #pragma unroll
-      for (int m = 0; m < M; m++) {
-        mma_16816(T{}, c[m][n], left[m], b0);
-        mma_16816(T{}, c[m][n + 1], left[m], b1);
+      for (int m = 0; m < M; m++) a.round(left[m], m, kk);
+#pragma unroll
+      for (int n = 0; n < D / 8; n += 2) {
+        u32 b0[2], b1[2];
+        b.right(b0, b1, 16 * kk, n);
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+          mma_16816(T{}, c[m][n], left[m], b0);
+          mma_16816(T{}, c[m][n + 1], left[m], b1);
+        }
       }
     }
   }
 }
 
 // The warp's sums times a factor for each row, to rows `row` on of a tile that no other warp reads there.
-template <class T, int D, int M>
-__device__ __forceinline__ void sums_to_tile(Tile<T, D> tile, int row, const Sums<M, D / 8>& c,
+template <class T, int D, int ROWS, int M>
+__device__ __forceinline__ void sums_to_tile(Tile<T, D, ROWS> tile, int row, const Sums<M, D / 8>& c,
                                              const float (&factor)[M][2]) {
   const int lane = threadIdx.x % 32;
   __syncwarp(ALL_LANES);  // its lanes may still be reading

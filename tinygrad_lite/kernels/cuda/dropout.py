@@ -3,8 +3,6 @@
 The mask is a function of key and offset (philox.cuh): the CPU's, bit for bit. Backward makes it again.
 """
 
-import math
-
 import numpy as np
 
 from ...dtypes import bfloat16, float16, float32
@@ -30,14 +28,11 @@ def backward(g, saved, needs, into, *, p, key, offset):
 
 def _apply(x, p, key, offset, out):
     if x.size:
-        threshold = math.ceil(float(np.float32(p)) * 2.0**24)
-        scale = 1.0 / (1.0 - p) if p < 1 else 0.0  # p = 1 keeps nothing
         # Seen as flat, x has no rows that could end anywhere: only its beginning counts.
         aligned = (x.data.ptr | out.data.ptr) % VECTOR_BYTES == 0
         grid = blocks(x.size, THREADS * VECTORS * VECTOR_BYTES // x.dtype.itemsize)
         _kernels[x.dtype]["dropout<T>"](
             (grid,), (THREADS,),
-            out, x, np.int64(x.size), np.uint64(key), np.uint64(offset), draws.moved(), np.uint32(threshold), scale,
-            int(aligned),
+            out, x, np.int64(x.size), *draws.dropout_parameters(p, key, offset), int(aligned),
         )  # fmt: skip
     return out

@@ -1,6 +1,6 @@
 // What every kernel includes: the element types, and the instructions that CUDA C has no name for.
 //
-// All inline PTX of the project is in this file. Compiled for the CPU, emulator/include takes its place: the same
+// All inline PTX of the project is in this file and in wgmma.cuh. Compiled for the CPU, emulator/include takes its place: the same
 // functions, computed lane by lane.
 #pragma once
 

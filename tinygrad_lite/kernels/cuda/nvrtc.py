@@ -18,6 +18,7 @@ from ...config import settings
 
 OPTIONS = ("-std=c++17", "--fmad=true")
 FULL_FEATURES = {"90": "sm_90a"}  # architectures whose own instructions have a name of their own
+WARPGROUPS = ("sm_90a",)  # where kernels find the macro WARPGROUPS to be 1: those with wgmma (wgmma.cuh); else 0
 
 
 def architecture(lib) -> str:
@@ -58,7 +59,8 @@ def compile_source(lib, source: Path, expressions, arch: str, extra=()) -> tuple
     try:
         for expression in expressions:
             nvrtc.addNameExpression(program, expression)
-        options = (*OPTIONS, f"-arch={arch}", f"-I{source.parent}", *(f"-I{d}" for d in include_directories()), *extra)
+        includes = (f"-I{d}" for d in (source.parent, *include_directories()))
+        options = (*OPTIONS, f"-arch={arch}", f"-DWARPGROUPS={int(arch in WARPGROUPS)}", *includes, *extra)
         try:
             nvrtc.compileProgram(program, options)
         except Exception as error:
