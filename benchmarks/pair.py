@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+import traceback
 
 
 class Side:
@@ -88,4 +89,5 @@ def _serve(connection, make, args):
             connection.send(answers)
         connection.send(peak_bytes() / MIB)
     except Exception as error:
+        traceback.print_exc()  # for whoever wants to know where; the other process gets the text alone
         connection.send(_Failure(error))

@@ -37,8 +37,8 @@ def _ops(toy: bool):
         x, v, label = partial(normal, n, c), partial(normal, c), f"{n} x {c}"
         yield "layer_norm", label, lambda x=x, v=v: (x() + 0.5, v() + 1, v()), NORM, 4 * (n + c), {}
         yield "rms_norm", label, lambda x=x, v=v: (x() + 0.5, v() + 1), NORM, 4 * (n + c), {}
-        yield "softmax", label, lambda x=x: (3 * x(),), {}, c, {}
-        yield "log_softmax", label, lambda x=x: (3 * x(),), {}, c, {}
+        yield "softmax", label, lambda x=x: (3 * x(),), {}, c, dict(roundings=2)  # the result is kept, rounded
+        yield "log_softmax", label, lambda x=x: (3 * x(),), {}, c, dict(roundings=2)
         for approximate in ("none", "tanh"):
             p = dict(approximate=approximate)
             yield "gelu", f"{label} {approximate}", lambda x=x: (3 * x(),), p, 1, {}

@@ -86,8 +86,12 @@ class TorchClock:
 
 def random_array(shape, dtype, seed: int = 0, scale: float = 1.0):
     """Normal numbers on the device; a large array repeats some of them, for drawing billions takes longer than timing."""
-    some = np.random.default_rng(seed).standard_normal(min(int(np.prod(shape)), (1 << 20) + 7)) * scale
-    return cupy().asarray(np.resize(some.astype(dtype), shape))
+    size = int(np.prod(shape))
+    some = np.random.default_rng(seed).standard_normal(min(size, (1 << 20) + 7)) * scale
+    some, out = cupy().asarray(some.astype(dtype)), cupy().empty((size,), dtype=dtype)
+    for start in range(0, size, len(some)):
+        out[start : start + len(some)] = some[: size - start]
+    return out.reshape(shape)
 
 
 def is_emulated() -> bool:

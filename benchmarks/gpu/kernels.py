@@ -91,6 +91,8 @@ def jobs(s: Sizes) -> dict[str, Job]:
         rows, vector = kept * 4 * s.n, s.c * ITEM
         extra = rows + vectors * vector, rows + (1 + vectors) * vector
         found |= _op(name, [c, *[(s.c,)] * vectors], c, (2, 3), s.n * s.c, extra, eps=1e-5)
+    bytes = found["layer_norm backward"].bytes + s.n * s.c * ITEM
+    found["layer_norm backward and residual"] = Job(bytes, lambda: _norm_and_residual(s))
     extra = s.f * ITEM, 2 * s.f * ITEM
     found |= _op("bias_gelu", [f, (s.f,)], f, (2, 3), s.n * s.f, extra, approximate="tanh")
     found |= _op("gelu", [f], f, (2, 3), s.n * s.f, approximate="tanh")
@@ -109,7 +111,6 @@ def jobs(s: Sizes) -> dict[str, Job]:
     # Gradient and parameter in 16 bits, read and written; both moments and the master in 32, read and written.
     found["adamw, float32 master"] = Job((ITEM + ITEM + 3 * 8) * s.p, lambda: _adamw(s))
     found["sum of squares"] = Job(ITEM * s.p, lambda: _sum_of_squares(s))
-    found["bias and residual"] = Job(3 * s.n * s.c * ITEM + s.c * ITEM, lambda: _bias_residual(s))
     found["column sums"] = Job((s.n + 1) * s.f * ITEM, lambda: _column_sums(s))
     return found
 
@@ -131,6 +132,15 @@ def _op(name, shapes, out_shape, arrays_moved, elements, extra=(0, 0), **params)
         f"{name} {way}": Job(n * elements * ITEM + beside, lambda w=way: make(w == "backward"))
         for way, n, beside in ways
     }
+
+
+def _norm_and_residual(s: Sizes):
+    """A norm's gradient added to what a residual sent: one array more to read, and no sum of its own."""
+    kernel, (x, g, previous) = lookup("cuda", "layer_norm"), (random_array((s.n, s.c), bfloat16, i) for i in range(3))
+    weight, bias = (random_array((s.c,), bfloat16, i) for i in (3, 4))
+    _, saved = kernel.forward(x, weight, bias, eps=1e-5)
+    into = tuple(cupy().empty(a.shape, dtype=bfloat16) for a in (x, weight, bias))
+    return lambda: kernel.backward(g, saved, (True,) * 3, into, (previous, None, None), eps=1e-5)
 
 
 def _targets(s: Sizes):
@@ -185,12 +195,6 @@ def _adamw(s: Sizes):
 def _sum_of_squares(s: Sizes):
     x, out = random_array((s.p,), bfloat16), cupy().zeros((), dtype=float64)
     return lambda: lookup("cuda", "adamw").sum_of_squares_into(x, out)
-
-
-def _bias_residual(s: Sizes):
-    kernel = lookup("cuda", "linear")
-    y, bias, residual = (random_array(shape, bfloat16, i) for i, shape in enumerate(((s.n, s.c), (s.c,), (s.n, s.c))))
-    return lambda: kernel._add(y, bias, residual)
 
 
 def _column_sums(s: Sizes):

@@ -76,6 +76,7 @@ def test_kernels_run_as_plain_python():
                 ("swiglu", (x[:, :32].copy(),), {}), ("linear", (x, x, np.ones(3, dtype), np.ones((3, 3), dtype)), {}),
                 ("attention_qkv", (x.reshape(1, 3, 33),), {"heads": 1, "kv_heads": 1, "causal": True, "window": None, "scale": 0.3}),
                 ("attention", (x.reshape(1, 1, 3, 33),) * 3, {"causal": True, "window": None, "scale": 0.3}),
+                ("attention", (x.reshape(1, 1, 3, 33),) * 3, {"causal": True, "window": None, "scale": 0.3, "p": 0.5}),
                 ("cross_entropy", (x, targets), {"ignore_index": -100, "label_smoothing": 0.1}),
                 ("linear_cross_entropy", (x, x, targets), {"ignore_index": -100}),
                 ("dropout", (x,), {"p": 0.5, "key": 1, "offset": 0}),
@@ -88,7 +89,7 @@ def test_kernels_run_as_plain_python():
                 print(name, *(repr(float(np.sum(a, dtype=np.float64))) for a in (out, *grads) if a is not None))
     """
     compiled, plain = python(text).splitlines(), python(text, NUMBA_DISABLE_JIT="1").splitlines()
-    assert len(compiled) == len(plain) == 28
+    assert len(compiled) == len(plain) == 30
     for a, b in zip(compiled, plain):
         assert a.split()[0] == b.split()[0]
         np.testing.assert_allclose(

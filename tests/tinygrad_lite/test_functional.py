@@ -4,10 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from kernels.cuda.checks import needs_cuda
 
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
+from tinygrad_lite import ops
 from tinygrad_lite.config import settings
+from tinygrad_lite.gradcheck.registry import computing
 
 RNG = np.random.default_rng(3)
 
@@ -172,6 +175,69 @@ def test_attention_qkv_is_attention_of_the_split_projection():
     q, k, v = (part.reshape(2, 4, 2, 3).transpose(0, 2, 1, 3) for part in np.split(qkv, 3, -1))  # (B, H, T, D)
     expected = attend(q, k, v, True).transpose(0, 2, 1, 3).reshape(2, 4, 6)
     np.testing.assert_allclose(F.attention_qkv(tgl.tensor(qkv), heads=2).numpy(), expected, rtol=1e-10)
+
+
+def weights_kept(path, dropout_p, generator, device="cpu"):
+    """Which weights of (2, 3, 9, 13) dropout has left: with no queries all are 1 / 13, and values of one key each show them."""
+    q, k = tgl.zeros(2, 3, 9, 13, device=device), tgl.zeros(2, 1, 13, 13, device=device)
+    v = tgl.Tensor(np.broadcast_to(np.eye(13, dtype=np.float32), (2, 1, 13, 13)), device=device)
+    with computing(path):
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, generator=generator).numpy()
+    np.testing.assert_allclose(out[out != 0], 1 / 13 / (1 - dropout_p), rtol=1e-6)
+    return out != 0
+
+
+@pytest.mark.parametrize(
+    "device, path", [("cpu", "kernel"), ("cpu", "twin"), pytest.param("cuda", "kernel", marks=needs_cuda)]
+)
+def test_attention_drops_the_weights_that_dropout_would_drop(device, path):
+    fused, plain = tgl.Generator(3), tgl.Generator(3)
+    for generator in (fused, plain):
+        generator.bits(5)  # elsewhere than at the start
+    kept = weights_kept(path, 0.4, fused, device)
+    expected = F.dropout(tgl.ones(2, 3, 9, 13), 0.4, generator=plain).numpy() != 0
+    np.testing.assert_array_equal(kept, expected)
+    assert fused.get_state() == plain.get_state() and 0.5 < kept.mean() < 0.7
+    assert (weights_kept(path, 0.4, fused, device) != kept).any()  # drawn anew
+
+
+def test_attention_qkv_with_dropout_is_attention_of_the_split_projection_in_every_gradient():
+    qkv = floats(2, 12, (4 + 2 * 2) * 3)
+    given = [tgl.tensor(qkv, requires_grad=True) for _ in range(3)]
+    packed = F.attention_qkv(given[0], 4, 2, window=5, dropout_p=0.3, generator=tgl.Generator(7))
+    with computing("twin"):
+        twin = F.attention_qkv(given[1], 4, 2, window=5, dropout_p=0.3, generator=tgl.Generator(7))
+    heads = given[2].reshape(2, 12, 8, 3).transpose(1, 2)
+    q, k, v = heads.split([4, 2, 2], dim=1)
+    k, v = (x.unsqueeze(2).expand(2, 2, 2, 12, 3).reshape(2, 4, 12, 3) for x in (k, v))
+    ahead = np.arange(12) - np.arange(12)[:, None]
+    scores = (q @ k.transpose(2, 3) / math.sqrt(3)).masked_fill(tgl.tensor((ahead > 0) | (ahead <= -5)), -math.inf)
+    plain = F.dropout(scores.softmax(-1), 0.3, generator=tgl.Generator(7)) @ v
+    plain = plain.transpose(1, 2).reshape(2, 12, 12)
+    weight, gradients = tgl.tensor(floats(2, 12, 12)), []
+    for x, out in zip(given, (packed, twin, plain)):
+        np.testing.assert_allclose(out.numpy(), plain.numpy(), rtol=1e-10, atol=1e-12)
+        (out.square() * weight).sum().backward(create_graph=True)
+        first = x.grad
+        x.grad = None
+        first.square().sum().backward()
+        gradients.append((first.numpy(), x.grad.numpy()))
+    for first, second in gradients[:2]:
+        np.testing.assert_allclose(first, gradients[2][0], rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(second, gradients[2][1], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5])
+def test_a_share_of_weights_that_cannot_be_dropped_is_refused(p):
+    x = tgl.ones(1, 2, 6)
+    for call in (
+        lambda: F.attention_qkv(x, 1, dropout_p=p),
+        lambda: F.scaled_dot_product_attention(x, x, x, dropout_p=p),
+    ):
+        with pytest.raises(ValueError, match=r"dropout_p, the share of weights that are dropped, must be in \[0, 1\)"):
+            call()
+    with pytest.raises(ValueError, match=r"attention_qkv: the share of weights to drop must be in \[0, 1\)"):
+        ops.attention.attention_qkv(x, heads=1, kv_heads=1, causal=True, window=None, scale=1.0, p=p)
 
 
 # -- losses ----------------------------------------------------------------------------------------------------

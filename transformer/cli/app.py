@@ -9,6 +9,7 @@ import typer
 import tinygrad_lite
 
 from .check import gradcheck
+from .cuda import cuda
 from .inspect import evaluate_command, export_command, info, sample
 from .train import train
 
@@ -20,6 +21,7 @@ app.command()(sample)
 app.command()(info)
 app.command("export")(export_command)
 app.command()(gradcheck)
+app.add_typer(cuda, name="cuda")
 
 
 def _show_version(wanted: bool):

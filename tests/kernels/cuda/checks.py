@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -66,7 +67,8 @@ def check_kernel(name, formula, arrays, dtype, terms=1, backward_terms=None, sca
     """Hold kernels/cuda/NAME.py to formula(*float64 arrays, **params), and its gradients to the CPU's float64 kernel.
 
     arrays: float64 (cast to dtype first), integer, or None. terms, backward_terms: how many products one result adds up.
-    Also: every schedule gives the same bits, `into` is written and returned, only what `needs` asks for is given.
+    Also: every schedule gives the same bits, `into` is written and returned, only what `needs` asks for is given, what
+    is in `onto` is added and left as it was.
     """
     kernel, twin = lookup("cuda", name), lookup("cpu", name)
     arrays = [None if x is None else rounded(np.asarray(x), dtype) for x in arrays]
@@ -77,9 +79,9 @@ def check_kernel(name, formula, arrays, dtype, terms=1, backward_terms=None, sca
 
     no_buffers = (None,) * len(arrays)
 
-    def run(needs=real, into=no_buffers):
+    def run(needs=real, into=no_buffers, **onto):
         out, saved = kernel.forward(*given, **params)
-        return out, *kernel.backward(device(g.astype(out.dtype)), saved, needs, into, **params)
+        return out, *kernel.backward(device(g.astype(out.dtype)), saved, needs, into, **onto, **params)
 
     out, *grads = on_every_schedule(run)
     assert out.shape == expected.shape
@@ -101,6 +103,17 @@ def check_kernel(name, formula, arrays, dtype, terms=1, backward_terms=None, sca
         assert returned is buffer
         if buffer is not None:
             np.testing.assert_array_equal(host(returned), host(plain))
+    for i in kernel.ADDS:
+        before = rounded(rng().standard_normal(arrays[i].shape), dtype)
+        onto = tuple(device(before.astype(dtype)) if j == i else None for j in range(len(arrays)))
+        sums = on_every_schedule(partial(run, onto=onto))[1:]
+        size = np.abs(before).max(initial=0) + np.abs(exact[i]).max(initial=0)
+        atol = tolerance(dtype, backward_terms or terms, size)
+        np.testing.assert_allclose(host(sums[i]), before + exact[i], rtol=0, atol=atol)
+        np.testing.assert_array_equal(host(onto[i]), before)
+        for j in np.flatnonzero(real):
+            if j != i:
+                np.testing.assert_array_equal(host(sums[j]), host(grads[j]))
     for i in np.flatnonzero(real):
         only = run(needs=tuple(j == i for j in range(len(arrays))))[1:]
         assert [x is None for x in only] == [j != i for j in range(len(arrays))]

@@ -89,15 +89,19 @@ def test_swiglu(shape, dtype):
     check_kernel("swiglu", swiglu, x, dtype, terms=4)
 
 
-def both_ways(name, x, g=None, dtype=float32, device_name="cuda", **params):
-    """[out, gradients] of a kernel for x, host arrays; g and what stands beside x are ones where they are not given."""
+def both_ways(name, x, g=None, dtype=float32, device_name="cuda", previous=None, **params):
+    """[out, gradients] of a kernel for x, host arrays; g and what stands beside x are ones where they are not given.
+
+    previous: what x's gradient is added to.
+    """
     kernel, put = lookup(device_name, name), device if device_name == "cuda" else np.asarray
     x, ones = put(x.astype(dtype)), np.ones(x.shape[-1:], dtype)
     others = [put(ones)] * VECTORS.get(name, 0)
     out, saved = kernel.forward(x, *others, **(params or PARAMS[name]))
     g = put(np.ones(out.shape, dtype) if g is None else g.astype(dtype))
     n = 1 + len(others)
-    return [out, *kernel.backward(g, saved, (True,) * n, (None,) * n, **(params or PARAMS[name]))]
+    onto = {} if previous is None else {"onto": (put(previous.astype(dtype)), *[None] * len(others))}
+    return [out, *kernel.backward(g, saved, (True,) * n, (None,) * n, **onto, **(params or PARAMS[name]))]
 
 
 @TYPES
@@ -108,12 +112,14 @@ def both_ways(name, x, g=None, dtype=float32, device_name="cuda", **params):
 def test_columns_are_summed_over_many_turns_of_rows_and_many_blocks(shape, blocks, name, dtype, monkeypatch):
     monkeypatch.setattr(row_kernels, "SUM_BLOCKS", blocks)
     x, r = rng().standard_normal(shape).astype(dtype), np.random.default_rng(8)
-    g = r.standard_normal(x.shape).astype(dtype)
-    results = both_ways(name, x, g, dtype)[1:]
+    g, before = (r.standard_normal(x.shape).astype(dtype) for _ in range(2))
     exact = both_ways(name, x.astype(float), g.astype(float), np.float64, "cpu")[1:]
-    for got, expected in zip(results, exact, strict=True):
-        size = np.abs(expected).max()
-        np.testing.assert_allclose(host(got), expected, rtol=0, atol=tolerance(dtype, 4 * x.size, size))
+    for previous in (None, before)[: 1 + len(lookup("cuda", name).ADDS)]:
+        gx, *others = exact
+        exact = [gx if previous is None else gx + previous.astype(float), *others]
+        for got, expected in zip(both_ways(name, x, g, dtype, previous=previous)[1:], exact, strict=True):
+            size = np.abs(expected).max()
+            np.testing.assert_allclose(host(got), expected, rtol=0, atol=tolerance(dtype, 4 * x.size, size))
 
 
 @TYPES
@@ -260,7 +266,9 @@ def test_one_launch_forward_and_one_backward_with_another_for_column_sums(name, 
 @pytest.mark.slow
 @TYPES
 @every_kernel
-def test_no_races(name, params, dtype):
+def test_no_races(name, params, dtype, monkeypatch):
     with race_checks():
-        for shape in [(11, 64), (3, 33), (2, 1032), (2, 1025 + (name == "swiglu"))]:
-            both_ways(name, rng().standard_normal(shape), dtype=dtype)
+        monkeypatch.setattr(row_kernels, "SUM_BLOCKS", 2)  # several rows for each warp
+        for shape in [(37, 64), (35, 33), (5, 1032), (5, 1025 + (name == "swiglu"))]:
+            x = rng().standard_normal(shape)
+            both_ways(name, x, dtype=dtype, previous=x if lookup("cuda", name).ADDS else None)

@@ -14,6 +14,7 @@ import contextlib
 import numpy as np
 
 from ...device import get_device
+from ...device_memory import Pool
 from . import draws
 from .launch import cupy
 
@@ -30,7 +31,7 @@ class Graph:
     def __init__(self, function, generator, enabled: bool = True):
         lib = cupy()
         self.function, self.generator, self.enabled = function, generator, enabled
-        self.stream, self.pool = lib.cuda.Stream(non_blocking=True), lib.cuda.MemoryPool()
+        self.stream, self.pool = lib.cuda.Stream(non_blocking=True), Pool(lib)
         self.graph = self.inputs = self.results = None
         self.moved = lib.asarray(np.zeros((), np.uint64))
         self.captured_at, self.drawn = None, 0  # the generator's state at the capture, and how far one run moves it
@@ -75,6 +76,7 @@ class Graph:
 
     def _capture(self):
         self.moved.set(np.zeros((), np.uint64))
+        self.pool.is_recorded = True
         self.stream.begin_capture()
         try:
             with _unchecked(), draws.moved_by(self.moved):

@@ -3,7 +3,7 @@
 #include "gpu.cuh"
 
 // Every thread receives the sum over a block of 32 WARPS threads, all of which must call. scratch: WARPS doubles of
-// shared memory, free before the call and after it.
+// shared memory, for this call alone: no barrier follows its last read.
 template <int WARPS> __device__ __forceinline__ double block_sum64(double x, double* scratch) {
 #pragma unroll
   for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(ALL_LANES, x, offset);
@@ -12,6 +12,5 @@ template <int WARPS> __device__ __forceinline__ double block_sum64(double x, dou
   x = threadIdx.x % 32 < WARPS ? scratch[threadIdx.x % 32] : 0.0;
 #pragma unroll
   for (int offset = 16; offset > 0; offset >>= 1) x += __shfl_xor_sync(ALL_LANES, x, offset);
-  __syncthreads();  // scratch may be written again
   return x;
 }

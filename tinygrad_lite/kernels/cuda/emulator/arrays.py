@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 
+from .memory import take_for
 from .streams import makes, no_capture, work
 
 SCALARS = (bool, int, float, np.generic)
@@ -24,6 +25,7 @@ def allocate(shape, dtype, byte: int) -> ndarray:
     shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     n = math.prod(shape) * dtype.itemsize
     raw = np.full(n + 2 * GUARD + ALIGNMENT, _GUARD_BYTE, np.uint8)
+    take_for(raw, n)
     start = -(raw.ctypes.data + GUARD) % ALIGNMENT + GUARD
     raw[start : start + n] = byte
     _guarded.append((weakref.ref(raw), start, start + n))

@@ -24,12 +24,13 @@ COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-w", "-ffp-contract=fas
           "-fno-math-errno", "-mf16c", "-mfma")  # fmt: skip
 KERNEL = {
     "fast": ("-O2", "-g1", "-fsanitize=bounds,alignment"),
-    # -fsanitize=thread only inserts calls; race_checks.cpp answers them.
-    "race": ("-O1", "-g", "-fsanitize=thread,bounds,alignment", "-DEMULATOR_CHECKS"),
+    # -fsanitize=thread only inserts calls; race_checks.cpp answers them. -fno-tree-sra: a float4 is read in one access, as
+    # on a GPU, and not number by number.
+    "race": ("-O1", "-fno-tree-sra", "-g", "-fsanitize=thread,bounds,alignment", "-DEMULATOR_CHECKS"),
 }
 RUNTIME_SOURCES = {"fast": ("fibers", "scheduler", "barriers", "shared_memory", "async_copies", "tensor_cores",
-                            "sanitizers", "traps", "launch")}  # fmt: skip
-RUNTIME_SOURCES["race"] = ("race_checks", "access_counts", *RUNTIME_SOURCES["fast"])
+                            "warpgroup", "sanitizers", "traps", "launch")}  # fmt: skip
+RUNTIME_SOURCES["race"] = ("race_checks", "access_counts", "trace", *RUNTIME_SOURCES["fast"])
 RUNTIME_FLAGS = {"fast": ("-O2",), "race": ("-O2", "-DEMULATOR_CHECKS")}
 
 
@@ -82,8 +83,8 @@ def _identity() -> str:
 
 
 def getVersion():
-    """What decides whether a kept library is still good: the mode, and a hash of g++'s version and the emulator's text."""
-    return "emulator", options.mode, _identity()
+    """What decides whether a kept library is still good: the options that change it, and g++'s and the emulator's text."""
+    return "emulator", options.mode, options.compute_capability, _identity()
 
 
 def compileProgram(program, given):

@@ -45,7 +45,9 @@ _COUNTED = ("requests", "wavefronts", "least_wavefronts", "sectors", "least_sect
 _records: list[AccessRecord] | None = None
 
 
-class _Count(ctypes.Structure):
+class Count(ctypes.Structure):
+    """An instruction's counts, as runtime/access_counts.cpp writes them."""
+
     _fields_ = [("instruction", ctypes.c_uint32), ("bytes", ctypes.c_uint32), ("shared", ctypes.c_uint8),
                 ("write", ctypes.c_uint8), *((name, ctypes.c_uint64) for name in _COUNTED)]  # fmt: skip
 
@@ -69,7 +71,7 @@ def counting() -> bool:
 
 def read(library, kernel: str, lines):
     """Add what a library counted in its last launch."""
-    array = ctypes.POINTER(_Count)()
+    array = ctypes.POINTER(Count)()
     n = library.emulator_access_counts(ctypes.byref(array))
     frames = lines[[count.instruction for count in array[:n]]]
     for count in array[:n]:

@@ -12,13 +12,13 @@ import types
 
 import numpy as np
 
-from . import compiler
+from . import compiler, cublaslt, memory
 from .arrays import UNWRITTEN, allocate, check_guards, key_of, ndarray, plain  # noqa: F401 - ndarray is CuPy's name
 from .module import Module
-from .streams import Device, Event, Graph, MemoryPool, Stream, get_elapsed_time, makes, no_capture, using_allocator
+from .streams import Device, Event, Graph, Stream, get_elapsed_time, makes, no_capture
 from .ufuncs import ufunc
 
-launches: list[str] = []  # every kernel by name, in order; tests clear it
+launches: list[str] = cublaslt.launches  # every kernel and product by name, in order; tests clear it
 
 
 class _Library:
@@ -179,10 +179,17 @@ class RawKernel:
 
 _Library.RawModule, _Library.RawKernel = RawModule, RawKernel
 _Library.cuda = types.SimpleNamespace(
-    Stream=Stream, Event=Event, Graph=Graph, Device=Device, nvrtc=compiler, get_current_stream=lambda: Stream.current,
-    get_elapsed_time=get_elapsed_time, is_available=lambda: True, MemoryPool=MemoryPool, using_allocator=using_allocator,
-    runtime=types.SimpleNamespace(getDeviceCount=lambda: 1, deviceSynchronize=lambda: None),
+    Stream=Stream, Event=Event, Graph=Graph, Device=Device, nvrtc=compiler, cublaslt=cublaslt,
+    get_current_stream=lambda: Stream.current,
+    get_elapsed_time=get_elapsed_time, is_available=lambda: True, MemoryPool=memory.MemoryPool, Memory=memory.Memory,
+    MemoryPointer=memory.MemoryPointer, using_allocator=memory.using_allocator, set_allocator=memory.set_allocator,
+    get_allocator=memory.get_allocator,
+    runtime=types.SimpleNamespace(
+        getDeviceCount=lambda: 1, deviceSynchronize=lambda: None, getDeviceProperties=lambda device: {"name": b"emulated GPU"},
+        CUDARuntimeError=memory.CUDARuntimeError,
+    ),
 )  # fmt: skip
+_Library.get_default_memory_pool = staticmethod(lambda: memory.default_pool)
 
 
 def __getattr__(name):

@@ -11,6 +11,7 @@ import numpy as np
 from . import counts
 from .lines import Lines, guards
 from .options import options
+from .trace import record
 
 ORDERS = {"ascending": 0, "descending": 1, "random": 2}
 _lock = threading.Lock()  # one launch at a time: the scheduler's state is global in each library
@@ -62,13 +63,17 @@ class Module:
                 for region in regions:
                     library.emulator_add_array(ctypes.c_void_p(region.ctypes.data), ctypes.c_size_t(region.nbytes))
                 library.emulator_count_accesses(int(counts.counting()))
+                traced = record.begin(library, name, grid)
             error = library.emulator_launch(ctypes.c_void_p(call), *sizes, ctypes.c_uint(shared), pointers)
             found = library.emulator_findings() if self.checks else None
-            if error or found:
-                text = "\n".join(part.decode() for part in (error, found) if part)
-                raise RuntimeError(f"{name}: {self._with_lines(text)}")
+            text = "\n".join(part.decode() for part in (error, found) if part)
+            wrong = f"{name}: {self._with_lines(text)}" if text else None
             if self.checks and counts.counting():
                 counts.read(library, name, self.lines)
+            if self.checks and traced:
+                record.end(self, name, grid, block, arguments, wrong)
+            if wrong:
+                raise RuntimeError(wrong)
 
     def _with_lines(self, text: str) -> str:
         """{pc:0x...} replaced by file and line."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 @dataclass
 class Options:
     """order      in which ready threads run: "ascending", "descending" or "random"
-    lazy_copies   cp.async copies at its wait, the last moment allowed, instead of at once
+    lazy_copies   cp.async and wgmma read at their wait, the last moment allowed, instead of at once
     poison        the byte that fills shared memory before a block starts
     seed          of the random order
     mode          "fast", or "race": races, bounds, uninitialised shared memory, bank conflicts are looked for
+    compute_capability  of the card that is claimed, as CuPy names it: "90" has warpgroups (wgmma.cuh), "80" has none
     """
 
     order: str = "ascending"
@@ -23,6 +24,7 @@ class Options:
     poison: int = 0xFF
     seed: int = 1
     mode: str = "fast"
+    compute_capability: str = "90"
 
     @contextlib.contextmanager
     def set(self, **changes):

@@ -6,11 +6,13 @@ and done each time that the graph is launched.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 
 import numpy as np
+
+from .memory import card
+from .options import options
 
 
 class Graph:
@@ -34,6 +36,11 @@ class Stream:
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
         self.graph, self.null = None, null
+
+    @property
+    def ptr(self):
+        """CUDA's handle: 0 is the default stream."""
+        return 0 if self.null else id(self)
 
     def use(self):
         Stream.current = self
@@ -123,8 +130,8 @@ class Event:
 class Device:
     """The one emulated card."""
 
-    compute_capability = "90"
-    mem_info = (64 << 30, 80 << 30)
+    compute_capability = property(lambda self: options.compute_capability)
+    mem_info = property(lambda self: (card.total - card.taken, card.total))
 
     def __init__(self, device=None):
         self.id = 0
@@ -139,19 +146,3 @@ class Device:
 def get_elapsed_time(start: Event, end: Event) -> float:
     """Milliseconds between two events."""
     return (end.at - start.at) * 1e3
-
-
-class MemoryPool:
-    """Memory that a graph keeps for itself; here every array has its own anyway."""
-
-    def malloc(self, size):
-        raise NotImplementedError("the emulated pool only stands for one: pass its malloc to using_allocator")
-
-    def free_all_blocks(self):
-        """Nothing is held."""
-
-
-@contextlib.contextmanager
-def using_allocator(malloc=None):
-    """Inside, arrays come from a pool."""
-    yield

@@ -6,7 +6,7 @@ import numpy as np
 
 from ....dtypes import HALF
 from .arrays import key_of, ndarray, plain
-from .streams import makes, work
+from .streams import Stream, makes, work
 
 
 class _Ufunc:
@@ -49,10 +49,15 @@ def matmul(x, y, out=None, casting="same_kind"):
 
 
 class _Product(_Ufunc):
-    """matmul."""
+    """matmul, which CuPy leaves to cuBLAS."""
 
     def __init__(self, name):
         self._function = matmul
+
+    def __call__(self, *xs, **named):
+        if Stream.current.graph:
+            raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
+        return super().__call__(*xs, **named)
 
 
 def ufunc(name):

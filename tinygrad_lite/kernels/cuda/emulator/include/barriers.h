@@ -3,10 +3,11 @@
 
 namespace emulator {
 // Returns how many threads came with vote = true. All must come from the same line. Barrier 0 is the whole block's.
-unsigned block_barrier(unsigned barrier, unsigned threads, bool vote, const Place& place);
+unsigned block_barrier(unsigned barrier, unsigned threads, bool vote, const Place& place,
+                       const void* called_from = nullptr);
 
 NOT_CHECKED inline unsigned whole_block(bool vote, const Place& place) {
-  return block_barrier(0, block.threads, vote, place);
+  return block_barrier(0, block.threads, vote, place, CALLER);
 }
 }  // namespace emulator
 

@@ -35,6 +35,13 @@ namespace emulator {
 // Where an operation stands in the kernel's source: the last parameters of every function that can fail.
 #define CALLED_FROM const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
+// Who called this function, of the functions that g++ cannot inline: those that are not checked, where it checks.
+#ifdef EMULATOR_CHECKS
+#define CALLER __builtin_return_address(0)
+#else
+#define CALLER nullptr
+#endif
+
 struct Place {  // an operation in the kernel's source
   const char* operation;
   const char* file;

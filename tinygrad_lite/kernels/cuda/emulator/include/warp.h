@@ -6,8 +6,23 @@ namespace emulator {
 // Computes for the lanes that are not null, from their `input` to their `output`.
 typedef void (*LaneFunction)(Thread* const (&lanes)[32], unsigned mask);
 
+// What stands where in an input or an output, for those who want to show it (../runtime/trace.cpp).
+struct LaneValue {
+  // f float, i integer, u unsigned, x bits, B pairs of bf16, H of half, p an address itself, s another type
+  char kind = 0;
+  unsigned char bytes = 0, offset = 0;
+  bool pointed = false;  // a pointer to it stands there
+};
+template <class T> constexpr char integer_or_other = !std::is_integral_v<T> ? 's' : std::is_signed_v<T> ? 'i' : 'u';
+template <class T>
+constexpr LaneValue LANE_VALUE{std::is_floating_point_v<T> ? 'f' : integer_or_other<T>, sizeof(T)};
+struct LaneOperation {
+  LaneFunction compute;
+  LaneValue inputs[3] = {}, output = {};
+};
+
 // Waits for the mask's other lanes; all must call this from the same line with the same mask.
-void collective(unsigned mask, const Place& place, LaneFunction compute, const void* input, void* output,
+void collective(unsigned mask, const Place& place, const LaneOperation& operation, const void* input, void* output,
                 const void* called_from = nullptr);
 
 void syncwarp(unsigned mask, const Place& place);
@@ -15,8 +30,8 @@ void syncwarp(unsigned mask, const Place& place);
 // ---- shuffles: every lane receives the value of another
 enum class Shuffle { INDEX, UP, DOWN, XOR };
 template <class T> struct ShuffleInput {
-  T value;
   int argument, width;
+  T value;
 };
 
 // Lanes form groups of `width`. A source beyond the group's end (before its begin, for UP) means the lane's own value;
@@ -43,11 +58,16 @@ template <class T, Shuffle KIND> NOT_CHECKED void shuffle_lanes(Thread* const (&
   }
 }
 
+template <class T, Shuffle KIND>
+constexpr LaneOperation SHUFFLE{shuffle_lanes<T, KIND>,
+                                {{LANE_VALUE<T>.kind, sizeof(T), offsetof(ShuffleInput<T>, value)}, {'i', 8}},
+                                LANE_VALUE<T>};
+
 template <Shuffle KIND, class T>
 NOT_CHECKED inline T shuffle(unsigned mask, T value, int argument, int width, const Place& place) {
-  ShuffleInput<T> input{value, argument, width};
+  ShuffleInput<T> input{argument, width, value};
   T output;
-  collective(mask, place, shuffle_lanes<T, KIND>, &input, &output);
+  collective(mask, place, SHUFFLE<T, KIND>, &input, &output, CALLER);
   return output;
 }
 
@@ -71,9 +91,11 @@ template <class T, Reduce KIND> NOT_CHECKED void reduce_lanes(Thread* const (&la
   for (Thread* lane : lanes)
     if (lane) *(T*)lane->output = result;
 }
+template <class T, Reduce KIND>
+constexpr LaneOperation REDUCE{reduce_lanes<T, KIND>, {LANE_VALUE<T>}, LANE_VALUE<T>};
 template <Reduce KIND, class T> NOT_CHECKED inline T reduce(unsigned mask, T value, const Place& place) {
   T output;
-  collective(mask, place, reduce_lanes<T, KIND>, &value, &output);
+  collective(mask, place, REDUCE<T, KIND>, &value, &output, CALLER);
   return output;
 }
 }  // namespace emulator

@@ -107,6 +107,16 @@ void count_block_ends() {
 
 using namespace emulator;
 
+// What one request costs: an instruction of a warp whose lanes access these addresses.
+EXPORTED void emulator_count_request(AccessCount* count, const uint32_t* lanes, const uint64_t* addresses, size_t n) {
+  std::vector<Lane> request;
+  for (size_t i = 0; i < n; i++) request.push_back({lanes[i], addresses[i]});
+  if (count->shared)
+    count_wavefronts(request, *count);
+  else
+    count_sectors(request, *count);
+}
+
 EXPORTED void emulator_count_accesses(int on) {
   counting = on != 0;
   if (on) instructions.clear();

@@ -33,6 +33,7 @@ static void move(const Copy& copy) {
 }
 
 void wait_for_copies(int groups_left) {
+  trace_wait(groups_left, __builtin_return_address(0));
   Copies& mine = copies[current->number];
   size_t done = 0;
   for (; done < mine.begun.size() && mine.begun[done].group < mine.group - groups_left; done++) {
@@ -40,6 +41,7 @@ void wait_for_copies(int groups_left) {
     if (options.lazy_copies) move(copy);
 #ifdef EMULATOR_CHECKS
     check_copy_ends({(uintptr_t)copy.to, COPY_BYTES, true, copy.called_from, *current});
+    trace_copy_lands(copy.to);
 #endif
   }
   mine.begun.erase(mine.begun.begin(), mine.begun.begin() + done);
@@ -57,9 +59,13 @@ void cp_async16(void* to, const void* from, int bytes, const char* file, int lin
 #ifdef EMULATOR_CHECKS
   check_copy_begins({(uintptr_t)from, (unsigned)bytes, false, copy.called_from, *current},
                     {(uintptr_t)to, COPY_BYTES, true, copy.called_from, *current});
+  trace_copy(to, from, bytes, copy.called_from);
 #endif
   if (!options.lazy_copies) move(copy);
   copies[current->number].begun.push_back(copy);
 }
 
-void cp_async_commit() { copies[current->number].group++; }
+void cp_async_commit() {
+  trace_commit(__builtin_return_address(0));
+  copies[current->number].group++;
+}

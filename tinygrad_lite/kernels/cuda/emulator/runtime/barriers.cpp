@@ -2,6 +2,7 @@
 #include "barriers.h"
 
 #include "checks.h"
+#include "warpgroup.h"
 
 namespace emulator {
 constexpr unsigned BARRIERS = 16;
@@ -36,7 +37,7 @@ static void continue_or_queue() {
   if (options.order != Order::ASCENDING) give_way();
 }
 
-unsigned block_barrier(unsigned number, unsigned expected, bool vote, const Place& place) {
+unsigned block_barrier(unsigned number, unsigned expected, bool vote, const Place& place, const void* called_from) {
   Thread& me = *current;
   if (number >= BARRIERS) fail_at(place, "there are barriers 0 to 15, not %u", number);
   Barrier& barrier = barriers[number];
@@ -47,6 +48,7 @@ unsigned block_barrier(unsigned number, unsigned expected, bool vote, const Plac
   if (!barrier.arrived) barrier = {0, expected, 0, place};
   me.place = &place;
   me.barrier = number;
+  me.called_from = called_from;
   barrier.votes += vote;
   if (++barrier.arrived < expected) {
     me.state = State::AT_BARRIER;
@@ -54,14 +56,19 @@ unsigned block_barrier(unsigned number, unsigned expected, bool vote, const Plac
     return me.votes;
   }
   check_barrier_begins();
+  trace_meeting();
   barrier.arrived = 0;
+  unsigned warps = 0;  // as bits
   for (unsigned i = 0; i < block.threads; i++) {
     Thread& thread = threads[i];
     if (&thread != &me && (thread.state != State::AT_BARRIER || thread.barrier != number)) continue;
+    warps |= 1u << thread.warp;
     thread.state = State::READY;
     thread.votes = barrier.votes;
     check_barrier_passed(thread);
+    trace_barrier(thread, barrier.place);
   }
+  check_warpgroups_meet(warps, place);
   continue_or_queue();
   return me.votes;
 }
@@ -89,7 +96,7 @@ static Meeting& meeting_for(unsigned mask, const Place& place) {
   return *unused;
 }
 
-void collective(unsigned mask, const Place& place, LaneFunction compute, const void* input, void* output,
+void collective(unsigned mask, const Place& place, const LaneOperation& operation, const void* input, void* output,
                 const void* called_from) {
   Thread& me = *current;
   if (!(mask >> me.lane & 1))
@@ -108,15 +115,22 @@ void collective(unsigned mask, const Place& place, LaneFunction compute, const v
   Thread* lanes[WARP];
   for (unsigned lane = 0; lane < WARP; lane++)
     lanes[lane] = mask >> lane & 1 ? &threads[me.warp * WARP + lane] : nullptr;
-  if (compute) compute(lanes, mask);
-  for (Thread* lane : lanes)
-    if (lane) lane->state = State::READY;
+  operation.compute(lanes, mask);
+  trace_meeting();
+  for (Thread* lane : lanes) {
+    if (!lane) continue;
+    trace_lane(*lane, mask, place, operation);
+    lane->state = State::READY;
+  }
   continue_or_queue();
 }
 
 static void syncwarp_lanes(Thread* const (&)[32], unsigned mask) { check_syncwarp(current->warp, mask); }
 
-void syncwarp(unsigned mask, const Place& place) { collective(mask, place, syncwarp_lanes, nullptr, nullptr); }
+void syncwarp(unsigned mask, const Place& place) {
+  static constexpr LaneOperation SYNCWARP{syncwarp_lanes};
+  collective(mask, place, SYNCWARP, nullptr, nullptr);
+}
 
 static void ballot_lanes(Thread* const (&lanes)[32], unsigned) {
   unsigned votes = 0;
@@ -127,8 +141,9 @@ static void ballot_lanes(Thread* const (&lanes)[32], unsigned) {
 }
 
 unsigned ballot(unsigned mask, bool predicate, const Place& place) {
+  static constexpr LaneOperation BALLOT{ballot_lanes, {LANE_VALUE<bool>}, {'x', sizeof(unsigned)}};
   unsigned votes;
-  collective(mask, place, ballot_lanes, &predicate, &votes);
+  collective(mask, place, BALLOT, &predicate, &votes, CALLER);
   return votes;
 }
 }  // namespace emulator

@@ -20,13 +20,15 @@
 
 #include "checks.h"
 #include "shared_memory.h"
+#include "warpgroup.h"
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 namespace emulator {
 namespace {
 
-enum class Kind { PLAIN, ATOMIC, COPY_BEGINS, COPY_ENDS };
+// PART: of a warp operation or a copy. PRODUCT_...: of a wgmma, which reads in the background.
+enum class Kind { PLAIN, PART, ATOMIC, COPY_BEGINS, COPY_ENDS, PRODUCT_BEGINS, PRODUCT_ENDS };
 
 struct Event {  // an access, remembered
   uint32_t time = 0, block = 0, instruction = 0;  // time 0: there was none
@@ -51,6 +53,13 @@ std::vector<Region> regions;  // static and dynamic shared memory, then the arra
 std::set<size_t> guards;      // offsets of bytes among the __shared__ variables that are g++'s own
 uint32_t now = 1;
 
+struct Reading {  // by products under way
+  Event last;
+  unsigned products = 0;
+};
+std::unordered_map<uintptr_t, Reading> readings;  // by address / CHUNK_BYTES
+std::vector<uint32_t> published[MOST_THREADS];    // by thread: when it called wgmma_publish in this block
+
 uint32_t lanes_know[MOST_THREADS / WARP][WARP][WARP];  // [warp][lane][of lane]: accesses before this time
 std::unordered_map<uint32_t, uint32_t> released;       // by block: when an atomic followed a __threadfence
 bool fenced, acquired;                                 // in this block: __threadfence was called; an atomic
@@ -60,8 +69,12 @@ constexpr size_t MOST_FINDINGS = 8;
 std::string findings;
 std::set<std::string> found;  // the same at the same lines is told once
 
+bool of_stack(const Thread& thread, uintptr_t address, unsigned bytes = 1) {
+  return Range{(uintptr_t)thread.stack, (uintptr_t)thread.stack + STACK_BYTES}.holds(address, bytes);
+}
+
 std::string where(const Region* region, uintptr_t address) {
-  if (!region) return "an address outside of every array";
+  if (!region) return current && of_stack(*current, address) ? "its sums" : "an address outside of every array";
   std::string offset = "byte " + std::to_string(address - region->range.begin);
   if (region == &regions[0]) return offset + " of __shared__ variables";
   if (region->shared) return offset + " of dynamic shared memory";
@@ -127,13 +140,33 @@ void remember_read(Cell& cell, const Event& read, const Thread& thread) {
   last = read;
 }
 
+// Whether the writer has called wgmma_publish after its write, and a barrier stands between that and this thread.
+bool is_published(const Event& write, const Thread& thread) {
+  const std::vector<uint32_t>& times = published[write.thread];
+  auto first = std::upper_bound(times.begin(), times.end(), write.time);
+  if (first == times.end()) return false;
+  Event publishes = write;
+  publishes.time = *first;
+  return ordered(publishes, thread);
+}
+
+// A write to what a product reads until its wgmma_wait is wrong, whoever writes.
+void check_readings(const Access& access, const Region& region) {
+  for (uintptr_t i = access.address / CHUNK_BYTES; i <= (access.address + access.bytes - 1) / CHUNK_BYTES; i++)
+    if (auto reading = readings.find(i); reading != readings.end())
+      return note("write where a wgmma is under way", access, &region, &reading->second.last);
+}
+
 // What is wrong with this access to this byte, if anything.
 const char* conflict(const Cell& cell, const Access& access, Kind kind, bool shared, const Event** other) {
+  if (kind == Kind::PRODUCT_ENDS) return nullptr;  // the write, if there was one, has been told
   const Event& write = cell.write;
   if (write.exists()) {
     *other = &write;
     if (write.copy_under_way && kind != Kind::COPY_ENDS)
       return access.write ? "write where a cp.async is under way" : "read where a cp.async is under way";
+    if (kind == Kind::PRODUCT_BEGINS && ordered(write, access.thread) && !is_published(write, access.thread))
+      return "not published (wgmma_publish) between the write and the product that reads it";
     if (!ordered(write, access.thread) && !(kind == Kind::ATOMIC && write.atomic))
       return access.write ? "race (write after write)" : "race (read after write)";
   }
@@ -145,8 +178,19 @@ const char* conflict(const Cell& cell, const Access& access, Kind kind, bool sha
   return reads && shared && !write.exists() ? "read of uninitialised shared memory" : nullptr;
 }
 
+// Of a thread's own memory only the sums are watched that a wgmma is changing.
+void check_sums(const Access& access) {
+  if (const void* product = product_into(access.thread, access.address, access.bytes)) {
+    Event event;
+    event.block = block.number;
+    event.instruction = position_in_library(product);
+    event.thread = access.thread.number;
+    note("sums touched before the wgmma_wait", access, nullptr, &event);
+  }
+}
+
 void check(const Access& access, Kind kind) {
-  if (Range{(uintptr_t)access.thread.stack, (uintptr_t)access.thread.stack + STACK_BYTES}.holds(access.address)) return;
+  if (of_stack(access.thread, access.address)) return check_sums(access);
   Region* region = region_of(access.address, access.bytes);
   if (!region) {
     bool constant = library_range().holds(access.address, access.bytes);
@@ -156,7 +200,8 @@ void check(const Access& access, Kind kind) {
   if (access.bytes == 1 && region == &regions[0] && guards.count(access.address - region->range.begin)) return;
   bool a_power = (access.bytes & (access.bytes - 1)) == 0;
   if (a_power && access.address % access.bytes) return note("misaligned", access, region);
-  if (kind == Kind::PLAIN || kind == Kind::COPY_BEGINS) count_access(access, region->shared);
+  if (kind == Kind::PLAIN || kind == Kind::PART || kind == Kind::COPY_BEGINS) count_access(access, region->shared);
+  if (kind == Kind::PLAIN || kind == Kind::ATOMIC) trace_access(access, region->shared, kind == Kind::ATOMIC);
   if (!region->cells) return;
   Event event;
   event.time = now;
@@ -165,6 +210,12 @@ void check(const Access& access, Kind kind) {
   event.thread = access.thread.number;
   event.atomic = kind == Kind::ATOMIC;
   event.copy_under_way = kind == Kind::COPY_BEGINS;
+  if (kind == Kind::PRODUCT_BEGINS) {
+    Reading& reading = readings[access.address / CHUNK_BYTES];
+    reading.last = event;
+    reading.products++;
+  }
+  if (access.write && !readings.empty() && region->shared) check_readings(access, *region);
   Cell* cells = region->cells + (access.address - region->range.begin);
   const Cell before = cells[0];
   bool noted = false;
@@ -192,12 +243,19 @@ void check(const Access& access, Kind kind) {
 }
 }  // namespace
 
-void check_access(const Access& access) { check(access, Kind::PLAIN); }
+void check_access(const Access& access) { check(access, Kind::PART); }
 void check_copy_begins(const Access& from, const Access& to) {
-  if (from.bytes) check(from, Kind::PLAIN);
+  if (from.bytes) check(from, Kind::PART);
   check(to, Kind::COPY_BEGINS);
 }
 void check_copy_ends(const Access& to) { check(to, Kind::COPY_ENDS); }
+void check_product_begins(const Access& from) { check(from, Kind::PRODUCT_BEGINS); }
+void check_product_ends(const Access& from) {
+  auto reading = readings.find(from.address / CHUNK_BYTES);
+  if (reading != readings.end() && --reading->second.products == 0) readings.erase(reading);
+  check(from, Kind::PRODUCT_ENDS);
+}
+void check_publish(const Thread& thread) { published[thread.number].push_back(++now); }
 
 void check_atomic(const void* address, unsigned bytes, const void* called_from) {
   check({(uintptr_t)address, bytes, true, called_from, *current}, Kind::ATOMIC);
@@ -228,6 +286,8 @@ void check_launch_begins() {
 void check_block_begins() {
   now++;
   fenced = acquired = false;
+  readings.clear();
+  for (auto& times : published) times.clear();
 }
 void check_block_ends() { count_block_ends(); }
 void check_barrier_begins() { now++; }

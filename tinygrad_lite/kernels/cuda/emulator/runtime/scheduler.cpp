@@ -8,6 +8,7 @@
 #include "checks.h"
 #include "fibers.h"
 #include "shared_memory.h"
+#include "warpgroup.h"
 
 namespace emulator {
 Options options;
@@ -149,6 +150,7 @@ static void run_block() {
   exited = 0;
   reset_barriers();
   reset_copies();
+  reset_products();
   poison_shared_memory();
   check_block_begins();
   while (exited < block.threads && !failed) {
@@ -158,6 +160,7 @@ static void run_block() {
   check_block_ends();
   for (unsigned i = 0; i < block.threads; i++) take_stack(threads[i]);
   current = nullptr;
+  if (const PlaceText trouble = unfinished_products(); !failed && trouble.text[0]) note_error("%s", trouble.text);
   if (!failed && wrote_behind_shared_memory())
     note_error("wrote behind its %u bytes of dynamic shared memory", dynamic_shared_bytes);
 }

@@ -73,11 +73,21 @@ template <bool TRANSPOSED> static void ldmatrix_lanes(Thread* const (&lanes)[32]
   }
 }
 
+template <class T> constexpr char PAIRS = std::is_same_v<T, half> ? 'H' : 'B';
 template <class T>
-static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const Place& place) {
+constexpr LaneOperation MMA{mma_lanes<T>,
+                            {{PAIRS<T>, 16, offsetof(MmaOperands, a), true},
+                             {PAIRS<T>, 8, offsetof(MmaOperands, b), true},
+                             {'f', 16, offsetof(MmaOperands, d), true}},
+                            {'f', 16}};
+template <bool TRANSPOSED>
+constexpr LaneOperation LDMATRIX{ldmatrix_lanes<TRANSPOSED>, {{'p'}}, {'x', 16}};
+
+template <class T>
+static void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const Place& place, const void* caller) {
   MmaOperands input{a, b, d};
   float output[4];  // the others' operands must stay as they are until all have been read
-  collective(ALL, place, mma_lanes<T>, &input, output);
+  collective(ALL, place, MMA<T>, &input, output, caller);
   memcpy(d, output, sizeof output);
 }
 }  // namespace emulator
@@ -86,14 +96,14 @@ using namespace emulator;
 
 void mma_16816(__nv_bfloat16, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file,
                int line) {
-  mma<__nv_bfloat16>(d, a, b, {"mma_16816", file, line});
+  mma<__nv_bfloat16>(d, a, b, {"mma_16816", file, line}, CALLER);
 }
 void mma_16816(__half, float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char* file, int line) {
-  mma<half>(d, a, b, {"mma_16816", file, line});
+  mma<half>(d, a, b, {"mma_16816", file, line}, CALLER);
 }
 void ldmatrix_x4(unsigned (&r)[4], const void* row, const char* file, int line) {
-  collective(ALL, {"ldmatrix_x4", file, line}, ldmatrix_lanes<false>, row, r, __builtin_return_address(0));
+  collective(ALL, {"ldmatrix_x4", file, line}, LDMATRIX<false>, row, r, __builtin_return_address(0));
 }
 void ldmatrix_x4_trans(unsigned (&r)[4], const void* row, const char* file, int line) {
-  collective(ALL, {"ldmatrix_x4_trans", file, line}, ldmatrix_lanes<true>, row, r, __builtin_return_address(0));
+  collective(ALL, {"ldmatrix_x4_trans", file, line}, LDMATRIX<true>, row, r, __builtin_return_address(0));
 }
