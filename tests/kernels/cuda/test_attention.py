@@ -27,7 +27,7 @@ from tinygrad_lite.kernels.cuda.launch import cupy
 pytestmark = needs_cuda
 
 
-@pytest.fixture(autouse=True, params=["90", "80"] if EMULATED else ["its own"])
+@pytest.fixture(autouse=True, params=["90", pytest.param("80", marks=pytest.mark.slow)] if EMULATED else ["its own"])
 def compute_capability(request):
     """The emulator is a card with warpgroups' products, and one without: heads of 64 and more have a kernel for each."""
     if not EMULATED:

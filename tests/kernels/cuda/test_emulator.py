@@ -455,3 +455,22 @@ def test_options_come_back_after_an_error():
     with pytest.raises(KeyError), options.set(order="random", mode="race"):
         raise KeyError
     assert (options.order, options.mode) == ("ascending", "fast")
+
+
+def test_all_libraries_share_their_threads_stacks(tmp_path):
+    """Linux allows a process 65,530 mappings, and a stack with its guard is two: 32 libraries' 1,024 threads are all."""
+
+    def mappings_after(n):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        text = f'extern "C" __global__ void k(float* out) {{ out[threadIdx.x] = {n}; __syncthreads(); }}'
+        kernels, out = Kernels(folder, text, "k"), np.zeros(1024, np.float32)
+        kernels.run("k", 1, 1024, out)
+        assert (out == n).all()
+        loaded.append(kernels)
+        with open("/proc/self/maps") as file:
+            return sum(1 for _ in file)
+
+    loaded = []
+    first = mappings_after(1)
+    assert mappings_after(2) - first < 100  # a library itself has a few

@@ -9,15 +9,15 @@
 // DROPS: weights are dropped (attention_dropout.cuh) on their way to the product with v, after the row's sum has them.
 //
 // The next keys and values arrive while the present ones are worked on: two buffers, one barrier for each tile of keys.
-// And while a tile's weights multiply its values on the tensor cores, the next tile's scores become weights (Shah et al.
-// 2024, "FlashAttention-3", arXiv:2407.08608); that takes products in the background, which are wgmma's only.
+// And while a tile's weights multiply its values on the tensor cores, the next tile's scores become weights (Shah et
+// al. 2024, "FlashAttention-3", arXiv:2407.08608); that takes products in the background, which are wgmma's only.
 #include "attention_dropout.cuh"
 #include "attention_problem.cuh"
 #include "attention_tile.cuh"
 
 constexpr int KEYS = 64;
-// Of 16 queries a warp. Two use each key that is read from shared memory twice; for D = 128, or with dropout for D = 64,
-// they would need more than 255 registers. A warpgroup reads each key for 64 queries anyway.
+// Of 16 queries a warp. Two use each key that is read from shared memory twice; for D = 128, or with dropout for D =
+// 64, they would need more than 255 registers. A warpgroup reads each key for 64 queries anyway.
 template <int D, bool DROPS> constexpr int ROW_TILES = IN_WARPGROUPS<D> || D > (DROPS ? 32 : 64) ? 1 : 2;
 template <int D> constexpr int THREADS = IN_WARPGROUPS<D> ? 256 : 128;
 // At once on a multiprocessor: two have 128 registers a thread.
@@ -93,7 +93,8 @@ __global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
   typedef Tile<T, D, KEYS> Keys;
   const Tile<T, D, QUERIES> q_tile{shared};
   T* const k_tiles = shared + q_tile.SIZE;
-  const int first = problem.first_key(t0) / KEYS, end = (problem.end_key(min(t0 + QUERIES, queries) - 1) + KEYS - 1) / KEYS;
+  const int first = problem.first_key(t0) / KEYS;  // in tiles of keys
+  const int end = (problem.end_key(min(t0 + QUERIES, queries) - 1) + KEYS - 1) / KEYS;
   const auto k_tile = [&](int i) { return Keys{k_tiles + i % 2 * Keys::SIZE}; };
   const auto v_tile = [&](int i) { return Keys{k_tiles + (2 + i % 2) * Keys::SIZE}; };
   const auto load = [&](const Keys& tile, const T* from, int i) {
@@ -109,7 +110,8 @@ __global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
   // exp needs the largest score, which is the smallest q k^T where the scale is negative: then -q stands for q. A scale
   // of 0 becomes a tiny one, for a hidden key's -infinity times 0 would be NaN.
   if (scale < 0.f) {
-    for (int i = threadIdx.x; i < q_tile.SIZE / 2; i += THREADS<D>) reinterpret_cast<u32*>(q_tile.data)[i] ^= 0x80008000u;
+    u32* const pairs = reinterpret_cast<u32*>(q_tile.data);
+    for (int i = threadIdx.x; i < q_tile.SIZE / 2; i += THREADS<D>) pairs[i] ^= 0x80008000u;
     __syncthreads();
   }
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = warp * 16 * M;  // the warp's first row in the tile

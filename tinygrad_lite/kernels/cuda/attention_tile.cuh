@@ -10,10 +10,10 @@
 
 template <int D> constexpr bool IN_WARPGROUPS = WARPGROUPS && D >= 64;
 
-// ROWS rows of D numbers, in panels of up to 64 columns. A panel's row is up to 8 chunks of 16 bytes, and chunk c of row
-// r lies at place c ^ swizzle(r): the same chunk of 8 rows that follow each other, which is what ldmatrix reads at once,
-// then fills all 32 banks once. In plain order the 8 would share 4 banks, and take 8 turns (4 for D = 32). wgmma knows
-// this order as its 128-byte swizzle.
+// ROWS rows of D numbers, in panels of up to 64 columns. A panel's row is up to 8 chunks of 16 bytes, and chunk c of
+// row r lies at place c ^ swizzle(r): the same chunk of 8 rows that follow each other, which is what ldmatrix reads at
+// once, then fills all 32 banks once. In plain order the 8 would share 4 banks, and take 8 turns (4 for D = 32). wgmma
+// knows this order as its 128-byte swizzle.
 template <class T, int D, int ROWS> struct Tile {
   static constexpr int CHUNKS = D / 8, WIDTH = D < 64 ? D : 64, PANEL = ROWS * WIDTH, SIZE = ROWS * D;
   T* data;
@@ -23,11 +23,11 @@ template <class T, int D, int ROWS> struct Tile {
     return data + c / 8 * PANEL + row * WIDTH + (c % 8 ^ swizzle(row)) * 8;
   }
 
-  // Rows first to first + ROWS of a matrix of `rows` rows and d columns, by a whole block of THREADS, in the background;
-  // what lies beyond the matrix becomes zeros. Without alignment the numbers come one by one, and at once.
+  // Rows first to first + ROWS of a matrix of `rows` rows and d columns, by a whole block of THREADS, in the
+  // background; what lies beyond the matrix becomes zeros. Without alignment the numbers come one by one, and at once.
   template <int THREADS>
   __device__ __forceinline__ void load(const T* from, i64 stride, int first, int rows, int d, bool aligned) const {
-    static_assert(ROWS * CHUNKS % THREADS == 0 && THREADS / CHUNKS % 8 == 0, "every thread loads as many chunks, alike");
+    static_assert(ROWS * CHUNKS % THREADS == 0 && THREADS / CHUNKS % 8 == 0, "every thread copies as many, alike");
     if (aligned) {
       constexpr int ROUND = THREADS / CHUNKS;  // rows that the block copies at once
       const int r0 = threadIdx.x / CHUNKS, c = threadIdx.x % CHUNKS;
@@ -107,9 +107,9 @@ template <class T, int D, int ROWS, int M, bool HELD> struct LeftRows {
         for (int kk = 0; kk < D / 16; kk++) tile.left(held[m][kk], row + 16 * m, kk);
     }
   }
-  // At the end of a loop's turn whose products in the background have read what is held, xor it with 0. ptxas 13.0 takes
-  // a register for free once wgmma has read it, whatever comes in the next turn, and on an H100 products were wrong; what
-  // an ordinary instruction reads afterwards is safe. zero: one that the compiler cannot know.
+  // At the end of a loop's turn whose products in the background have read what is held, xor it with 0. ptxas 13.0
+  // takes a register for free once wgmma has read it, whatever comes in the next turn, and on an H100 products were
+  // wrong; what an ordinary instruction reads afterwards is safe. zero: one that the compiler cannot know.
   __device__ __forceinline__ void keep(u32 zero) {
     if constexpr (HELD && IN_WARPGROUPS<D>) {
 #pragma unroll
@@ -215,7 +215,8 @@ __device__ __forceinline__ void multiply_transposed(Sums<M, N>& c, const LeftRow
 }
 
 // Sums of an earlier product, rounded to T, as left operands: two of their 8-column pieces are one, lane by lane, so
-// they never leave the registers. For a warpgroup, whose product is in the background, they have registers of their own.
+// they never leave the registers. For a warpgroup, whose product is in the background, they have registers of their
+// own.
 template <class T, int D, int M, int N> struct Weights {
   static constexpr bool OWN = IN_WARPGROUPS<D>;
   const Sums<M, N>& sums;

@@ -14,7 +14,8 @@
 //
 // b lies in rows of 64 numbers, 128 bytes, whose chunks of 16 bytes are swizzled as in Tile<T, 64>, in shared memory
 // that begins at a multiple of 1024 bytes.
-//   wgmma_transposed: the rows are b's columns. b points at row 0 of N, at one of its columns 0, 16, 32, 48 in plain order.
+//   wgmma_transposed: the rows are b's columns. b points at row 0 of N, at one of its columns 0, 16, 32, 48 in plain
+//                     order.
 //   wgmma:            the rows are b's rows. b points at the first of 16, a multiple of 8. The next 64 columns, where N
 //                     is 128, lie `next_columns` bytes further.
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)

@@ -14,7 +14,9 @@ from .options import options
 from .trace import record
 
 ORDERS = {"ascending": 0, "descending": 1, "random": 2}
-_lock = threading.Lock()  # one launch at a time: the scheduler's state is global in each library
+MOST_THREADS = 1024  # as in scheduler.h
+_lock = threading.Lock()  # one launch at a time: the scheduler's state is global in each library, and stacks are shared
+_stacks = (ctypes.c_size_t * (1 + MOST_THREADS))()  # of all libraries: fibers.cpp
 
 
 class _Parameter(ctypes.Structure):
@@ -31,6 +33,7 @@ class Module:
     def __init__(self, path: str):
         self.path, self.library, self.lines = path, ctypes.CDLL(path), Lines(path)
         self.library.emulator_launch.restype = ctypes.c_char_p
+        self.library.emulator_share_stacks(_stacks)
         self.checks = hasattr(self.library, "emulator_findings")
         if self.checks:
             self.library.emulator_findings.restype = ctypes.c_char_p

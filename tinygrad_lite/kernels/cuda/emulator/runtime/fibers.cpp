@@ -2,8 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <vector>
-
 // A function may change the registers rax, rcx, rdx, rsi, rdi, r8 to r11 and the vectors: the caller keeps what it
 // needs of those. So a switch, being a function call, has only the other six to save, on the stack that it leaves, and
 // takes them from the stack that it enters. `ret` then returns to where that stack's owner called from.
@@ -32,18 +30,23 @@ emulator_switch_stacks:
 )");
 
 namespace emulator {
-static std::vector<char*> free_stacks;  // the last one used is the first used again: it is in the cache
+// Stacks that nobody uses. The last one used is the first used again: it is in the cache. All libraries of a process
+// take from one heap: a stack with its guard is two of the 65,530 mappings that Linux allows a process.
+struct Stacks {
+  size_t count;
+  char* free[MOST_THREADS];
+};
+static Stacks own_stacks, *stacks = &own_stacks;
 
 bool give_stack(Thread& thread, void (*entry)()) {
-  if (free_stacks.empty()) {
+  if (!stacks->count) {
     int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void* memory = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, kind, -1, 0);
     if (memory == MAP_FAILED) return false;
     mprotect(memory, PAGE, PROT_NONE);
-    free_stacks.push_back((char*)memory);
+    stacks->free[stacks->count++] = (char*)memory;
   }
-  thread.stack = free_stacks.back();
-  free_stacks.pop_back();
+  thread.stack = stacks->free[--stacks->count];
   // Tops at equal distances from a page's begin would compete for the same few lines of the cache: they are spread.
   size_t spread = (uintptr_t)thread.stack / STACK_BYTES * 320 % (2 * PAGE);
   // As if `entry` had been interrupted by a switch before its first instruction. The odd slot below the top is where
@@ -57,7 +60,16 @@ bool give_stack(Thread& thread, void (*entry)()) {
 }
 
 void take_stack(Thread& thread) {
-  if (thread.stack) free_stacks.push_back(thread.stack);
+  if (thread.stack) {
+    if (stacks->count < MOST_THREADS) {
+      stacks->free[stacks->count++] = thread.stack;
+    } else {  // left over from launches that failed
+      munmap(thread.stack, STACK_BYTES);
+    }
+  }
   thread.stack = nullptr;
 }
 }  // namespace emulator
+
+// heap: room for a Stacks, that of all libraries; before the first launch.
+extern "C" __attribute__((visibility("default"))) void emulator_share_stacks(void* heap) { emulator::stacks = (emulator::Stacks*)heap; }
