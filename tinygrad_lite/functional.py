@@ -196,19 +196,25 @@ def scaled_dot_product_attention(
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
     window = None if window is None else integer("scaled_dot_product_attention", "window", window)
     k = as_tensor(k, q.device, op="scaled_dot_product_attention")
+    v, params = (
+        as_tensor(v, q.device, op="scaled_dot_product_attention"),
+        dict(causal=is_causal, window=window, scale=scale),
+    )
     weights = *q.shape[:-1], *k.shape[-2:-1]  # (B, H, T, S)
-    drawn = _drawn("scaled_dot_product_attention", dropout_p, weights, generator)
-    return attention.attention.call(q, k, v, causal=is_causal, window=window, scale=scale, **drawn)
+    return _attend(
+        "scaled_dot_product_attention", attention.attention, (q, k, v), weights, dropout_p, generator, params
+    )
 
 
-def _drawn(op: str, p: float, weights: tuple, generator) -> dict:
-    """What attention is told that drops some of its weights, of this shape; nothing where p is 0."""
-    if not 0.0 <= number(op, "dropout_p", p) < 1.0:
-        raise ValueError(f"{op}: dropout_p, the share of weights that are dropped, must be in [0, 1), got {p}")
+def _attend(name: str, op, inputs: tuple, weights: tuple, p: float, generator, params: dict) -> Tensor:
+    """The op, which drops a share p of its weights, an array of this shape. What it refuses draws nothing."""
+    if not 0.0 <= number(name, "dropout_p", p) < 1.0:
+        raise ValueError(f"{name}: dropout_p, the share of weights that are dropped, must be in [0, 1), got {p}")
     if p == 0.0:
-        return {}
-    key, offset = given_or_default(op, generator).reserve(math.prod(weights))
-    return {"p": p, "key": key, "offset": offset}
+        return op.call(*inputs, **params)
+    op.check(*inputs, **params, p=p, key=0, offset=0)
+    key, offset = given_or_default(name, generator).reserve(math.prod(weights))
+    return op.call(*inputs, **params, p=p, key=key, offset=offset)
 
 
 def attention_qkv(
@@ -233,10 +239,8 @@ def attention_qkv(
     scale = 1.0 / math.sqrt(max(qkv.shape[-1] // max(heads + 2 * kv_heads, 1), 1)) if scale is None else scale
     window = None if window is None else integer("attention_qkv", "window", window)
     b, t, _ = qkv.shape
-    drawn = _drawn("attention_qkv", dropout_p, (b, heads, t, t), generator)
-    return attention.attention_qkv.call(
-        qkv, heads=heads, kv_heads=kv_heads, causal=is_causal, window=window, scale=scale, **drawn
-    )
+    params = dict(heads=heads, kv_heads=kv_heads, causal=is_causal, window=window, scale=scale)
+    return _attend("attention_qkv", attention.attention_qkv, (qkv,), (b, heads, t, t), dropout_p, generator, params)
 
 
 def rotary(x, heads: int, head_size: int, start: int = 0, base: float = 10000.0) -> Tensor:

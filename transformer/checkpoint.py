@@ -28,6 +28,7 @@ from safetensors.numpy import load_file, save_file
 from .files import replace
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+_REMOVING = ".removing-"  # begins the name of what is about to be removed
 
 
 class CheckpointError(ValueError):
@@ -56,7 +57,7 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob(".writing-*"):
         shutil.rmtree(old, ignore_errors=True)
-    before = _checkpoints(out) + _remnants(out)
+    before, remnants = _checkpoints(out), list(out.glob(f"{_REMOVING}*"))
     writing, final, number = out / f".writing-{os.getpid()}", out / f"step-{step:08d}", 0
     while (
         final.exists()
@@ -74,26 +75,20 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     pointer.write_text(final.name, encoding="utf-8")
     _flush(pointer)
     replace(pointer, out / "latest")
-    for old in before:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in before:  # under another name first: a removal that is cut short is known by it, and finished by the next
+        gone = out / f"{_REMOVING}{os.getpid()}-{old.name}"
+        replace(old, gone)
+        remnants.append(gone)
+    for gone in remnants:
+        shutil.rmtree(gone, ignore_errors=True)
     return final
 
 
 def _checkpoints(out: Path) -> list[Path]:
     """The complete checkpoints in a run's directory, oldest first."""
-    return [p for p in _named_as_checkpoints(out) if all((p / name).exists() for name in FILES)]
-
-
-def _remnants(out: Path) -> list[Path]:
-    """Checkpoints whose removal was cut short: some of a checkpoint's files are left, or none, and nothing else."""
-    found = [p for p in _named_as_checkpoints(out) if p.is_dir() and not p.is_symlink()]
-    return [p for p in found if {inside.name for inside in p.iterdir()} < set(FILES)]
-
-
-def _named_as_checkpoints(out: Path) -> list[Path]:
-    """What has a checkpoint's name, by step; a user's own step-by-step/ has not."""
     found = [(m, p) for p in out.glob("step-*") if (m := re.fullmatch(r"step-(\d{8,})(?:\.(\d+))?", p.name))]
-    return [p for m, p in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))]
+    ordered = [p for m, p in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))]
+    return [p for p in ordered if all((p / name).exists() for name in FILES)]
 
 
 def move_aside(out: Path) -> Path | None:

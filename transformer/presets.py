@@ -23,7 +23,7 @@ FREE_ON_RESUME = frozenset({"steps", "eval_every", "sample_every", "save_every",
 class TrainConfig:
     """Everything that decides a run, beside the data: the same config and data give the same weights.
 
-    steps: optimiser steps; None means as many as fit in max_seconds, settled at the start and half way, and stored.
+    steps: optimiser steps; None means as many as fit in max_seconds, settled at the start and, but for a cosine schedule, half way; stored.
     lr, min_lr: peak and final learning rate; warmup: steps. accumulate K: micro-batches a step.
     """
 

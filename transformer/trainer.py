@@ -172,7 +172,7 @@ class Trainer:
         if self.timing_s is None or (self.timing_s + elapsed_s < c.max_seconds / 2 and p.step < c.steps / 2):
             return False
         before, seconds = c.steps, elapsed_s / p.step
-        steps = p.step + int((c.max_seconds - self.timing_s - elapsed_s) / seconds)
+        steps = p.step + int((c.max_seconds * 0.96 - self.timing_s - elapsed_s) / seconds)
         steps = max(steps, math.ceil(p.step / (1.0 - DECAY_SHARE)))  # else the rate would have begun to fall before now
         schedule = build_schedule(replace(c, steps=steps))
         if all(schedule(i) == self.schedule(i) for i in range(p.step)):  # or else the warm-up was cut, in a tiny run
@@ -199,7 +199,7 @@ class Trainer:
         if p.step:  # the time before is not known
             self.timing_s = None
         began = window = time.perf_counter()
-        window_tokens = 0
+        window_tokens = 0  # of the steps since `window`; began: so long ago as all steps together have taken
         while p.step < c.steps and not self.stop_requested:
             logged = p.step % c.log_every == 0 or p.step == c.steps - 1
             before = layer_report.weights(self.model) if logged else None
@@ -218,13 +218,14 @@ class Trainer:
                 window, window_tokens = time.perf_counter(), 0
             self.report("step", {"step": p.step, **values})
             settled = self._settle_again(time.perf_counter() - began)
-            due = self._evaluation_due()
+            due, aside = self._evaluation_due(), time.perf_counter()
             if due or settled or (c.save_every and p.step % c.save_every == 0):
                 self.save()  # before the evaluation: a run killed there loses nothing
             if due:
                 if self._evaluate_now() is None:
                     return p  # saved already
                 window, window_tokens = time.perf_counter(), 0
+            began += time.perf_counter() - aside  # the time is for training: not for evaluations and saving
         if self.out is not None:
             self.save()
         return p

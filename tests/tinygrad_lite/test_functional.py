@@ -354,3 +354,16 @@ def test_norms_without_vectors_are_those_with_ones_and_zeros():
     assert F.layer_norm(x).tolist() == F.layer_norm(x, ones, zeros).tolist()
     assert F.rms_norm(x).tolist() == F.rms_norm(x, ones).tolist()
     assert F.layer_norm(tgl.zeros(0, 3)).shape == (0, 3)
+
+
+def test_attention_that_is_refused_draws_nothing():
+    generator, x = tgl.Generator(3), tgl.ones(2, 3, 12)
+    before = generator.get_state()
+    for heads in (-1, 5):
+        with pytest.raises(ValueError, match="heads"):
+            F.attention_qkv(x, heads, dropout_p=0.1, generator=generator)
+    with pytest.raises(ValueError, match="expected q"):
+        F.scaled_dot_product_attention(x, x, x, dropout_p=0.1, generator=generator)
+    assert generator.get_state() == before
+    F.attention_qkv(x, 2, dropout_p=0.1, generator=generator)
+    assert generator.get_state() != before

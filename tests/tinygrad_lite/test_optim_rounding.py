@@ -256,6 +256,7 @@ def test_a_state_with_masters_does_not_fit_and_says_so():
         rounding.load_state_dict(plain.state_dict())
 
 
+@needs_cuda
 def test_amsgrad_and_a_move_to_another_device_keep_it():
     layer = nn.Linear(30, 20, generator=tgl.Generator(1)).to("bfloat16")
     optimizer = optim.AdamW(layer.parameters(), amsgrad=True, stochastic_rounding=True)

@@ -1,6 +1,7 @@
 """The walk back: from outputs to leaves, each node once, in reverse order of creation.
 
-`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains. Plain
+`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains, up to the rounding
+of sums that a kernel makes in one go (`stepped`). Plain
 backward runs the rules on arrays; `create_graph` runs the same rules on Tensors, by handing them the
 functional namespace, so that the gradients can be differentiated again.
 

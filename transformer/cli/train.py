@@ -41,7 +41,7 @@ def train(
     vocab_size: Annotated[int | None, _option("Text", "Tokens of the bpe tokenizer.")] = None,
     preset_name: Annotated[str | None, _option("Run", f"{_of(PRESETS)} Default: quick.", "--preset")] = None,
     steps: Annotated[int | None, _option("Run", "Optimiser steps.")] = None,
-    max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start, and again half way.")] = None,
+    max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start, and again half way unless the schedule is cosine.")] = None,
     seed: Annotated[int | None, _option("Run", "Of the weights, the batches and dropout.")] = None,
     device: Annotated[str | None, _option("Run", _of(DEVICES))] = None,
     dtype: Annotated[str | None, _option("Run", f"Of weights and activations; the optimiser keeps float32. {_of(DTYPES)}")] = None,
