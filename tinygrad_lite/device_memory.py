@@ -31,10 +31,9 @@ class Pool:
         try:
             return self.pool.malloc(size)
         except MemoryError:
-            if self.is_recorded:
-                raise self._error(size) from None
+            pass
         gc.collect()  # of arrays in reference cycles
-        for pool in (self.pool, self.lib.get_default_memory_pool()):
+        for pool in (*[p.pool for p in list(_pools) if not p.is_recorded], self.lib.get_default_memory_pool()):
             pool.free_all_blocks()
         try:
             return self.pool.malloc(size)

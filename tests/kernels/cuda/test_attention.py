@@ -404,3 +404,15 @@ def test_no_bank_conflicts(d):
             kernel.backward(g, saved, needs, (None,) * 3, **CAUSAL)
     found = [r for r in records if r.memory == "shared" and r.bytes == 16]
     assert len(found) >= 9 and all(r.wavefronts == r.least_wavefronts for r in found), found
+
+
+@pytest.mark.parametrize("d", [32, 64])
+def test_a_largest_score_that_stays_the_same_changes_nothing_from_tile_to_tile(d):
+    """Equal scores near 1,000: log2 of their sum is exactly the score's and that of their number, for any number of tiles."""
+    t = 64 * 24
+    q = np.full((1, 1, 1, d), 5.7).astype(bfloat16)
+    k, v = np.full((1, 1, t, d), 5.3).astype(bfloat16), np.ones((1, 1, t, d), bfloat16)
+    out, saved = lookup("cuda", "attention").forward(*map(device, (q, k, v)), causal=False, window=None, scale=0.37)
+    score = float(q[0, 0, 0].astype(np.float64) @ k[0, 0, 0].astype(np.float64)) * 0.37 * np.log2(np.e)
+    np.testing.assert_allclose(host(saved[-1]).ravel()[0], score + np.log2(t), rtol=4 * EPS[float32])
+    np.testing.assert_array_equal(host(out), 1)

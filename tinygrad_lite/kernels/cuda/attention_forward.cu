@@ -43,9 +43,10 @@ __device__ __forceinline__ void softmax_step(Sums<M, N>& s, Running (&running)[M
       for (int n = 0; n < N; n++) row.top = fmaxf(row.top, fmaxf(s[m][n][2 * half_rows], s[m][n][2 * half_rows + 1]));
       row.top = fmaxf(row.top, __shfl_xor_sync(ALL_LANES, row.top, 1));
       row.top = fmaxf(row.top, __shfl_xor_sync(ALL_LANES, row.top, 2));
-      // Nothing seen so far: -infinity - -infinity would be NaN.
-      const float base = row.top == -INFINITY ? 0.f : row.top * scale_log2;
-      factor[m][half_rows] = exp2_approx(before * scale_log2 - base);
+      // Nothing seen so far: -infinity - -infinity would be NaN. Products rounded by themselves: as part of an FMA the
+      // same top before and now would not give a factor of 1, each tile a little less or more.
+      const float base = row.top == -INFINITY ? 0.f : __fmul_rn(row.top, scale_log2);
+      factor[m][half_rows] = exp2_approx(__fmul_rn(before, scale_log2) - base);
       row.total *= factor[m][half_rows];
 #pragma unroll
       for (int n = 0; n < N; n++)

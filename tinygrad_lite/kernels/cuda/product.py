@@ -46,6 +46,8 @@ def stacked(x, y, out=None):
         return cupy().matmul(x, y) if out is None else cupy().matmul(x, y, out=out)
     if x.ndim == y.ndim == 2:
         return matmul(x, y, out)
+    if x.shape[-1] != y.shape[-2]:
+        raise ValueError(f"matmul: expected x (..., M, K) and y (..., K, N), got {x.shape} and {y.shape}")
     stack = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     count = math.prod(stack)
     out = empty((*stack, x.shape[-2], y.shape[-1]), x.dtype) if out is None else out
