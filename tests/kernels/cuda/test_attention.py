@@ -408,11 +408,11 @@ def test_no_bank_conflicts(d):
 
 @pytest.mark.parametrize("d", [32, 64])
 def test_a_largest_score_that_stays_the_same_changes_nothing_from_tile_to_tile(d):
-    """Equal scores near 1,000: log2 of their sum is exactly the score's and that of their number, for any number of tiles."""
-    t = 64 * 24
-    q = np.full((1, 1, 1, d), 5.7).astype(bfloat16)
-    k, v = np.full((1, 1, t, d), 5.3).astype(bfloat16), np.ones((1, 1, t, d), bfloat16)
-    out, saved = lookup("cuda", "attention").forward(*map(device, (q, k, v)), causal=False, window=None, scale=0.37)
-    score = float(q[0, 0, 0].astype(np.float64) @ k[0, 0, 0].astype(np.float64)) * 0.37 * np.log2(np.e)
-    np.testing.assert_allclose(host(saved[-1]).ravel()[0], score + np.log2(t), rtol=4 * EPS[float32])
+    """Equal scores of 757 and 1,515: log2 of their sum is the score and log2 of their number, for any number of tiles."""
+    t, scale = 64 * 24, 0.5  # a score whose product with the scale is rounded by much, so that an FMA has another
+    q, k = np.full((1, 1, 1, d), 6.25), np.full((1, 1, t, d), 5.25)
+    given = (q.astype(bfloat16), k.astype(bfloat16), np.ones((1, 1, t, d), bfloat16))
+    out, saved = lookup("cuda", "attention").forward(*map(device, given), causal=False, window=None, scale=scale)
+    expected = 6.25 * 5.25 * d * scale * np.log2(np.e) + np.log2(t)
+    np.testing.assert_allclose(host(saved[-1]).ravel()[0], expected, rtol=EPS[float32])
     np.testing.assert_array_equal(host(out), 1)
