@@ -23,7 +23,7 @@ template <int D> constexpr int TOGETHER = IN_WARPGROUPS<D> ? 64 : 16;  // own ro
 constexpr int LANES = 8;  // of a warp for a row in attention_backward_rows: 128 bytes at once, a row of 64 numbers
 // See LeftRows.
 template <int D> constexpr bool HELD = D <= 64;
-template <int D> constexpr bool HELD_VALUES = D <= (IN_WARPGROUPS<D> ? 64 : 32);
+template <int D> constexpr bool HELD_KEYS = D <= (IN_WARPGROUPS<D> ? 64 : 32);
 // At once on a multiprocessor: 168 or 255 registers a thread.
 template <int D> constexpr int BLOCKS = D <= 64 && !IN_WARPGROUPS<D> ? 3 : 2;
 
@@ -110,8 +110,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS<D>)
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = warp * 16;  // the warp's first key in the tile
   const int together = own / TOGETHER * TOGETHER;
-  LeftRows<T, D, OWN, 1, HELD<D>> k_rows(k_tile, own);
-  LeftRows<T, D, OWN, 1, HELD_VALUES<D>> v_rows(v_tile, own);
+  LeftRows<T, D, OWN, 1, HELD_KEYS<D>> k_rows(k_tile, own);
+  LeftRows<T, D, OWN, 1, HELD_KEYS<D>> v_rows(v_tile, own);
   const float scale_log2 = scale * LOG2_E;
   const u32 zero = (u32)keys >> 31;  // as far as the compiler knows, any number
   Sums<1, D / 8> gk_sums = {}, gv_sums = {};
