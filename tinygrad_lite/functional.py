@@ -191,19 +191,15 @@ def scaled_dot_product_attention(
     the query's own among them. Memory grows with T + S, not with T S. Vaswani et al. 2017, arXiv:1706.03762.
     dropout_p: weights, the result of softmax, are dropped as `dropout` would drop them; 0 in evaluation.
     """
-    q = as_tensor(q, op="scaled_dot_product_attention")
+    name = "scaled_dot_product_attention"
+    q = as_tensor(q, op=name)
     if scale is None:
         scale = 1.0 / math.sqrt(max(q.shape[-1], 1)) if q.ndim else 1.0
-    window = None if window is None else integer("scaled_dot_product_attention", "window", window)
-    k = as_tensor(k, q.device, op="scaled_dot_product_attention")
-    v, params = (
-        as_tensor(v, q.device, op="scaled_dot_product_attention"),
-        dict(causal=is_causal, window=window, scale=scale),
-    )
+    window = None if window is None else integer(name, "window", window)
+    k, v = (as_tensor(x, q.device, op=name) for x in (k, v))
     weights = *q.shape[:-1], *k.shape[-2:-1]  # (B, H, T, S)
-    return _attend(
-        "scaled_dot_product_attention", attention.attention, (q, k, v), weights, dropout_p, generator, params
-    )
+    params = dict(causal=is_causal, window=window, scale=scale)
+    return _attend(name, attention.attention, (q, k, v), weights, dropout_p, generator, params)
 
 
 def _attend(name: str, op, inputs: tuple, weights: tuple, p: float, generator, params: dict) -> Tensor:

@@ -1,9 +1,8 @@
 """The walk back: from outputs to leaves, each node once, in reverse order of creation.
 
-`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains, up to the rounding
-of sums that a kernel makes in one go (`stepped`). Plain
-backward runs the rules on arrays; `create_graph` runs the same rules on Tensors, by handing them the
-functional namespace, so that the gradients can be differentiated again.
+`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains, up to the rounding of
+sums that a kernel makes in one go (`stepped`). Plain backward runs the rules on arrays; `create_graph` runs the same
+rules on Tensors, by handing them the functional namespace, so that the gradients can be differentiated again.
 
 Where nobody looks at the steps, a kernel may add its gradient to what has already arrived at a parent (`ADDS` in
 kernels/__init__.py): the stream of residuals of a GPT is joined by a norm's gradient twice a block, and a sum of its

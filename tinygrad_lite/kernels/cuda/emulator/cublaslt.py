@@ -62,24 +62,29 @@ def _make(place, *given, sizes):
 
 
 def cublasLtGetVersion():
+    """0: of no release of NVIDIA's."""
     return 0
 
 
 def cublasLtCreate(handle):
+    """A handle, which holds nothing."""
     return _make(handle, sizes={})
 
 
 def cublasLtMatmulDescCreate(place, compute_type, scale_type):
+    """What is to be computed. INVALID_VALUE unless sums and scales are float32."""
     if (compute_type, scale_type) != (lt.CUBLAS_COMPUTE_32F, lt.CUDA_R_32F):
         return INVALID_VALUE
     return _make(place, sizes=DESCRIPTION)
 
 
 def cublasLtMatrixLayoutCreate(place, element, rows, columns, ld):
+    """A matrix by columns, ld elements from one to the next. INVALID_VALUE where they would overlap."""
     return INVALID_VALUE if ld < rows else _make(place, TYPES[element], rows, columns, ld, sizes=LAYOUT)
 
 
 def cublasLtMatmulPreferenceCreate(place):
+    """What an algorithm may need."""
     return _make(place, sizes=PREFERENCE)
 
 
@@ -91,10 +96,12 @@ cublasLtMatmulDescSetAttribute = cublasLtMatrixLayoutSetAttribute = cublasLtMatm
 
 
 def cublasLtMatmulPreferenceDestroy(preference):
+    """Nothing is freed: Python does."""
     return 0
 
 
 def cublasLtGetStatusName(status):
+    """CUBLAS_STATUS_..., in bytes."""
     return {INVALID_VALUE: b"CUBLAS_STATUS_INVALID_VALUE"}.get(status, str(status).encode())
 
 
