@@ -48,6 +48,13 @@ print(expected / (peak_bytes() - before))
 """
 
 
+def test_the_peak_is_this_process_s_own_and_not_that_of_the_one_that_started_it():
+    held = b"x" * (300 << 20)
+    program = "from transformer.memory import peak_bytes, process_bytes; print(peak_bytes() - process_bytes())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < len(held) / 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_takes_the_memory_that_was_said(name):
