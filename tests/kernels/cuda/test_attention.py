@@ -416,3 +416,19 @@ def test_a_largest_score_that_stays_the_same_changes_nothing_from_tile_to_tile(d
     expected = 6.25 * 5.25 * d * scale * np.log2(np.e) + np.log2(t)
     np.testing.assert_allclose(host(saved[-1]).ravel()[0], expected, rtol=EPS[float32])
     np.testing.assert_array_equal(host(out), 1)
+
+
+@pytest.mark.parametrize("d", [32, 64])
+def test_scores_that_grow_from_tile_to_tile(d):
+    """By 5 in base 2 from each 64 keys to the next: sums are scaled down now and then, and never overflow."""
+    t = 64 * 40  # 200 in all: 2^200 is no float32
+    q, k = np.ones((1, 1, 1, d)), np.repeat(np.arange(40.0), 64).reshape(1, 1, t, 1) * np.full(d, 5 / d)
+    v = rng().standard_normal((1, 1, t, d))
+    given = [x.astype(bfloat16) for x in (q, k, v)]
+    params = dict(causal=False, window=None, scale=float(np.log(2.0)))
+    out, saved = lookup("cuda", "attention").forward(*map(device, given), **params)
+    scores = (given[0].astype(np.float64) @ given[1].astype(np.float64).swapaxes(2, 3)).ravel()  # in base 2
+    weights = np.exp2(scores - scores.max())
+    expected = (weights @ given[2].astype(np.float64)[0, 0]) / weights.sum()
+    np.testing.assert_allclose(host(saved[-1]).ravel()[0], scores.max() + np.log2(weights.sum()), rtol=8 * EPS[float32])
+    np.testing.assert_allclose(host(out).ravel(), expected, atol=3 * EPS[bfloat16])

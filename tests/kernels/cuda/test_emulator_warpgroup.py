@@ -15,7 +15,7 @@ from tinygrad_lite.kernels.cuda.launch import FOLDER
 
 pytestmark = needs_emulator
 TYPES = {"bf16": ml_dtypes.bfloat16, "half": np.float16}
-COLUMNS = (32, 64, 128)
+COLUMNS = (64, 128)
 INNER = 64  # of a product: four steps of 16
 
 SOURCE = r"""
@@ -54,14 +54,22 @@ template <int N> __device__ __forceinline__ void store(float* out, const float (
     for (int i = 0; i < 4; i++) out[sum_at(8 * N, n, i)] = sums[n][i];
 }
 
+enum Way { ROWS, COLUMNS, SHARED };
+
 // out += a b, or a b where `add` is 0: out (blockDim.x / 2, N), a (blockDim.x / 2, INNER), b (INNER, N). One block.
-// b comes in rows of 64 numbers: TRANSPOSED its columns, else its rows, 64 columns after 64 columns.
-template <class T, int N, bool TRANSPOSED>
+// b comes in rows of 64 numbers: its ROWS, 64 columns after 64 columns, or its COLUMNS; SHARED: so, and a, too, is read
+// from shared memory.
+template <class T, int N, int WAY>
 __global__ void __launch_bounds__(256) multiply(float* out, const T* a, const T* b, int add) {
   DYNAMIC_SHARED(T, tile);
   float sums[N / 8][4];
   u32 aa[INNER / 16][4];
-  fill(tile, b, TRANSPOSED ? N : N == 128 ? 2 * INNER : INNER);
+  constexpr int B_ROWS = WAY != ROWS ? N : N == 128 ? 2 * INNER : INNER;
+  T* const a_tile = tile + B_ROWS * 64;
+  fill(tile, b, B_ROWS);
+  if (WAY == SHARED) fill(a_tile, a, blockDim.x / 2);
+  const Operand right = wgmma_operand(tile, INNER * 128);
+  const Operand left = wgmma_operand(a_tile + threadIdx.x / 128 * 64 * 64);
 #pragma unroll
   for (int n = 0; n < N / 8; n++)
 #pragma unroll
@@ -71,8 +79,9 @@ __global__ void __launch_bounds__(256) multiply(float* out, const T* a, const T*
   wgmma_begin();
 #pragma unroll
   for (int k = 0; k < INNER / 16; k++) {
-    if constexpr (TRANSPOSED) wgmma_transposed(T(), sums, aa[k], tile + 16 * k, k ? 1 : add);
-    else wgmma(T(), sums, aa[k], tile + 16 * k * 64, INNER * 128, k ? 1 : add);
+    if constexpr (WAY == ROWS) wgmma(T(), sums, aa[k], right + 16 * k * 128, k ? 1 : add);
+    else if constexpr (WAY == COLUMNS) wgmma_transposed(T(), sums, aa[k], right + 32 * k, k ? 1 : add);
+    else wgmma_transposed(T(), sums, left + 32 * k, right + 32 * k, k ? 1 : add);
   }
   wgmma_commit();
   wgmma_wait<0>();
@@ -82,7 +91,8 @@ __global__ void __launch_bounds__(256) multiply(float* out, const T* a, const T*
 enum Bug {
   NONE, NO_BEGIN, NO_COMMIT, NO_WAIT, SKIPS, SKIPS_BEFORE_BARRIER, SKIPS_AT_END, OTHER_B, LANES_DIFFER, MISALIGNED,
   BETWEEN_STEPS, UNEVEN_NEXT, BEHIND, GLOBAL, EARLY, READS_SUMS, WRITES_SUMS, OVERWRITES, UNPUBLISHED,
-  PUBLISHED_LATE, STORES_UNPUBLISHED, UNWRITTEN, OVERLAPPING,
+  PUBLISHED_LATE, STORES_UNPUBLISHED, UNWRITTEN, OVERLAPPING, A_SHARED, A_UNPUBLISHED, A_MISALIGNED, A_BEHIND,
+  A_OVERWRITES,
 };
 
 // out[0] = a b, out[1] = a b', both 64 x 64 and of the first 16 columns of a: b' is the first 16 rows, as rows, of the
@@ -100,25 +110,33 @@ template <int BUG> __global__ void planted(float* out, const bf16* a, const bf16
     __syncthreads();
   }
   load_a(aa, a, 0);
+  bf16* const a_tile = tile + 64 * 64;
+  if (BUG >= A_SHARED) fill(a_tile, a, 64, BUG != A_UNPUBLISHED);
+  const int a_off = BUG == A_MISALIGNED ? 8 : BUG == A_BEHIND ? 8 * 64 : 0;
   if (BUG != NO_BEGIN) wgmma_begin();
   const int off = BUG == MISALIGNED ? 64 : BUG == BETWEEN_STEPS ? 8 : BUG == BEHIND ? 8 * 64 : 0;
   const bf16* begin = BUG == GLOBAL ? b : tile + off;
-  wgmma_transposed(bf16(), sums, aa, begin, 0);  // first
+  if constexpr (BUG < A_SHARED) wgmma_transposed(bf16(), sums, aa, wgmma_operand(begin), 0);  // first
+  else wgmma_transposed(bf16(), sums, wgmma_operand(a_tile + a_off), wgmma_operand(begin), 0);  // shared
   wgmma_commit();
   const int differs = BUG == OTHER_B && odd || BUG == LANES_DIFFER && threadIdx.x % 32 == 5;
-  if (BUG == UNEVEN_NEXT) wgmma(bf16(), others, aa, tile, 128, 0);  // uneven
+  if (BUG == UNEVEN_NEXT) wgmma(bf16(), others, aa, wgmma_operand(tile, 128), 0);  // uneven
   else if ((BUG != SKIPS && BUG != SKIPS_BEFORE_BARRIER) || !odd)
-    wgmma(bf16(), other, aa, tile + differs * 16 * 64, 0, 0);  // second
-  if (BUG == OVERLAPPING) wgmma(bf16(), (float (&)[8][4])others[4], aa, tile, 0, 0);  // overlapping
+    wgmma(bf16(), other, aa, wgmma_operand(tile + differs * 16 * 64), 0);  // second
+  if (BUG == OVERLAPPING) wgmma(bf16(), (float (&)[8][4])others[4], aa, wgmma_operand(tile), 0);  // overlapping
   if (BUG == SKIPS_BEFORE_BARRIER) {
     __syncthreads();  // barrier
-    if (odd) wgmma(bf16(), other, aa, tile, 0, 0);
+    if (odd) wgmma(bf16(), other, aa, wgmma_operand(tile), 0);
   }
   if (BUG != NO_COMMIT) wgmma_commit();  // commit
   if (BUG == WRITES_SUMS) other[0][0] = 0.f;  // writes sums
   if (BUG == OVERWRITES) {
     __syncthreads();
     tile[threadIdx.x] = a[0];  // overwrites
+  }
+  if (BUG == A_OVERWRITES) {
+    __syncthreads();
+    a_tile[threadIdx.x] = a[0];  // overwrites a
   }
   if (BUG == NO_WAIT) return;
   wgmma_wait<1>();  // wait
@@ -133,18 +151,18 @@ template <int BUG> __global__ void planted(float* out, const bf16* a, const bf16
   }
 }
 
-// out (64, 32) = a b, over `tiles` pieces of INNER rows of b in two buffers: while one is read the next one comes.
+// out (64, 64) = a b, over `tiles` pieces of INNER rows of b in two buffers: while one is read the next one comes.
 __global__ void pipelined(float* out, const half* a, const half* b, int tiles) {
   DYNAMIC_SHARED(half, shared);
   constexpr int TILE = INNER * 64;
-  float sums[4][4];
+  float sums[8][4];
   u32 aa[INNER / 16][4];
   fill(shared, b, INNER);
   for (int tile = 0; tile < tiles; tile++) {
     for (int k = 0; k < INNER / 16; k++) load_a(aa[k], a + tile * 64 * INNER, 16 * k);
     wgmma_begin();
     for (int k = 0; k < INNER / 16; k++)
-      wgmma(half(), sums, aa[k], shared + tile % 2 * TILE + 16 * k * 64, 0, tile || k);
+      wgmma(half(), sums, aa[k], wgmma_operand(shared + tile % 2 * TILE) + 16 * k * 128, tile || k);
     wgmma_commit();
     wgmma_wait<1>();  // of the tile before
     __syncthreads();
@@ -155,7 +173,8 @@ __global__ void pipelined(float* out, const half* a, const half* b, int tiles) {
 }
 """
 BUGS = re.findall(r"[A-Z_]+", re.search(r"enum Bug \{(.*?)\}", SOURCE, re.S)[1])
-MULTIPLY = [f"multiply<{t}, {n}, {way}>" for t in TYPES for n in COLUMNS for way in ("false", "true")]
+WAYS = ("ROWS", "COLUMNS", "SHARED")
+MULTIPLY = [f"multiply<{t}, {n}, {way}>" for t in TYPES for n in COLUMNS for way in WAYS]
 WITHOUT_A_BUG = [*MULTIPLY, "planted<NONE>", "pipelined"]
 
 
@@ -183,42 +202,43 @@ def matrices(kind, rows, columns):
     return a.astype(np.float32), b.astype(np.float32)
 
 
-def rows_of_64(b, transposed):
+def rows_of_64(b, way):
     """b as the kernel multiply takes it."""
-    if transposed:
+    if way != "ROWS":
         return b.T
     padded = np.pad(b, ((0, 0), (0, -b.shape[1] % 64)))
     return np.concatenate(np.split(padded, padded.shape[1] // 64, axis=1))
 
 
-def multiply(kernels, t, a, b, d, transposed, add, **changes):
+def multiply(kernels, t, a, b, d, way, add, **changes):
     out = d.copy()
-    name = f"multiply<{t}, {b.shape[1]}, {str(transposed).lower()}>"
-    given = [np.ascontiguousarray(x.astype(TYPES[t])) for x in (a, rows_of_64(b, transposed))]
-    kernels.run(name, 1, 2 * len(a), out, *given, np.int32(add), shared=given[1].nbytes, **changes)
+    name = f"multiply<{t}, {b.shape[1]}, {way}>"
+    given = [np.ascontiguousarray(x.astype(TYPES[t])) for x in (a, rows_of_64(b, way))]
+    shared = given[1].nbytes + (way == "SHARED") * given[0].nbytes
+    kernels.run(name, 1, 2 * len(a), out, *given, np.int32(add), shared=shared, **changes)
     return out
 
 
-@pytest.mark.parametrize("transposed", [False, True], ids=["rows", "columns"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("t", TYPES)
-def test_products(kernels, t, columns, transposed):
+def test_products(kernels, t, columns, way):
     """Of one warpgroup and of two, with and without sums before."""
     for kind in ("random", "ones in a", "ones in b"):
         for rows, add in ((64, 1), (128, 0)):
             a, b = matrices(kind, rows, columns)
             d = rng().integers(-999, 1000, (rows, columns)).astype(np.float32)
-            got = multiply(kernels, t, a, b, d, transposed, add)
+            got = multiply(kernels, t, a, b, d, way, add)
             np.testing.assert_array_equal(got, add * d + a @ b, err_msg=f"{kind}, add {add}")
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize("mode", ["fast", "race"])
 def test_products_in_every_order(kernels, mode, schedule):
-    for t, columns, transposed in (("bf16", 128, False), ("half", 64, True)):
+    for t, columns, way in (("bf16", 128, "ROWS"), ("half", 64, "COLUMNS"), ("bf16", 64, "SHARED")):
         a, b = matrices("random", 128, columns)
         d = rng().integers(-999, 1000, (128, columns)).astype(np.float32)
-        got = multiply(kernels, t, a, b, d, transposed, 1, mode=mode, **schedule)
+        got = multiply(kernels, t, a, b, d, way, 1, mode=mode, **schedule)
         np.testing.assert_array_equal(got, d + a @ b)
     np.testing.assert_array_equal(*planted(kernels, "NONE", mode=mode, **schedule))
 
@@ -229,14 +249,15 @@ def test_groups_of_products_that_overlap_copies(kernels, mode, schedule):
     tiles = 5
     a = rng().integers(-99, 100, (tiles, 64, INNER)).astype(np.float16)
     b = rng().integers(-99, 100, (tiles, INNER, 64)).astype(np.float16)
-    out = np.full((64, 32), np.nan, np.float32)
+    out = np.full((64, 64), np.nan, np.float32)
     kernels.run("pipelined", 1, 128, out, a, b, np.int32(tiles), shared=2 * INNER * 128, mode=mode, **schedule)
     expected = (a.astype(np.float32) @ b.astype(np.float32)).sum(0)
-    np.testing.assert_array_equal(out, expected[:, :32])
+    np.testing.assert_array_equal(out, expected)
 
 
-def planted(kernels, bug, threads=128, shared=64 * 128, **changes):
+def planted(kernels, bug, threads=128, **changes):
     """(what the kernel planted gave, what it should)."""
+    shared = 64 * 128 * (1 + bug.startswith("A_"))
     a = rng().integers(-99, 100, (64, INNER)).astype(np.float32)
     b = rng().integers(-99, 100, (64, 64)).astype(np.float32)
     out, given = np.zeros((2, 64, 64), np.float32), [x.astype(TYPES["bf16"]) for x in (a, b)]
@@ -252,12 +273,14 @@ ERRORS = {
     "SKIPS": ("warpgroup divergence: another of the four warps called wgmma", None),
     "SKIPS_BEFORE_BARRIER": ("warpgroup divergence: not all four warps have called wgmma", "second"),
     "SKIPS_AT_END": ("warpgroup divergence: not all four warps have called wgmma_wait", "last wait"),
-    "OTHER_B": ("warpgroup divergence.* with another b", "second"),
-    "LANES_DIFFER": ("lanes of a warp call with different values of b", "second"),
+    "OTHER_B": ("warpgroup divergence.* with another operand", "second"),
+    "LANES_DIFFER": ("lanes of a warp call with different operands", "second"),
     "MISALIGNED": ("the operand must lie in 1024-byte aligned shared memory.* 128 bytes behind", "first"),
     "BETWEEN_STEPS": ("b point at a row that is a multiple of 8, column 0, 16, 32 or 48.* 16 bytes behind", "first"),
     "UNEVEN_NEXT": ("next_columns is 128: it must be a multiple of 1024", "uneven"),
-    "BEHIND": ("out of bounds: b's rows reach 1024 bytes behind shared memory", "first"),
+    "BEHIND": ("out of bounds: the rows of b reach 1024 bytes behind shared memory", "first"),
+    "A_MISALIGNED": ("a point at a row that is a multiple of 8, column 0, 16, 32 or 48.* 16 bytes behind", "shared"),
+    "A_BEHIND": ("out of bounds: the rows of a reach 1024 bytes behind shared memory", "shared"),
     "GLOBAL": ("b does not point at shared memory", "first"),
     "WRITES_SUMS": ("wrote its sums between a product and the wgmma_wait that covers it", "wait"),
     "OVERLAPPING": ("the sums overlap others that are under way", "overlapping"),
@@ -269,6 +292,8 @@ FINDINGS = {
     "UNPUBLISHED": (r"not published \(wgmma_publish\)", "first", "fill"),
     "PUBLISHED_LATE": (r"not published \(wgmma_publish\)", "first", "fill"),
     "STORES_UNPUBLISHED": (r"not published \(wgmma_publish\)", "first", "stores"),
+    "A_OVERWRITES": ("write where a wgmma is under way: ", "overwrites a", "shared"),
+    "A_UNPUBLISHED": (r"not published \(wgmma_publish\)", "shared", "fill"),
     "UNWRITTEN": ("read of uninitialised shared memory: ", "first", None),
 }
 
@@ -291,6 +316,11 @@ def test_findings_in_mode_race(bugs, bug):
             planted(bugs, bug, mode="race", **schedule)
         (line,) = [x for x in str(found.value).split("\n") if re.search(message, x)][:1]
         assert all(bugs.line(mark) in line for mark in marks if mark)
+
+
+def test_nothing_is_found_where_nothing_is_wrong(bugs):
+    for schedule in SCHEDULES:
+        np.testing.assert_array_equal(*planted(bugs, "A_SHARED", mode="race", **schedule))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)

@@ -21,7 +21,6 @@ HEAD_SIZES = (32, 64, 128)
 # What the .cu files know by the same or similar names.
 KEYS, OWN, BACKWARD_THREADS = 64, 64, 128
 FLOAT_WARPS = 8  # of an attention_float block: each owns a row
-ROWS, ROW_LANES = 32, 8  # of a block of attention_backward_rows: rows, and threads for each
 
 # By head size and by whether weights are dropped, which few programs want both ways: each is compiled by itself.
 _INSTANCES = [(d, drops) for d in HEAD_SIZES for drops in ("false", "true")]
@@ -30,8 +29,8 @@ _forward = {
 }
 _backward = {
     (d, drops): Source(
-        "attention_backward.cu", "attention_backward_rows<T>", f"attention_backward_keys<T, {d}, {drops}>",
-        f"attention_backward_queries<T, {d}, {drops}>",
+        "attention_backward.cu", f"attention_backward_queries<T, {d}, {drops}>",
+        f"attention_backward_keys<T, {d}, {drops}>",
     )
     for d, drops in _INSTANCES
 }  # fmt: skip
@@ -67,15 +66,16 @@ def supports(d):
 class Tiles(NamedTuple):
     """How attention_forward and attention_backward are cut for a head size, as the .cu files have it by IN_WARPGROUPS."""
 
-    threads: int  # of a forward block, and how many queries it has
+    threads: int  # of a forward block, how many queries it has, and rows of keys and values in its memory
     queries: int
+    rows: int
     step: int  # rows of the other side that backward takes at a time
 
 
 def _tiles(width, drops):
     if width >= 64 and nvrtc.architecture(cupy()) in nvrtc.WARPGROUPS:
-        return Tiles(256, 128, 64)
-    return Tiles(128, 128 if width == 32 or (width == 64 and drops == "false") else 64, 32)
+        return Tiles(256, 128, 5 * 2 * KEYS, 64)
+    return Tiles(128, 128 if width == 32 or (width == 64 and drops == "false") else 64, 4 * KEYS, 32)
 
 
 def _tile_width(d):
@@ -120,54 +120,79 @@ def _aligned(layout, arrays):
 
 
 def forward(layout, q, k, v, out, causal, window, scale, dropout):
-    """Fill `out`. Returns what backward makes the probabilities from: (B, H, T), for float32 (B, H, T, 2).
+    """Fill `out`. Returns what backward makes the probabilities from: (B, H, T rounded up), for float32 (B, H, T, 2).
 
     dropout: p, and the generator's key and offset.
     """
     drops, drawn = _drawn(*dropout)
-    width, rows = _tile_width(layout.d), (layout.batch, layout.heads, layout.t)
+    width, heads = _tile_width(layout.d), (layout.batch, layout.heads)
     problem = _problem(layout, causal, window, scale, _aligned(layout, (q, k, v, out)))
     if q.dtype == float32:
-        stats, own = empty((*rows, 2), float32), FLOAT_WARPS
+        stats, own, padded = empty((*heads, layout.t, 2), float32), FLOAT_WARPS, ()
         kernel, block, shared = _float[drops][float32][f"attention_float_forward<{drops}>"], 32 * FLOAT_WARPS, 0
     else:
-        stats, (block, own, _) = empty(rows, float32), _tiles(width, drops)
+        block, own, rows, _ = _tiles(width, drops)
+        padded = (blocks(layout.t, OWN) * OWN,)
+        stats = empty((*heads, *padded), float32)
         kernel = _forward[width, drops][q.dtype][f"attention_forward<T, {width}, {drops}>"]
-        shared = q.itemsize * width * (own + 4 * KEYS)
+        shared = q.itemsize * width * (own + rows)
     if out.size:
         grid = layout.batch * layout.heads * blocks(layout.t, own)
-        kernel((grid,), (block,), out, stats, q, k, v, *drawn, *problem, shared=shared)
+        kernel((grid,), (block,), out, stats, q, k, v, *padded, *drawn, *problem, shared=shared)
     return stats
 
 
 def backward(layout, g, q, k, v, out, stats, gq, gk, gv, causal, window, scale, dropout):
     """Fill gq, and gk with gv. A gq of None, or both others, is not wanted."""
-    batch, heads, key_heads, t, s, d, _ = layout
     drops, drawn = _drawn(*dropout)
     given = [x for x in (g, q, k, v, out, gq, gk, gv) if x is not None]
-    problem = _problem(layout, causal, window, scale, _aligned(layout, given))
-    if q.dtype == float32:
-        kernels, own, block, shared, numbers = _float[drops][float32], FLOAT_WARPS, 32 * FLOAT_WARPS, 0, 0
-        keys_kernel, queries_kernel = (f"attention_float_backward_{x}<{drops}>" for x in ("keys", "queries"))
-        delta = empty((batch, heads, t), float32)
-        if g.size:
-            grid = (blocks(delta.size, FLOAT_WARPS),)
-            kernels["attention_float_delta"](grid, (block,), delta, g, out, np.int64(delta.size), *problem)
-        rows = stats, delta
-    else:
-        width, own, block = _tile_width(d), OWN, BACKWARD_THREADS
-        step = _tiles(width, drops).step
-        kernels, shared = _backward[width, drops][q.dtype], q.itemsize * width * (2 * OWN + 4 * step)
-        numbers = 4 * 2 * 2 * step  # bytes of log_sum and delta, two steps of each
-        keys_kernel, queries_kernel = (f"attention_backward_{x}<T, {width}, {drops}>" for x in ("keys", "queries"))
-        padded = -(-t // OWN) * OWN
-        rows = empty((batch, heads, 2, padded), float32), padded
-        if g.size:
-            grid = (batch * heads * padded // ROWS,)
-            kernels["attention_backward_rows<T>"](grid, (ROWS * ROW_LANES,), rows[0], stats, g, out, padded, *problem)
-    if gk is not None and gk.size:
-        grid = (batch * key_heads * blocks(s, own),)
-        kernels[keys_kernel](grid, (block,), gk, gv, q, k, v, g, *rows, *drawn, *problem, shared=shared + numbers)
-    if gq is not None and gq.size:
-        grid = (batch * heads * blocks(t, own),)
-        kernels[queries_kernel](grid, (block,), gq, q, k, v, g, *rows, *drawn, *problem, shared=shared)
+    if not g.size or not k.size:
+        for x in (gq, gk, gv):
+            if x is not None:
+                x[...] = 0
+        return
+    parameters = *drawn, *_problem(layout, causal, window, scale, _aligned(layout, given))
+    (_backward_float if q.dtype == float32 else _backward_tiles)(
+        layout, drops, parameters, g, q, k, v, out, stats, gq, gk, gv
+    )
+
+
+def _grids(layout, own):
+    """Of blocks that own queries, and of blocks that own keys."""
+    batch, heads, key_heads, t, s = layout[:5]
+    return (batch * heads * blocks(t, own),), (batch * key_heads * blocks(s, own),)
+
+
+def _backward_float(layout, drops, parameters, g, q, k, v, out, stats, gq, gk, gv):
+    kernels, block = _float[drops][float32], (32 * FLOAT_WARPS,)
+    queries_grid, keys_grid = _grids(layout, FLOAT_WARPS)
+    delta = empty((layout.batch, layout.heads, layout.t), float32)
+    kernels["attention_float_delta"](
+        (blocks(delta.size, FLOAT_WARPS),),
+        block,
+        delta,
+        g,
+        out,
+        np.int64(delta.size),
+        *parameters[len(_NOTHING_DRAWN) :],
+    )
+    rest = stats, delta, *parameters
+    if gk is not None:
+        kernels[f"attention_float_backward_keys<{drops}>"](keys_grid, block, gk, gv, q, k, v, g, *rest)
+    if gq is not None:
+        kernels[f"attention_float_backward_queries<{drops}>"](queries_grid, block, gq, q, k, v, g, *rest)
+
+
+def _backward_tiles(layout, drops, parameters, g, q, k, v, out, log_sum, gq, gk, gv):
+    width, block, padded = _tile_width(layout.d), (BACKWARD_THREADS,), log_sum.shape[2]
+    kernels, step = _backward[width, drops][q.dtype], _tiles(width, drops).step
+    queries_grid, keys_grid = _grids(layout, OWN)
+    shared, numbers = q.itemsize * width * (2 * OWN + 4 * step), 4 * 2 * 2 * step
+    delta = empty(log_sum.shape, float32)  # filled by the first kernel for the second
+    kernels[f"attention_backward_queries<T, {width}, {drops}>"](
+        queries_grid, block, gq, delta, q, k, v, g, out, log_sum, padded, *parameters, shared=shared
+    )
+    if gk is not None:
+        kernels[f"attention_backward_keys<T, {width}, {drops}>"](
+            keys_grid, block, gk, gv, q, k, v, g, log_sum, delta, padded, *parameters, shared=shared + numbers
+        )

@@ -32,7 +32,7 @@ template <class T, int D, int ROWS> struct Tile {
       constexpr int ROUND = THREADS / CHUNKS;  // rows that the block copies at once
       const int r0 = threadIdx.x / CHUNKS, c = threadIdx.x % CHUNKS;
       const bool column_inside = 8 * c < d, all_inside = first + ROWS <= rows && column_inside;
-      const T* const at = from + (first + r0) * stride + 8 * c;
+      const T* const at = from + first * stride + (r0 * stride + 8 * c);
       T* const to = chunk(r0, c);
 #pragma unroll
       for (int i = 0; i < ROWS / ROUND; i++) {
@@ -93,7 +93,7 @@ template <class T, int D, int ROWS> struct Tile {
 };
 
 // 16 M rows of a tile as left operands: read once and held in D M / 4 registers, or read again for each product where
-// that is too many.
+// that is too many. A warpgroup's products read them from shared memory, 64 rows for all four warps.
 template <class T, int D, int ROWS, int M, bool HELD> struct LeftRows {
   Tile<T, D, ROWS> tile;
   int row;
@@ -105,19 +105,6 @@ template <class T, int D, int ROWS, int M, bool HELD> struct LeftRows {
       for (int m = 0; m < M; m++)
 #pragma unroll
         for (int kk = 0; kk < D / 16; kk++) tile.left(held[m][kk], row + 16 * m, kk);
-    }
-  }
-  // At the end of a loop's turn whose products in the background have read what is held, xor it with 0. ptxas 13.0
-  // takes a register for free once wgmma has read it, whatever comes in the next turn, and on an H100 products were
-  // wrong; what an ordinary instruction reads afterwards is safe. zero: one that the compiler cannot know.
-  __device__ __forceinline__ void keep(u32 zero) {
-    if constexpr (HELD && IN_WARPGROUPS<D>) {
-#pragma unroll
-      for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int kk = 0; kk < D / 16; kk++)
-#pragma unroll
-          for (int i = 0; i < 4; i++) held[m][kk][i] ^= zero;
     }
   }
   __device__ __forceinline__ void get(u32 (&a)[4], int m, int kk) const {
@@ -151,14 +138,21 @@ template <int M, int N> __device__ __forceinline__ void hide(Sums<M, N>& c, cons
       }
 }
 
-// Products in the background, where they are such: all but the N youngest are done, `sums` among them.
-template <int D, int N, int M, int COLUMNS> __device__ __forceinline__ void products_wait(Sums<M, COLUMNS>& sums) {
+// What comes of `sums` so far is computed before what follows: a wait for products in the background would else be moved
+// in front of the arithmetic that they were to run beside.
+template <int D, int M, int COLUMNS> __device__ __forceinline__ void settle(Sums<M, COLUMNS>& sums) {
 #if WARPGROUPS
   if constexpr (IN_WARPGROUPS<D>) {
-    wgmma_wait<N>();
 #pragma unroll
     for (int m = 0; m < M; m++) wgmma_settle(sums[m]);
   }
+#endif
+}
+// Products in the background, where they are such: all but the N youngest are done, `sums` among them.
+template <int D, int N, int M, int COLUMNS> __device__ __forceinline__ void products_wait(Sums<M, COLUMNS>& sums) {
+#if WARPGROUPS
+  if constexpr (IN_WARPGROUPS<D>) wgmma_wait<N>();
+  settle<D>(sums);
 #endif
 }
 // What this thread has copied or written to shared memory is seen by products that follow the next barrier.
@@ -168,23 +162,21 @@ template <int D> __device__ __forceinline__ void publish() {
 #endif
 }
 
-// c = a b^T, to be waited for: b's rows are c's columns.
-template <class T, int D, int A_ROWS, int M, int N, bool HELD>
+// c = a b^T, to be waited for, b being 8 N rows of a tile, from b_row on: they are c's columns.
+template <class T, int D, int A_ROWS, int B_ROWS, int M, int N, bool HELD>
 __device__ __forceinline__ void multiply_transposed(Sums<M, N>& c, const LeftRows<T, D, A_ROWS, M, HELD>& a_rows,
-                                                    Tile<T, D, 8 * N> b) {
+                                                    Tile<T, D, B_ROWS> b, int b_row = 0) {
 #if WARPGROUPS
   if constexpr (IN_WARPGROUPS<D>) {
-    u32 a[M][D / 16][4];
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-      for (int kk = 0; kk < D / 16; kk++) a_rows.get(a[m][kk], m, kk);
+    static_assert(M == 1, "a warp has 16 of a warpgroup's 64 rows");
+    const Operand left = wgmma_operand(a_rows.tile.data + a_rows.row / 64 * 64 * b.WIDTH);
+    const Operand right = wgmma_operand(b.data + b_row * b.WIDTH);
+    constexpr int A_PANEL = Tile<T, D, A_ROWS>::PANEL * sizeof(T), B_PANEL = b.PANEL * sizeof(T);
     wgmma_begin();
 #pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-      for (int kk = 0; kk < D / 16; kk++)
-        wgmma_transposed(T{}, c[m], a[m][kk], b.data + kk / 4 * b.PANEL + kk % 4 * 16, kk > 0);
+    for (int kk = 0; kk < D / 16; kk++)
+      wgmma_transposed(T{}, c[0], left + (kk / 4 * A_PANEL + kk % 4 * 32), right + (kk / 4 * B_PANEL + kk % 4 * 32),
+                       kk > 0);
     wgmma_commit();
   } else
 #endif
@@ -203,7 +195,7 @@ __device__ __forceinline__ void multiply_transposed(Sums<M, N>& c, const LeftRow
 #pragma unroll
       for (int n = 0; n < N; n += 2) {
         u32 b0[2], b1[2];
-        b.right_transposed(b0, b1, 8 * n, kk);
+        b.right_transposed(b0, b1, b_row + 8 * n, kk);
 #pragma unroll
         for (int m = 0; m < M; m++) {
           mma_16816(T{}, c[m][n], a[m], b0);
@@ -239,19 +231,19 @@ template <class T, int D, int M, int N> struct Weights {
   }
 };
 
-// c += a b, to be waited for, a being sums.
-template <class T, int D, int M, int N>
-__device__ __forceinline__ void multiply_weights(Sums<M, D / 8>& c, const Weights<T, D, M, N>& a, Tile<T, D, 8 * N> b) {
+// c += a b, to be waited for, a being sums, and b 8 N rows of a tile, from b_row on.
+template <class T, int D, int B_ROWS, int M, int N>
+__device__ __forceinline__ void multiply_weights(Sums<M, D / 8>& c, const Weights<T, D, M, N>& a,
+                                                 Tile<T, D, B_ROWS> b, int b_row = 0) {
 #if WARPGROUPS
   if constexpr (IN_WARPGROUPS<D>) {
-#pragma unroll
-    for (int m = 0; m < M; m++) wgmma_settle(c[m]);
+    settle<D>(c);
+    const Operand right = wgmma_operand(b.data + b_row * b.WIDTH, b.PANEL * sizeof(T));
     wgmma_begin();
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
-      for (int kk = 0; kk < N / 2; kk++)
-        wgmma(T{}, c[m], a.rounded[m][kk], b.data + 16 * kk * b.WIDTH, b.PANEL * sizeof(T));
+      for (int kk = 0; kk < N / 2; kk++) wgmma(T{}, c[m], a.rounded[m][kk], right + 16 * kk * b.WIDTH * sizeof(T));
     wgmma_commit();
   } else
 #endif
@@ -264,7 +256,7 @@ __device__ __forceinline__ void multiply_weights(Sums<M, D / 8>& c, const Weight
 #pragma unroll
       for (int n = 0; n < D / 8; n += 2) {
         u32 b0[2], b1[2];
-        b.right(b0, b1, 16 * kk, n);
+        b.right(b0, b1, b_row + 16 * kk, n);
 #pragma unroll
         for (int m = 0; m < M; m++) {
           mma_16816(T{}, c[m][n], left[m], b0);

@@ -1,8 +1,8 @@
-// wgmma: products that a warpgroup begins and waits for later. A GPU may read b and write the sums at any moment in
+// wgmma: products that a warpgroup begins and waits for later. A GPU may read its operands and write the sums at any moment in
 // between, so here the product is computed at the first (options.lazy_copies = false) or at the last. Until the wait
 // the sums are NaN: a kernel that waits properly cannot tell.
 //
-// A warp's 16 rows of the sums depend on that warp's a and on b alone, so each warp computes its own; that all four of
+// A warp's 16 rows of the sums depend on its own 16 rows of a and on b alone, so each warp computes its own; that all four of
 // a warpgroup call the same is checked by a list of what they have called.
 #include "warpgroup.h"
 
@@ -26,8 +26,8 @@ typedef float Piece __attribute__((vector_size(32)));  // 8 columns of a row, ad
 
 struct Call {  // of one of the functions, by all lanes of a warp
   Place place;
-  SharedOperand b;
-  int argument;  // `add`, or how many groups a wait leaves
+  SharedOperand a, b;  // a.begin is nullptr where a is in registers
+  int argument;        // `add`, or how many groups a wait leaves
 };
 struct LaneOperands {
   const Call* call;
@@ -44,12 +44,12 @@ struct Sums {  // of a warp: 16 rows
 };
 struct Product {
   Sums* sums;
-  SharedOperand b;
+  SharedOperand a_shared, b;
   bool add;
   int group;
   Place place;
   const void* called_from;
-  void (*compute)(const Product&);
+  void (*compute)(Product&);
   float a[16][INNER];
 };
 struct WarpProducts {
@@ -71,7 +71,7 @@ bool same(const SharedOperand& x, const SharedOperand& y) {
 bool same_text(const char* x, const char* y) { return x == y || !__builtin_strcmp(x, y); }
 bool same(const Call& x, const Call& y) {
   return x.place.line == y.place.line && same_text(x.place.operation, y.place.operation) &&
-         same_text(x.place.file, y.place.file) && x.argument == y.argument && same(x.b, y.b);
+         same_text(x.place.file, y.place.file) && x.argument == y.argument && same(x.a, y.a) && same(x.b, y.b);
 }
 
 void note_call(const Call& call) {
@@ -83,7 +83,7 @@ void note_call(const Call& call) {
     made.push_back(call);
   else if (const Call& other = made[mine]; !same(call, other))
     fail_at(call.place, "warpgroup divergence: another of the four warps called %s%s", text_of(other.place).text,
-            call.place.line == other.place.line ? " with another b, or another number" : "");
+            call.place.line == other.place.line ? " with another operand, or another number" : "");
   mine++;
   for (unsigned i = 0; i < WARPS_TOGETHER; i++)
     if (four[i].calls != mine) return;
@@ -107,13 +107,13 @@ const Call& agreed(Thread* const (&lanes)[32]) {
   const Call& first = *((const LaneOperands*)lanes[0]->input)->call;
   for (Thread* lane : lanes)
     if (!same(*((const LaneOperands*)lane->input)->call, first))
-      fail_at(first.place, "lanes of a warp call with different values of b, or different numbers");
+      fail_at(first.place, "lanes of a warp call with different operands, or different numbers");
   note_call(first);
   return first;
 }
 
-// ---- b in shared memory
-// Where 8 numbers of b lie: the `chunk`-th of a row, in plain order. The hardware mixes the number of the row among
+// ---- operands in shared memory: b, and of a this warp's 16 of 64 rows
+// Where 8 numbers of an operand lie: the `chunk`-th of a row, in plain order. The hardware mixes the number of the row among
 // eight, bits 7 to 9 of the address, into that of the chunk, bits 4 to 6.
 uintptr_t chunk_address(const SharedOperand& b, unsigned row, unsigned chunk) {
   uintptr_t plain =
@@ -123,29 +123,34 @@ uintptr_t chunk_address(const SharedOperand& b, unsigned row, unsigned chunk) {
 unsigned rows_of(const SharedOperand& b) { return b.transposed ? b.columns : INNER; }
 unsigned chunks_of(const SharedOperand& b) { return (b.transposed ? INNER : b.columns) / CHUNK; }
 
-void check_operand(const Call& call) {
-  const SharedOperand& b = call.b;
-  const uintptr_t begin = (uintptr_t)b.begin;
+void check_operand(const Place& place, const SharedOperand& x, const char* name) {
+  const uintptr_t begin = (uintptr_t)x.begin;
   const Range dynamic = dynamic_shared_range(), variables = static_shared_range();
   const Range& memory = variables.holds(begin) ? variables : dynamic;
-  if (!memory.holds(begin)) fail_at(call.place, "b does not point at shared memory");
+  if (!memory.holds(begin)) fail_at(place, "%s does not point at shared memory", name);
   unsigned behind = begin % SWIZZLED_BYTES;
-  if (b.transposed ? behind >= ROW_BYTES || behind % (INNER * 2) : behind)
-    fail_at(call.place,
-            "the operand must lie in 1024-byte aligned shared memory, and b point at a row that is a multiple of 8, "
+  if (x.transposed ? behind >= ROW_BYTES || behind % (INNER * 2) : behind)
+    fail_at(place,
+            "the operand must lie in 1024-byte aligned shared memory, and %s point at a row that is a multiple of 8, "
             "column 0%s: it points %u bytes behind a multiple of 1024",
-            b.transposed ? ", 16, 32 or 48" : "", behind);
-  if (chunks_of(b) > CHUNKS && b.next_columns % SWIZZLED_BYTES)
-    fail_at(call.place, "next_columns is %u: it must be a multiple of 1024", b.next_columns);
-  uintptr_t end = begin - behind + (chunks_of(b) - 1) / CHUNKS * b.next_columns + rows_of(b) * ROW_BYTES;
+            name, x.transposed ? ", 16, 32 or 48" : "", behind);
+  if (chunks_of(x) > CHUNKS && x.next_columns % SWIZZLED_BYTES)
+    fail_at(place, "next_columns is %u: it must be a multiple of 1024", x.next_columns);
+  uintptr_t end = begin - behind + (chunks_of(x) - 1) / CHUNKS * x.next_columns + rows_of(x) * ROW_BYTES;
   if (end > memory.end)
-    fail_at(call.place, "out of bounds: b's rows reach %zu bytes behind shared memory", size_t(end - memory.end));
+    fail_at(place, "out of bounds: the rows of %s reach %zu bytes behind shared memory", name, size_t(end - memory.end));
 }
 
-template <class CallBack> void for_each_chunk(const SharedOperand& b, CallBack call) {
+unsigned first_row_of_a() { return current->warp % WARPS_TOGETHER * 16; }
+
+template <class CallBack> void for_each_chunk(const Product& product, CallBack call) {
   unsigned number = 0;
-  for (unsigned row = 0; row < rows_of(b); row++)
-    for (unsigned chunk = 0; chunk < chunks_of(b); chunk++) call(chunk_address(b, row, chunk), number++ % WARP);
+  const auto range = [&](const SharedOperand& x, unsigned first, unsigned end) {
+    for (unsigned row = first; row < end; row++)
+      for (unsigned chunk = 0; chunk < chunks_of(x); chunk++) call(chunk_address(x, row, chunk), number++ % WARP);
+  };
+  range(product.b, 0, rows_of(product.b));
+  if (product.a_shared.begin) range(product.a_shared, first_row_of_a(), first_row_of_a() + 16);
 }
 
 // ---- the product
@@ -163,7 +168,12 @@ template <class T> void gather(float (&a)[16][INNER], Thread* const (&lanes)[32]
   }
 }
 
-template <class T> void compute(const Product& product) {
+template <class T> void compute(Product& product) {
+  if (product.a_shared.begin)
+    for (unsigned row = 0; row < 16; row++)
+      for (unsigned k = 0; k < INNER; k++)
+        product.a[row][k] = number<T>(((const uint16_t*)chunk_address(product.a_shared, first_row_of_a() + row,
+                                                                      k / CHUNK))[k % CHUNK]);
   alignas(32) float b[INNER][MOST_PIECES * 8];
   for (unsigned row = 0; row < rows_of(product.b); row++)
     for (unsigned chunk = 0; chunk < chunks_of(product.b); chunk++) {
@@ -233,16 +243,17 @@ template <class T> void product_lanes(Thread* const (&lanes)[32], unsigned) {
   const Call& call = agreed(lanes);
   WarpProducts& warp = warps[current->warp];
   if (!warp.begun) fail_at(call.place, "no wgmma_begin since the last wgmma_wait");
-  check_operand(call);
+  check_operand(call.place, call.b, "b");
+  if (call.a.begin) check_operand(call.place, call.a, "a");
   Sums& sums = sums_of(lanes, call);
   sums.group = warp.group;
   sums.called_from = current->called_from;
   warp.products.push_back(
-      {&sums, call.b, call.argument != 0, warp.group, call.place, current->called_from, compute<T>});
+      {&sums, call.a, call.b, call.argument != 0, warp.group, call.place, current->called_from, compute<T>});
   Product& product = warp.products.back();
-  gather<T>(product.a, lanes);
+  if (!call.a.begin) gather<T>(product.a, lanes);
 #ifdef EMULATOR_CHECKS
-  for_each_chunk(product.b, [&](uintptr_t address, unsigned lane) {
+  for_each_chunk(product, [&](uintptr_t address, unsigned lane) {
     check_product_begins({address, CHUNK_BYTES, false, product.called_from, *lanes[lane]});
   });
 #endif
@@ -266,10 +277,10 @@ void wait_lanes(Thread* const (&lanes)[32], unsigned) {
     fail_at(call.place, "products without a wgmma_commit behind them: a wait is for committed ones");
   const int first_left = warp.group - call.argument;
   for (; !warp.products.empty() && warp.products.front().group < first_left; warp.products.pop_front()) {
-    const Product& product = warp.products.front();
+    Product& product = warp.products.front();
     if (options.lazy_copies) product.compute(product);
 #ifdef EMULATOR_CHECKS
-    for_each_chunk(product.b, [&](uintptr_t address, unsigned lane) {
+    for_each_chunk(product, [&](uintptr_t address, unsigned lane) {
       check_product_ends({address, CHUNK_BYTES, false, product.called_from, *lanes[lane]});
     });
 #endif
@@ -297,15 +308,19 @@ void together(LaneFunction compute, const Call& call, float* d, const unsigned* 
 }  // namespace
 
 template <class T>
-void begin_product(float* d, const unsigned* a, const SharedOperand& b, int add, const Place& place) {
-  together(product_lanes<T>, {place, b, add != 0}, d, a, CALLER);
+void begin_product(float* d, const unsigned* a, const SharedOperand& a_shared, const SharedOperand& b, int add,
+                   const Place& place) {
+  together(product_lanes<T>, {place, a_shared, b, add != 0}, d, a, CALLER);
 }
-template void begin_product<__nv_bfloat16>(float*, const unsigned*, const SharedOperand&, int, const Place&);
-template void begin_product<__half>(float*, const unsigned*, const SharedOperand&, int, const Place&);
+#define PRODUCT_OF(T) \
+  template void begin_product<T>(float*, const unsigned*, const SharedOperand&, const SharedOperand&, int, const Place&);
+PRODUCT_OF(__nv_bfloat16)
+PRODUCT_OF(__half)
+#undef PRODUCT_OF
 void begin_products(const Place& place) { together(begin_lanes, {place}, nullptr, nullptr, CALLER); }
 void commit_products(const Place& place) { together(commit_lanes, {place}, nullptr, nullptr, CALLER); }
 void wait_for_products(int groups_left, const Place& place) {
-  together(wait_lanes, {place, {}, groups_left}, nullptr, nullptr, CALLER);
+  together(wait_lanes, {place, {}, {}, groups_left}, nullptr, nullptr, CALLER);
 }
 void publish_shared_memory() { check_publish(*current); }
 
