@@ -22,7 +22,7 @@ from .tensor.arguments import integer
 
 __all__ = [
     "attention_qkv", "bias_gelu", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
-    "gelu", "layer_norm", "leaky_relu", "linear", "linear_cross_entropy", "log_softmax", "mse_loss", "nll_loss",
+    "gelu", "gelu_mlp", "layer_norm", "leaky_relu", "linear", "linear_cross_entropy", "log_softmax", "mse_loss", "nll_loss",
     "one_hot", "relu", "rms_norm", "rotary", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "softplus", "swiglu",
     "tanh",
 ]  # fmt: skip
@@ -99,6 +99,15 @@ def linear(x, weight, bias=None, residual=None) -> Tensor:
         residual = residual.unsqueeze(0) if isinstance(residual, Tensor) else residual
         return loss.linear.call(x.unsqueeze(0), weight, bias, residual).squeeze(0)
     return loss.linear.call(x, weight, bias, residual)
+
+
+def gelu_mlp(x, up, up_bias, down, down_bias=None, residual=None) -> Tensor:
+    """linear(gelu(linear(x, up, up_bias)), down, down_bias, residual), gelu by tanh: x (..., C) to (..., O).
+
+    up (F, C), down (O, F); up_bias (F,), down_bias (O,) and residual (..., O) may be None. x has two axes or more. On a
+    GPU the products compute gelu and its gradient in passing.
+    """
+    return loss.gelu_mlp.call(x, up, up_bias, down, down_bias, residual)
 
 
 def embedding(indices, weight) -> Tensor:

@@ -29,7 +29,8 @@ SHAPES = {
     "down": (TOKENS, 4 * CHANNELS, CHANNELS),
     "head": (TOKENS, CHANNELS, VOCABULARY),
 }
-TOY_SHAPES = {"qkv": (64, 32, 96), "head": (64, 32, 128)}
+TOY_SHAPES = {"qkv": (64, 32, 96), "up": (64, 32, 128), "down": (64, 128, 32), "head": (64, 32, 128)}
+WITH_GELU = ("up", "forward, gelu"), ("down", "dx, gelu's slope")
 
 
 def run(part: Part):
@@ -44,6 +45,8 @@ def run(part: Part):
             for name in TOY_SHAPES if toy else SHAPES:
                 for way in ("forward", "dx", "dw"):
                     part.measure(f"{dtype} {name} {way}", lambda r=(dtype, name, way): worker.ask(r))
+        for name, way in WITH_GELU:
+            part.measure(f"bfloat16 {name} {way}", lambda r=("bfloat16", name, way): worker.ask(r))
 
 
 def make_probe(toy: bool):
@@ -133,7 +136,13 @@ def operands(m: int, k: int, n: int, way: str, dtype):
 
 
 def product_rate(clock: Clock, m: int, k: int, n: int, way: str, dtype, use_own: bool = False) -> dict:
-    """Time and operations a second of a product."""
+    """Time and operations a second of a product; way: see operands, perhaps one of WITH_GELU."""
+    way, _, gelu = way.partition(", ")
     x, y, out = operands(m, k, n, way, dtype)
-    ms = float(np.median(clock.ms(lambda: matmul(x, y, out, use_own=use_own))))
+    named = {}
+    if gelu == "gelu":
+        named = dict(bias=random_array((n,), dtype, 2), before_gelu=cupy().empty(out.shape, dtype=dtype))
+    elif gelu:
+        named = dict(slope_at=random_array(out.shape, dtype, 2))
+    ms = float(np.median(clock.ms(lambda: matmul(x, y, out, use_own=use_own, **named))))
     return {"ms": ms, "tflops": 2 * m * k * n / ms / 1e9}

@@ -162,7 +162,7 @@ def test_every_kernel_is_checked_and_timed():
         {n.split(" ")[0] for n in kernels.jobs(kernels.TOY)},
     )
     assert ops - checked == set(), "part correct checks them"
-    elsewhere = {"attention", "attention_qkv", "linear", "linear_cross_entropy", "log_softmax"}
+    elsewhere = {"attention", "attention_qkv", "gelu_mlp", "linear", "linear_cross_entropy", "log_softmax"}
     assert ops - timed - elsewhere == set(), "part kernels times them"
 
 
@@ -176,7 +176,9 @@ def test_kernels_are_timed(request_):
 
 
 @needs_cuda
-@pytest.mark.parametrize("request_", ["device", "copy", "launch", "graph", ("bfloat16", "qkv", "dx")])
+@pytest.mark.parametrize("request_", [
+    "device", "copy", "launch", "graph", ("bfloat16", "qkv", "dx"), *(("bfloat16", *ask) for ask in probe.WITH_GELU),
+])  # fmt: skip
 def test_the_probe_answers(request_):
     answer = probe.make_probe(toy=True)(request_)
     assert answer == "emulator" or not EMULATED or all(x > 0 for x in answer.values())

@@ -283,6 +283,20 @@ row(
     tol=32,
 )
 row(
+    "gelu_mlp",
+    lambda t, x, a, b, c, d: ours.gelu_mlp(x, a, b, c, d, ours.gelu_mlp(x, a, None, c, None, None)),
+    [
+        ((2, 3), (4, 3), (4,), (2, 4), (2,)),
+        ((2, 2, 3), (3, 3), (3,), (1, 3), (1,)),
+        ((1, 1), (1, 1), (1,), (1, 1), (1,)),
+    ],
+    theirs=lambda t, x, a, b, c, d: (
+        F.linear(F.gelu(F.linear(x, a, b), approximate="tanh"), c, d)
+        + F.linear(F.gelu(F.linear(x, a), approximate="tanh"), c)
+    ),
+    tol=64,
+)
+row(
     "swiglu",
     lambda t, x: ours.swiglu(x),
     [((2, 4),), ((2, 3, 6),), ((8,),)],

@@ -66,6 +66,38 @@ def test_linear_takes_any_number_of_leading_axes():
         np.testing.assert_allclose(F.linear(tgl.tensor(x), tgl.tensor(w)).numpy(), x @ w.T, rtol=1e-12)
 
 
+@pytest.mark.parametrize("biases", [True, False])
+def test_gelu_mlp_is_its_three_ops_to_the_bit_and_keeps_what_they_keep(biases):
+    made = [tgl.tensor(floats(*shape)) for shape in ((2, 5, 3), (8, 3), (8,), (4, 8), (4,), (2, 5, 4))]
+    x, up, up_bias, down, down_bias, residual = [t.requires_grad_() for t in made]
+    up_bias, down_bias = (up_bias, down_bias) if biases else (None, None)
+    wide = F.linear(x, up)
+    hidden = F.gelu(wide, "tanh") if up_bias is None else F.bias_gelu(wide, up_bias, "tanh")
+    apart = F.linear(hidden, down, down_bias, residual)
+    whole = F.gelu_mlp(x, up, up_bias, down, down_bias, residual)
+    np.testing.assert_array_equal(whole.numpy(), apart.numpy())
+    names, node = [], whole.node  # on the CPU, where the op has no kernel
+    while node.op is not None:
+        names, node = [*names, node.op.name], node.parents[0]
+    assert names == ["linear", "gelu" if up_bias is None else "bias_gelu", "linear"]
+    leaves = [t for t in (x, up, up_bias, down, down_bias, residual) if t is not None]
+    for a, b in zip(*(tgl.grad((out * out).sum(), leaves) for out in (whole, apart)), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(x=(3,)), r"x \(..., C\) of two axes or more, up \(F, C\) and down \(O, F\), got \(3,\), \(8, 3\), \(4, 8\)"),
+    (dict(up=(8, 2)), r"got \(2, 3\), \(8, 2\), \(4, 8\)"), (dict(down=(4, 7)), r"got \(2, 3\), \(8, 3\), \(4, 7\)"),
+    (dict(up_bias=(4,)), r"up_bias must be \(8,\), got \(4,\)"),
+    (dict(down_bias=(8,)), r"down_bias must be \(4,\), got \(8,\)"),
+    (dict(residual=(2, 3)), r"residual must be \(2, 4\), got \(2, 3\)"),
+])  # fmt: skip
+def test_gelu_mlp_says_what_does_not_fit(change, message):
+    shapes = dict(x=(2, 3), up=(8, 3), up_bias=(8,), down=(4, 8), down_bias=(4,), residual=(2, 4)) | change
+    with pytest.raises(ValueError, match="^gelu_mlp: .*" + message):
+        F.gelu_mlp(**{name: tgl.ones(*shape) for name, shape in shapes.items()})
+
+
 def test_embedding_takes_rows_and_refuses_negative_indices():
     w = floats(5, 2)
     np.testing.assert_array_equal(F.embedding([[0, 4], [1, 1]], tgl.tensor(w)).numpy(), w[[[0, 4], [1, 1]]])

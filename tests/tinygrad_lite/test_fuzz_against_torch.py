@@ -29,7 +29,7 @@ ONE_FLOAT = {
     "tgl.max", "tgl.min", "all", "any", "rms_norm", "einsum", "einsum sums", "einsum three", "log_softmax", "softmax",
     "masked_fill", "masked_fill function", "argmax", "argmin", "tgl.argmax", "tgl.argmin", "comparison signs",
     "remainder", "floor_divide", "linear", "layer_norm", "bias_gelu", "swiglu", "cross_entropy", "linear_cross_entropy",
-    "attention", "attention_qkv",
+    "attention", "attention_qkv", "gelu_mlp",
 }  # fmt: skip
 
 shapes = st.lists(st.sampled_from((0, 1, 2, 3)), max_size=3).map(tuple)

@@ -373,6 +373,13 @@ def test_linear_without_a_bias():
     assert gradcheck(lambda x, w: functional.linear(x, w, None, None), (x, w), order=2).verdict == "ok"
 
 
+def test_gelu_mlp_without_biases():
+    r = np.random.default_rng(0)
+    leaves = tuple(leaf(r.standard_normal(shape)) for shape in ((2, 3), (4, 3), (2, 4)))
+    mlp = lambda x, up, down: functional.gelu_mlp(x, up, None, down, None, None)
+    assert gradcheck(mlp, leaves, order=2).verdict == "ok"
+
+
 def test_powers_at_zero():
     # 0 ** y is flat for positive y, to second order; x ** y has a mixed derivative at y = 0.
     assert gradcheck(lambda y: 0.0**y, leaf([0.5, 1.5]), order=2).verdict == "ok"

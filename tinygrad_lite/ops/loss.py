@@ -1,4 +1,4 @@
-"""Linear layers into losses: linear, cross entropies. Fused ops with their readable twins."""
+"""Linear layers into losses: linear, gelu_mlp, cross entropies. Fused ops with their readable twins."""
 
 from ..dtypes import HALF, float32
 from ._axes import ndim_of
@@ -26,6 +26,33 @@ def _(x, weight, bias, residual):
         raise ValueError(
             f"linear: residual must have the result's shape {shape}, got {getattr(residual, 'shape', residual)}"
         )
+    return {}
+
+
+@fused(Case((2, 2), (3, 2), (3,), (2, 3), (2,), (2, 2)), Case((2, 1, 2), (2, 2), (2,), (1, 2), (1,), (2, 1, 1)))
+def gelu_mlp(xp, x, up, up_bias, down, down_bias, residual):
+    """gelu(x @ up.T + up_bias) @ down.T + down_bias + residual, gelu by tanh: the MLP of a GPT-2 block.
+
+    x (..., C), up (F, C), down (O, F); up_bias (F,), down_bias (O,), residual (..., O) or None.
+    """
+    if up_bias is None:
+        hidden = xp.gelu(xp.linear(x, up, None, None), approximate="tanh")
+    else:  # whose gradient comes with gelu's
+        hidden = xp.bias_gelu(xp.linear(x, up, None, None), up_bias, approximate="tanh")
+    return xp.linear(hidden, down, down_bias, residual)
+
+
+@gelu_mlp.validate
+def _(x, up, up_bias, down, down_bias, residual):
+    n, f, o = (tuple(getattr(a, "shape", ())) for a in (x, up, down))
+    if len(n) < 2 or len(f) != 2 or len(o) != 2 or (n[-1], f[0]) != (f[1], o[1]):
+        raise ValueError(
+            f"gelu_mlp: expected x (..., C) of two axes or more, up (F, C) and down (O, F), got {n}, {f}, {o}"
+        )
+    wanted = dict(up_bias=(up_bias, f[:1]), down_bias=(down_bias, o[:1]), residual=(residual, (*n[:-1], o[0])))
+    for name, (a, shape) in wanted.items():
+        if a is not None and tuple(getattr(a, "shape", ())) != shape:
+            raise ValueError(f"gelu_mlp: {name} must be {shape}, got {getattr(a, 'shape', a)}")
     return {}
 
 

@@ -92,6 +92,11 @@ def test_the_library_holds_what_it_was_told(dtype, installed, monkeypatch):
     assert not cublaslt.matmul(out, x, y, False, False)
     assert not cublaslt.matmul(out[0], cupy().empty((7, 5), dtype=dtype), y[0], True, False)
     plain, stack, turned = cublaslt._plans.values()
+    wide, aux = (cupy().empty((5, 16), dtype=dtype) for _ in range(2))
+    given = wide, x[0], cupy().empty((7, 16), dtype=dtype), False, False
+    assert not cublaslt.matmul(*given, bias=cupy().empty((16,), dtype=dtype), before_gelu=aux)
+    assert not cublaslt.matmul(*given, before_gelu=aux) and not cublaslt.matmul(*given, slope_at=aux)
+    gelus = list(cublaslt._plans.values())[3:]
 
     told = lambda plan, number: attribute(
         installed.cublasLtMatmulDescGetAttribute, plan.description, number, ctypes.c_int32
@@ -101,6 +106,10 @@ def test_the_library_holds_what_it_was_told(dtype, installed, monkeypatch):
     assert told(plain, cublaslt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE) == cublaslt.TYPES[dtype]
     pointer = attribute(installed.cublasLtMatmulDescGetAttribute, plain.description, 8, ctypes.c_void_p)
     assert pointer == 256  # what is known of it until there is one
+    assert [told(plan, cublaslt.CUBLASLT_MATMUL_DESC_EPILOGUE) for plan in gelus] == [164, 160, 192]
+    for number, kind, value in ((12, ctypes.c_int64, 16), (11, ctypes.c_void_p, 256)):
+        got = [attribute(installed.cublasLtMatmulDescGetAttribute, p.description, number, kind) for p in gelus]
+        assert got == [value] * 3
 
     of_layout = lambda layout, number, kind: attribute(installed.cublasLtMatrixLayoutGetAttribute, layout, number, kind)
     # type, rows, columns, leading dimension, number of matrices, from one to the next
@@ -139,6 +148,13 @@ def test_the_stand_in_refuses_what_does_not_fit(monkeypatch):
         cublaslt.matmul(out, x, y, False, False, bias=cupy().empty((4,), dtype=float32))
     with pytest.raises(RuntimeError, match="10 elements of float32 in an array of 6"):
         cublaslt.matmul(out, x, y, False, False, addend=x)
+    with pytest.raises(RuntimeError, match="INVALID_VALUE.*epilogue 160"):  # rows of 5, where 8 must divide them
+        cublaslt.matmul(out, x, y, False, False, before_gelu=cupy().empty((2, 5), dtype=float32))
+    y, out, flat = (cupy().empty(shape, dtype=float32) for shape in ((3, 8), (2, 8), (17,)))
+    with pytest.raises(RuntimeError, match="INVALID_VALUE.*epilogue 192"):  # begins at 4 bytes
+        cublaslt.matmul(out, x, y, False, False, slope_at=flat[1:].reshape(2, 8))
+    with pytest.raises(RuntimeError, match="16 elements of float32 in an array of 8"):
+        cublaslt.matmul(out, x, y, False, False, slope_at=flat[:8])
 
 
 def test_a_missing_library_is_said_with_the_way_out(monkeypatch):

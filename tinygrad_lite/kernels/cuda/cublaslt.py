@@ -37,9 +37,14 @@ CUBLASLT_MATMUL_DESC_TRANSA = 3
 CUBLASLT_MATMUL_DESC_TRANSB = 4
 CUBLASLT_MATMUL_DESC_EPILOGUE = 7
 CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8
+CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11
+CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
 CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26
 CUBLASLT_EPILOGUE_DEFAULT = 1
 CUBLASLT_EPILOGUE_BIAS = 4  # adds a vector to every row of ours
+CUBLASLT_EPILOGUE_GELU_AUX = 160  # gelu of the sums, by tanh; the sums themselves go to a matrix of their own
+CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 164
+CUBLASLT_EPILOGUE_DGELU = 192  # the sums times gelu's slope at the numbers of a matrix
 CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5
 CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6
 CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1
@@ -93,6 +98,17 @@ class Pointer(c_void_p):
         self.array = array
 
 
+class Operands(NamedTuple):
+    """Where things are, by cuBLASLt's names: d = epilogue(a b + c), with a vector and a matrix that an epilogue may need."""
+
+    a: Pointer
+    b: Pointer
+    c: Pointer
+    d: Pointer
+    bias: Pointer | None
+    aux: Pointer | None
+
+
 class Problem(NamedTuple):
     """All that decides how a product is computed: what a plan is made for."""
 
@@ -108,7 +124,7 @@ class Problem(NamedTuple):
     y_turned: bool
     epilogue: int
     adds: bool
-    alignments: tuple  # in bytes, of y, x, addend, out, and of the epilogue's vector or None
+    alignments: tuple  # in bytes, of the Operands
 
     def __str__(self):
         x, y = ("x'" if self.x_turned else "x"), ("y'" if self.y_turned else "y")
@@ -119,8 +135,11 @@ class Problem(NamedTuple):
         )
 
 
-def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None) -> bool:
+def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None, before_gelu=None, slope_at=None) -> bool:
     """out (M, N) = x (M, K) @ y (K, N) + bias (N,) + addend (M, N).
+
+    before_gelu (M, N), if given, is overwritten with that, and out is its gelu, by tanh. slope_at (M, N), without a
+    bias: out is the product times gelu's slope there. Rows of both must be a multiple of 16 bytes, and begin at one.
 
     All C-contiguous; x_turned: x lies in memory as (K, M), y_turned: y as (N, K). addend may be out.
     out may be float32 where x and y are not, bias and addend are of its type. Stacks (B, ., .) of as many matrices each
@@ -128,15 +147,21 @@ def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None) -> bool:
 
     Returns False, nothing done, where cuBLASLt has no algorithm for it. Raises RuntimeError where a call fails.
     """
-    lib, vector, epilogue = cupy(), None, CUBLASLT_EPILOGUE_DEFAULT
-    if bias is not None:
-        vector, epilogue = Pointer(bias), CUBLASLT_EPILOGUE_BIAS
-    a, b, c, d = Pointer(y), Pointer(x), Pointer(out if addend is None else addend), Pointer(out)
+    lib, epilogue = cupy(), CUBLASLT_EPILOGUE_DEFAULT if bias is None else CUBLASLT_EPILOGUE_BIAS
+    if before_gelu is not None:
+        epilogue = CUBLASLT_EPILOGUE_GELU_AUX if bias is None else CUBLASLT_EPILOGUE_GELU_AUX_BIAS
+    elif slope_at is not None:
+        epilogue = CUBLASLT_EPILOGUE_DGELU
+    aux = slope_at if before_gelu is None else before_gelu
+    operands = Operands(
+        Pointer(y), Pointer(x), Pointer(out if addend is None else addend), Pointer(out),
+        None if bias is None else Pointer(bias), None if aux is None else Pointer(aux),
+    )  # fmt: skip
     *batch, m, n = out.shape
     problem = Problem(
         lib.cuda.Device().id, lib.__name__, batch[0] if batch else None, m, x.shape[-2 if x_turned else -1], n, x.dtype,
         out.dtype, x_turned, y_turned, epilogue, addend is not None,
-        tuple([_alignment(p) for p in (a, b, c, d, vector)]),
+        tuple([_alignment(p) for p in operands]),
     )  # fmt: skip
     plan = _plans.get(problem)
     if plan is None:
@@ -146,10 +171,10 @@ def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None) -> bool:
     stream = lib.cuda.get_current_stream()
     choice = plan.chosen
     if choice is None:
-        choice = choose(plan, a, b, c, d, vector, stream)
+        choice = choose(plan, operands, stream)
         if not stream.is_capturing():  # where nothing could be tried
             plan.chosen = choice
-    plan.run(a, b, c, d, vector, stream.ptr, plan.algorithms[choice])
+    plan.run(operands, stream.ptr, plan.algorithms[choice])
     return True
 
 
@@ -169,20 +194,27 @@ class Plan:
         self._describe(CUBLASLT_MATMUL_DESC_TRANSA, c_int32(CUBLAS_OP_T if p.y_turned else CUBLAS_OP_N))
         self._describe(CUBLASLT_MATMUL_DESC_TRANSB, c_int32(CUBLAS_OP_T if p.x_turned else CUBLAS_OP_N))
         self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE, c_uint32(p.epilogue))
-        if p.epilogue != CUBLASLT_EPILOGUE_DEFAULT:
+        # The heuristic looks how these pointers are aligned: their alignments stand for them until there are arrays.
+        *_, bias, aux = p.alignments
+        if bias is not None:
             self._describe(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, c_int32(TYPES[p.out_dtype]))
-            # The heuristic looks how the pointer is aligned: that of no vector, until there is one.
-            self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, c_void_p(p.alignments[-1]))
+            self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, c_void_p(bias))
+        if aux is not None:  # of the result's type by default
+            self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, c_int64(p.n))
+            self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, c_void_p(aux))
         self.a = self._layout(p.dtype, p.k, p.n, p.y_turned)
         self.b = self._layout(p.dtype, p.m, p.k, p.x_turned)
         self.d = self._layout(p.out_dtype, p.m, p.n, False)
         self.algorithms = self._algorithms()
 
-    def run(self, a, b, c, d, vector, stream: int, algorithm):
+    def run(self, operands: Operands, stream: int, algorithm):
         """Launch the product of the matrices at these pointers on a stream."""
+        a, b, c, d, bias, aux = operands
         needed = algorithm.workspaceSize
-        if vector is not None:
-            self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector)
+        if bias is not None:
+            self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
+        if aux is not None:
+            self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
         self._call(
             "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
             c, self.d, d, self.d, byref(algorithm.algo), _workspace(stream) if needed else None, needed, stream,
@@ -232,7 +264,7 @@ class Plan:
             raise RuntimeError(f"{name}: {status_name(self.library, status)}: {self.problem}")
 
 
-def choose(plan: Plan, a, b, c, d, vector, stream) -> int:
+def choose(plan: Plan, operands: Operands, stream) -> int:
     """The index of the fastest of a plan's algorithms, found by trying them, and kept on disk: the next process sums in
     the same order, so that it gives the same bits.
 
@@ -250,16 +282,17 @@ def choose(plan: Plan, a, b, c, d, vector, stream) -> int:
         if stream.is_capturing():
             return 0
         try:  # what is added to must not change; else what is written here is written again
-            place = Pointer(lib.empty(d.array.shape, dtype=d.array.dtype)) if c.value == d.value and p.adds else d
+            if p.adds and operands.c.value == operands.d.value:
+                operands = operands._replace(d=Pointer(lib.empty(operands.d.array.shape, dtype=p.out_dtype)))
         except MemoryError:
             return 0
         times = []
         for algorithm in plan.algorithms:
             marks = [lib.cuda.Event() for _ in range(TIMED + 1)]
-            plan.run(a, b, c, place, vector, stream.ptr, algorithm)
+            plan.run(operands, stream.ptr, algorithm)
             marks[0].record()
             for mark in marks[1:]:
-                plan.run(a, b, c, place, vector, stream.ptr, algorithm)
+                plan.run(operands, stream.ptr, algorithm)
                 mark.record()
             marks[-1].synchronize()
             times.append(min(lib.cuda.get_elapsed_time(*pair) for pair in zip(marks, marks[1:])))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...dtypes import bfloat16, float16, float32
-from .arrays import VECTOR_BYTES, blocks, buffer, empty
+from .arrays import VECTOR_BYTES, blocks, buffer
 from .launch import Source
 
 DTYPES = (float32, bfloat16, float16)
@@ -15,9 +15,9 @@ _backward = {a: f"gelu_backward<T, {formula}>" for a, formula in FORMULAS.items(
 _kernels = Source("activations.cu", *_forward.values(), *_backward.values())
 
 
-def forward(x, *, approximate):
-    """x of any shape; approximate "none" or "tanh". Returns gelu(x) and saves x."""
-    out = empty(x.shape, x.dtype)
+def forward(x, *, approximate, out=None):
+    """x of any shape; approximate "none" or "tanh". Returns gelu(x), in `out` where that is given, and saves x."""
+    out = buffer(out, x)
     _launch(_forward[approximate], out, x)
     return out, (x,)
 

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from . import cublaslt
+from ...dtypes import HALF
+from . import cublaslt, gelu
 from .arrays import blocks, empty, fits_vectors
 from .launch import Source, cupy
 
@@ -14,11 +15,16 @@ _ways = [(out, a, b) for out in ("T", "float") for a in ("true", "false") for b 
 _kernels = Source("gemm.cu", *(f"gemm<T, {out}, {a}, {b}>" for out, a, b in _ways))
 
 
-def matmul(x, y, out=None, *, bias=None, residual=None, accumulate=False, use_own=False):
+def matmul(
+    x, y, out=None, *, bias=None, residual=None, accumulate=False, before_gelu=None, slope_at=None, use_own=False
+):
     """out = x (M, K) @ y (K, N) + bias (N,) + residual (M, N), added up in float32 and rounded once.
 
     Where nothing lies at multiples of 16 bytes, cuBLASLt has kernels that round the product before they add to it.
     accumulate: out itself is the residual.
+
+    before_gelu (M, N), where given, takes x @ y + bias, and out is gelu of it, by tanh. slope_at (M, N): out is
+    (x @ y) gelu'(slope_at). Both are of x's type, as out is. cuBLASLt computes them while it has the sums in registers.
 
     x, y: C-contiguous, or transposes of such, which nobody copies. out is C-contiguous, of their type or float32, and
     neither x nor y; bias and residual are of out's type.
@@ -28,10 +34,34 @@ def matmul(x, y, out=None, *, bias=None, residual=None, accumulate=False, use_ow
     if x.shape[1] != y.shape[0] or out.shape != (x.shape[0], y.shape[1]):
         raise ValueError(f"matmul: expected x (M, K), y (K, N), out (M, N), got {x.shape}, {y.shape}, {out.shape}")
     addend, (a, a_turned), (b, b_turned) = out if accumulate else residual, _as_it_lies(x), _as_it_lies(y)
+    beside = dict(bias=bias, addend=addend, before_gelu=before_gelu, slope_at=slope_at)
     has_library = out.size and x.shape[1] and not use_own  # which wants something to add up
-    if not (has_library and cublaslt.matmul(out, a, b, a_turned, b_turned, bias=bias, addend=addend)):
+    if before_gelu is not None or slope_at is not None:
+        _check_gelu(x, out, **beside)
+        # NVIDIA wants rows of a multiple of 8 elements, and says nothing of how exact its tanh is: not for float32.
+        has_library = has_library and out.dtype in HALF and fits_vectors(a, b, out, bias, before_gelu, slope_at)
+    if has_library and cublaslt.matmul(out, a, b, a_turned, b_turned, **beside):
+        return out
+    if before_gelu is not None:
+        gelu.forward(matmul(x, y, before_gelu, bias=bias, use_own=use_own), approximate="tanh", out=out)
+    elif slope_at is not None:
+        gelu.backward(matmul(x, y, use_own=use_own), (slope_at,), (True,), (out,), approximate="tanh")
+    else:
         _own(out, a, b, a_turned, b_turned, bias, addend)
     return out
+
+
+def _check_gelu(x, out, bias, addend, before_gelu, slope_at):
+    place = slope_at if before_gelu is None else before_gelu
+    if place.shape != out.shape or not place.dtype == out.dtype == x.dtype:
+        raise ValueError(
+            f"matmul: before_gelu and slope_at must be as the result, {out.shape} {x.dtype}, got {place.shape} "
+            f"{place.dtype} beside {out.dtype}"
+        )
+    if addend is not None or (slope_at is not None and (bias is not None or before_gelu is not None)):
+        raise ValueError(
+            "matmul: before_gelu goes with a bias alone, slope_at with nothing: add in a product of its own"
+        )
 
 
 def stacked(x, y, out=None):

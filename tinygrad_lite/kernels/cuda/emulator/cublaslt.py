@@ -23,6 +23,7 @@ TYPES = {lt.CUDA_R_32F: float32, lt.CUDA_R_16F: float16, lt.CUDA_R_16BF: bfloat1
 DESCRIPTION = {
     lt.CUBLASLT_MATMUL_DESC_TRANSA: 4, lt.CUBLASLT_MATMUL_DESC_TRANSB: 4, lt.CUBLASLT_MATMUL_DESC_EPILOGUE: 4,
     lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER: 8, lt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: 4,
+    lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER: 8, lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD: 8,
 }  # fmt: skip
 LAYOUT = {lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT: 4, lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET: 8}
 PREFERENCE = {
@@ -30,7 +31,14 @@ PREFERENCE = {
     lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: 4, lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: 4,
     lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: 4, lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: 4,
 }  # fmt: skip
-ADDED = {lt.CUBLASLT_EPILOGUE_DEFAULT: "", lt.CUBLASLT_EPILOGUE_BIAS: " + bias"}
+WITH_BIAS = lt.CUBLASLT_EPILOGUE_BIAS, lt.CUBLASLT_EPILOGUE_GELU_AUX_BIAS
+WITH_GELU = lt.CUBLASLT_EPILOGUE_GELU_AUX, lt.CUBLASLT_EPILOGUE_GELU_AUX_BIAS
+WITH_AUX = *WITH_GELU, lt.CUBLASLT_EPILOGUE_DGELU
+EPILOGUES = {
+    lt.CUBLASLT_EPILOGUE_DEFAULT: "", lt.CUBLASLT_EPILOGUE_BIAS: " + bias", lt.CUBLASLT_EPILOGUE_GELU_AUX: ", gelu",
+    lt.CUBLASLT_EPILOGUE_GELU_AUX_BIAS: " + bias, gelu", lt.CUBLASLT_EPILOGUE_DGELU: ", gelu's slope",
+}  # fmt: skip
+AUX_LD_MULTIPLE, AUX_ALIGNMENT = 8, 16  # elements, as cublasLt.h says; bytes
 INVALID_VALUE = 7
 
 launches: list[str] = []  # CuPy's own list, which it puts here
@@ -137,14 +145,13 @@ def cublasLtMatmul(
     _check(_made[description.value], *layouts)
     a, b, c, d = (_matrix(pointer, layout) for pointer, layout in zip((a, b, c, d), layouts, strict=True))
     alpha, beta, epilogue = alpha._obj.value, beta._obj.value, attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE]
-    vector = None
-    if epilogue != lt.CUBLASLT_EPILOGUE_DEFAULT:
-        vector = _vector(attributes, d.dtype, d.shape[-2])
+    vector = _vector(attributes, d.dtype, d.shape[-2]) if epilogue in WITH_BIAS else None
+    aux = _aux(attributes, layouts[3]) if epilogue in WITH_AUX else None
     if attributes[lt.CUBLASLT_MATMUL_DESC_TRANSA]:
         a = a.swapaxes(-1, -2)
     if attributes[lt.CUBLASLT_MATMUL_DESC_TRANSB]:
         b = b.swapaxes(-1, -2)
-    name = "matmul" + ADDED[epilogue] + (" + C" if beta else "")
+    name = "matmul" + EPILOGUES[epilogue] + (" + C" if beta else "")
 
     def run():
         launches.append(name)
@@ -154,6 +161,11 @@ def cublasLtMatmul(
                 result += np.float32(beta) * c.astype(np.float32)
             if vector is not None:
                 result += vector[:, None].astype(np.float32)
+            if epilogue in WITH_GELU:
+                aux[...] = result
+                result = _gelu(result)[0]
+            elif aux is not None:
+                result *= _gelu(aux.astype(np.float32))[1]
             d[...] = result
         check_guards(name)
 
@@ -174,6 +186,14 @@ def _check(description, a, b, c, d):
         raise ValueError(f"cublasLtMatmul: types of A, B, C, D: {types}")
     if len(set(counts)) > 1:
         raise ValueError(f"cublasLtMatmul: numbers of matrices in A, B, C, D: {counts}")
+    if description.attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE] in WITH_AUX:
+        ld = description.attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD]
+        place = description.attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER]
+        place = getattr(place, "value", place)  # before there is an array, its alignment
+        if counts[0] > 1 or ld < m or ld % AUX_LD_MULTIPLE or not place or place % AUX_ALIGNMENT:
+            raise ValueError(
+                f"cublasLtMatmul: the epilogue's matrix at {place}, ld {ld} for {m} rows, {counts[0]} times"
+            )
 
 
 def _matrix(pointer, layout):
@@ -187,6 +207,20 @@ def _matrix(pointer, layout):
         raise RuntimeError(f"cublasLtMatmul: {needed} elements of {dtype} in an array of {host.size} of {host.dtype}")
     view = as_strided(host.reshape(-1), (count, rows, columns), [n * dtype.itemsize for n in (stride, 1, ld)])
     return view if count > 1 else view[0]
+
+
+def _aux(attributes, layout):
+    """The matrix beside D: of its shape and type, of a leading dimension of its own."""
+    ld = attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD]
+    return _matrix(attributes[lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER], _Descriptor((*layout.given[:3], ld), {}))
+
+
+def _gelu(x):
+    """Value and slope of x (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3), in float32."""
+    factor, cubic = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
+    t = np.tanh(factor * (x + cubic * x * x * x))
+    slope = (1 + t) / 2 + x * (1 - t * t) / 2 * factor * (1 + 3 * cubic * x * x)
+    return x * (1 + t) / 2, slope
 
 
 def _vector(attributes, dtype, size):
