@@ -6,8 +6,11 @@ import math
 
 from tinygrad_lite import as_tensor, nn
 from tinygrad_lite import functional as F
+from tinygrad_lite.kernels import lookup
 
 from .config import GPTConfig
+
+ROTARY_BASE = 10000.0
 
 
 def add_to(residual, linear, x, dropout):
@@ -36,9 +39,11 @@ class Attention(nn.Module):
         """residual + attention(x), both (B, T, C)."""
         c = self.config
         qkv = self.qkv(x)  # (B, T, (H + 2 Hkv) D)
+        if cache is not None and cache.is_on_device:
+            return add_to(residual, self.project, self._decode(qkv, cache), self.dropout)
         if c.positions == "rope":
             start = 0 if cache is None else cache.length
-            qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start)  # queries and keys; values stay
+            qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start, ROTARY_BASE)  # queries and keys
         dropout = self.dropout.p if self.training else 0.0, self.dropout.generator  # of the weights
         if cache is not None:
             out = self._with_cache(qkv, cache, dropout)
@@ -59,9 +64,22 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v, True, self.scale, c.window, *dropout)  # (B, H, T, D)
         return as_tensor(out.data.swapaxes(1, 2).reshape(b, t, c.channels), qkv.device)
 
+    def _decode(self, qkv, cache):
+        """The same of one new position, which only the device knows: what a captured launch does for every token."""
+        c, row, device = self.config, qkv.data, qkv.device.name
+        if c.positions == "rope":
+            turned = dict(heads=c.heads + c.kv_heads, size=c.head_size, base=ROTARY_BASE)
+            row = lookup(device, "rotary").forward_at(row, cache.length, c.block_size, **turned)
+        attend = lookup(device, "attention_decode").attend
+        out = attend(row, cache.keys, cache.values, cache.length, heads=c.heads, window=c.window, scale=self.scale)
+        return as_tensor(out, qkv.device)
+
 
 class LayerCache:
-    """Keys and values of one layer, (B, Hkv, T, D), in memory allocated once."""
+    """Keys and values of one layer, (B, Hkv, T, D), in memory allocated once.
+
+    length: how many positions it holds; where only the device knows, an int64 array (1,) there.
+    """
 
     __slots__ = ("keys", "values", "length")
 
@@ -69,6 +87,11 @@ class LayerCache:
         shape = (batch, config.kv_heads, config.block_size, config.head_size)
         xp = like.device.xp
         self.keys, self.values, self.length = xp.empty(shape, like.dtype), xp.empty(shape, like.dtype), 0
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether only the device knows the length."""
+        return not isinstance(self.length, int)
 
     def append(self, k, v):
         """Add the new positions, arrays (B, Hkv, T, D), and return views of all keys and values so far."""
@@ -86,3 +109,8 @@ class Cache:
         config, like = model.config, next(model.parameters())
         self.layers = [LayerCache(batch, config, like) for _ in range(config.layers)]
         self.length = 0
+
+    def cut_to(self, length):
+        """Hold the first `length` positions, an int, or an int64 array (1,) on the device; later ones are forgotten."""
+        for part in (self, *self.layers):
+            part.length = length

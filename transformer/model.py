@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from tinygrad_lite import Generator, Tensor, nn
+from tinygrad_lite import Generator, Tensor, as_tensor, nn
 from tinygrad_lite import functional as F
 
 from .attention import Attention, add_to
@@ -36,17 +36,14 @@ class MLP(nn.Module):
 
     def forward(self, x, residual):
         """residual + mlp(x), both (B, T, C)."""
-        if self.activation == "gelu" and self.up.bias is not None:
-            hidden = F.bias_gelu(F.linear(x, self.up.weight), self.up.bias, approximate="tanh")  # (B, T, 4C)
-        else:
-            hidden = self.up(x)  # (B, T, hidden), twice that for swiglu
-            if self.activation == "gelu":
-                hidden = F.gelu(hidden, approximate="tanh")
-            elif self.activation == "relu":
-                hidden = F.relu(hidden)
-            else:
-                hidden = F.swiglu(hidden)
+        if self.activation == "gelu":
+            return add_to(residual, self._gelu_mlp, x, self.dropout)
+        hidden = self.up(x)  # (B, T, hidden), twice that for swiglu
+        hidden = F.relu(hidden) if self.activation == "relu" else F.swiglu(hidden)
         return add_to(residual, self.down, hidden, self.dropout)
+
+    def _gelu_mlp(self, x, residual=None):
+        return F.gelu_mlp(x, self.up.weight, self.up.bias, self.down.weight, self.down.bias, residual)
 
 
 class Block(nn.Module):
@@ -101,17 +98,19 @@ class GPT(nn.Module):
         """
         b, t = tokens.shape
         start = 0 if cache is None else cache.length
-        if start + t > self.config.block_size:
+        is_known = isinstance(start, int)  # else on the device alone, which whoever cut the cache there answers for
+        if is_known and start + t > self.config.block_size:
             raise ValueError(
                 f"GPT: {start + t} positions exceed the context of {self.config.block_size}: crop the tokens"
             )
         x = self.tokens(tokens)  # (B, T, C)
         if self.config.positions == "learned":
-            x = x + self.positions.weight[start : start + t]
+            of = self.positions
+            x = x + (of.weight[start : start + t] if is_known else of(as_tensor(start, x.device)))
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, None if cache is None else cache.layers[i])
-        if cache is not None:
+        if cache is not None and is_known:
             cache.length += t
         return self.norm(x)
 

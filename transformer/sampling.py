@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_lite import Generator, no_grad
 
-from .attention import Cache
+from .decoding import last_logits, reading
 from .model import GPT, as_tokens
 
 BROKEN = (
@@ -74,23 +74,23 @@ def generate(model: GPT, prompt, count: int, *, temperature: float = 1.0, top_k:
     size, generator = model.config.block_size, generator or Generator(0)
     was_training = model.training
     model.eval()
-    window, cache = ids[-size:], None
+    window, known = ids[-size:], 0
     try:
-        for _ in range(count):
-            if len(window) > size:
-                window, cache = window[-(size // 2 or 1) :], None
-            with no_grad():
-                if not use_cache:
-                    hidden = model.hidden(as_tokens([window], model.device))
-                elif cache is None:
-                    cache = Cache(1, model)
-                    hidden = model.hidden(as_tokens([window], model.device), cache)
+        with reading(model) as next_logits:
+            for _ in range(count):
+                if len(window) > size:
+                    window, known = window[-(size // 2 or 1) :], 0
+                if model.training:  # who trains a little between two tokens
+                    model.eval()
+                if use_cache:
+                    logits = next_logits(window, known)
                 else:
-                    hidden = model.hidden(as_tokens([window[-1:]], model.device), cache)
-                logits = model.head(hidden[:, -1:])  # the other positions' would cost a prompt of 16 as much as a token
-            token = pick(logits.float().numpy()[0, -1], generator, temperature, top_k, top_p)
-            window.append(token)
-            yield token
+                    with no_grad():
+                        logits = last_logits(model, as_tokens([window], model.device)).numpy()[0, -1]
+                known = len(window)
+                token = pick(logits, generator, temperature, top_k, top_p)
+                window.append(token)
+                yield token
     finally:
         model.train(was_training)
 

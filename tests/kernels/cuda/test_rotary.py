@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from kernels.cuda.checks import EPS, TYPES, check_kernel, device, host, needs_cuda, race_checks, rng
+from kernels.cuda.checks import EPS, TYPES, capture, check_kernel, device, host, needs_cuda, race_checks, rng
 
 from tinygrad_lite.dtypes import float32
 from tinygrad_lite.kernels import lookup
+from tinygrad_lite.kernels.cuda.launch import cupy
 
 pytestmark = needs_cuda
 
@@ -49,6 +50,16 @@ def test_a_position_turns_alike_wherever_the_call_starts():
     kernel = lookup("cuda", "rotary")
     whole, last = kernel.forward(x, start=0, **params)[0], kernel.forward(x[:, 8:], start=8, **params)[0]
     np.testing.assert_array_equal(host(whole)[:, 8:], host(last))
+
+
+def test_one_capture_turns_by_the_position_that_the_device_holds(monkeypatch):
+    x, params = rng().standard_normal((1, 1, 48)).astype(np.float32), dict(heads=2, size=16, base=100.0)
+    kernel, given, position = lookup("cuda", "rotary"), device(x), device(np.array([0]))
+    graph, out = capture(lambda: kernel.forward_at(given, position, 40, **params), monkeypatch)
+    for start in (0, 7, 39):
+        position.set(np.array([start]))
+        graph.launch(cupy().cuda.get_current_stream())
+        np.testing.assert_array_equal(host(out), host(kernel.forward(given, start=start, turn=1, **params)[0]))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
-"""A whole training step as one launch: captured once as a CUDA graph, replayed with new inputs.
+"""A training step, or a written token, as one launch: captured once as a CUDA graph, replayed with new inputs.
 
-A step of GPT-2 is some 400 launches; from Python each costs about 10 microseconds, a graph's all together some 100.
+A step of GPT-2 is some 400 launches, a token some 100; from Python each costs about 10 microseconds, a graph's all
+together some 100.
 
 What a replay does is what the capture did, on the same memory. So nothing in the function may wait for the device, all
 that changes from step to step must come in as an array, and its arrays come from a memory pool that only this graph
@@ -68,7 +69,7 @@ class Graph:
             self.captured_at = generator.get_state()
             self._capture()
             self.drawn = generator.offset - self.captured_at[1]
-        else:
+        elif self.drawn:
             self.moved.set(np.array(generator.offset - self.captured_at[1], np.uint64))
             generator.offset += self.drawn
         self.graph.launch(self.stream)

@@ -1,6 +1,6 @@
 """rotary: pairs of columns turned by an angle that grows with the position. Su et al. 2021, arXiv:2104.09864."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -26,14 +26,21 @@ def backward(g, saved, needs, into, *, heads, size, start, base, turn):
     return (_apply(g, heads, size, start, base, -turn, buffer(into[0], g)) if needs[0] else None,)
 
 
-def _apply(x, heads, size, start, base, turn, out):
+def forward_at(x, position, room, *, heads, size, base):
+    """forward of x (B, T, P) from a position on that only the device knows, an int64 array (1,); all are below room."""
+    return _apply(x, heads, size, room - x.shape[1], base, 1, empty(x.shape, x.dtype), position)
+
+
+def _apply(x, heads, size, start, base, turn, out, start_at=None):
     if not x.size:
         return out
     lib, end = cupy(), start + x.shape[1]
     # One table serves every length and every start up to a power of two, so generation, which starts one position later
-    # each time, does not make a table each time.
-    first, stop = (0, 1 << max(0, end - 1).bit_length()) if end <= LONGEST else (start, end)
-    table = _table(lib, lib.cuda.Device().id, first, stop, size, base)
+    # each time, does not make a table each time. It is kept for good: captured launches read it where it is.
+    if end <= LONGEST or start_at is not None:
+        first, table = 0, _table_from_0(lib, lib.cuda.Device().id, 1 << max(0, end - 1).bit_length(), size, base)
+    else:
+        first, table = start, _table(lib, lib.cuda.Device().id, start, end, size, base)
     n = VECTOR_BYTES // x.dtype.itemsize
     vectors = fits_vectors(x, out) and size // 2 % n == 0 and (heads * size) % n == 0
     n = n if vectors else 1
@@ -42,10 +49,15 @@ def _apply(x, heads, size, start, base, turn, out):
     rows_per_block = max(1, ITEMS // items)
     _kernels[x.dtype][f"rotary<T, {'true' if vectors else 'false'}>"](
         (blocks(x2.shape[0], rows_per_block),), (THREADS,),
-        out, x, table, np.uint32(x2.shape[0]), rows_per_block, x.shape[1], start - first, x.shape[2], heads, size,
-        float(turn),
+        out, x, table, np.uint32(x2.shape[0]), rows_per_block, x.shape[1], start - first, start_at, x.shape[2], heads,
+        size, float(turn),
     )  # fmt: skip
     return out
+
+
+@cache
+def _table_from_0(lib, device, stop, size, base):
+    return _table(lib, device, 0, stop, size, base)
 
 
 @lru_cache(maxsize=16)

@@ -105,6 +105,13 @@ def _scatter(dtype):
     _kernel("scatter_add_rows").scatter_add_rows(_array(np.zeros((3, 16)), dtype), indices, _normal(dtype, 6, 16))
 
 
+def _decode(dtype):
+    cache = [_normal(dtype, 1, 1, 80, 32) for _ in range(2)]
+    position = cupy.asarray(np.array([70], np.int64))
+    row = _normal(dtype, 1, 1, 3 * 32)
+    _kernel("attention_decode").attend(row, *cache, position, heads=1, window=None, scale=32**-0.5)
+
+
 def _sum_of_squares(dtype):
     _kernel("adamw").sum_of_squares_into(_normal(dtype, 600), cupy.zeros((), np.float64))
 
@@ -169,6 +176,8 @@ EXAMPLES = (
             **_HALF),
     Example("attention_backward_queries", "attention_backward_queries", "gradients of queries", _attention_back,
             **_HALF),
+    Example("attention_decode", "attention_decode", "one query over a cache: its second chunk of keys", _decode),
+    Example("attention_combine", "attention_combine", "what the chunks of attention_decode left, joined", _decode),
     Example("attention_float", "attention_float_forward", "attention without tensor cores", _attention, **_FLOAT),
     Example("attention_float_backward_keys", "attention_float_backward_keys", "gradients of keys and values",
             _attention_back, **_FLOAT),

@@ -1,0 +1,104 @@
+"""What token comes next, in logits, of a text that grows: each token's keys and values are computed once and kept.
+
+On the GPU every token after the first is one launch of a captured graph, whose inputs are the token and its position.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+
+import numpy as np
+
+from tinygrad_lite import Generator, as_tensor, no_grad
+from tinygrad_lite.config import settings
+from tinygrad_lite.kernels import lookup
+
+from .attention import Cache
+from .model import as_tokens
+
+
+def last_logits(model, tokens, cache=None):
+    """Logits (1, 1, V) in float32 of what follows tokens (1, T)."""
+    hidden = model.hidden(tokens, cache)
+    return model.head(hidden[:, -1:]).float()  # the other positions' would cost a prompt of 16 as much as a token
+
+
+class Reader:
+    """next(text, known) gives the logits (V,) after a text, of whose tokens the first `known` are those of the last call."""
+
+    def __init__(self, model):
+        self.model, self.cache = model, Cache(1, model)
+
+    def next(self, text: list[int], known: int) -> np.ndarray:
+        """Read what is not known yet; known = 0 begins anew."""
+        self.cache.cut_to(known)
+        with no_grad():
+            return last_logits(self.model, as_tokens([text[known:]], self.model.device), self.cache).numpy()[0, -1]
+
+
+class DeviceReader(Reader):
+    """A Reader on "cuda": a single new token is a graph's replay, on the memory that the first text's cache had.
+
+    Weights may change in place at any time. Where they are replaced, `fits` says so.
+    """
+
+    def __init__(self, model):
+        from tinygrad_lite.kernels.cuda.graph import Graph  # not on the way of a program without a GPU
+
+        super().__init__(weakref.proxy(model))  # for it is kept as long as its model, see `reading`
+        self.parameters = list(model.parameters())
+        self.made_for = self._weights()
+        self.graph = Graph(self._step, Generator(0), enabled=settings.use_graph)  # nothing is drawn
+
+    def _weights(self):
+        """Where the weights are, and of what type."""
+        return self.parameters[0].dtype, [p.data.data.ptr for p in self.parameters]
+
+    def fits(self) -> bool:
+        """Whether the model's weights are where they were, and of the type that they had."""
+        return self.model.device.name == "cuda" and self._weights() == self.made_for
+
+    def next(self, text: list[int], known: int) -> np.ndarray:
+        if len(text) - known != 1:
+            return super().next(text, known)
+        return self.graph(np.array([text[-1], known], np.int64))[0][0, -1]
+
+    def _step(self, given):
+        """given: a token and its position, on the device."""
+        self.cache.cut_to(given[1:])
+        with no_grad():
+            return [last_logits(self.model, as_tensor(given[:1].reshape(1, 1), self.model.device), self.cache).data]
+
+
+_kept = weakref.WeakKeyDictionary()  # a model's DeviceReader, while nobody reads with it
+
+
+def _is_for_device(model) -> bool:
+    if model.device.name != "cuda" or not settings.use_fused:
+        return False
+    kernel = lookup("cuda", "attention_decode")
+    return model.tokens.weight.dtype in kernel.DTYPES and kernel.supports(model.config.head_size)
+
+
+@contextlib.contextmanager
+def reading(model):
+    """Inside, `next(text, known)` of a Reader of this model, whose weights may change meanwhile, even their type.
+
+    A DeviceReader is kept from one text to the next, for to capture its graph takes as long as some twenty tokens.
+    """
+    reader = _kept.pop(model, None)  # two generators of a model that take turns have one each
+
+    def read(text, known):
+        nonlocal reader
+        if isinstance(reader, DeviceReader) and not reader.fits():
+            reader = None
+        if reader is None:
+            reader, known = (DeviceReader if _is_for_device(model) else Reader)(model), 0
+        return reader.next(text, known)
+
+    try:
+        yield read
+    finally:
+        if isinstance(reader, DeviceReader):
+            _kept[model] = reader
