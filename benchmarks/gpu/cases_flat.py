@@ -58,6 +58,28 @@ def check_one_hot_attention(dtype) -> dict:
     return compare(run, expected, dtype, 1, names=["32", "64", "128"], is_exact=True)
 
 
+def check_decode(dtype, shape, window) -> dict:
+    """One new row over a cache, and the row that it leaves there; what is behind it in the cache is NaN."""
+    b, heads, key_heads, room, d, position = shape
+    rows, (keys, values) = rounded(normal(b, heads + 2 * key_heads, d), dtype), (
+        rounded(normal(b, key_heads, room, d) + shift, dtype) for shift in (0.0, 0.5)
+    )  # fmt: skip
+    keys[:, :, position:] = values[:, :, position:] = np.nan
+    given = [device(x.astype(dtype)) for x in (rows.reshape(b, 1, -1), keys, values)]
+    keys[:, :, position], values[:, :, position] = rows[:, heads : heads + key_heads], rows[:, heads + key_heads :]
+    seen = slice(0 if window is None else max(0, position + 1 - window), position + 1)
+    k, v = (np.repeat(x[:, :, seen], heads // key_heads, axis=1) for x in (keys, values))
+    scores = np.einsum("bhd,bhsd->bhs", rows[:, :heads], k) / math.sqrt(d)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    out = np.einsum("bhs,bhsd->bhd", weights / weights.sum(axis=-1, keepdims=True), v).reshape(b, 1, heads * d)
+    attend, at = lookup("cuda", "attention_decode").attend, device(np.array([position]))
+    run = lambda: [
+        attend(*given, at, heads=heads, window=window, scale=d**-0.5), *(x[:, :, : position + 1] for x in given[1:])
+    ]  # fmt: skip
+    exact = [out, *(x[:, :, : position + 1] for x in (keys, values))]
+    return compare(run, exact, dtype, 4 * (position + d), names=["out", "keys", "values"])
+
+
 def check_scatter(dtype, shape) -> dict:
     """Rows added by index."""
     n, v, c = shape

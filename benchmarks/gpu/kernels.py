@@ -102,6 +102,8 @@ def jobs(s: Sizes) -> dict[str, Job]:
     qkv = (s.n // s.t, s.t, 3 * s.c)
     turned = dict(heads=2 * s.c // s.d, size=s.d, start=0, base=1e4, turn=1)
     found |= _op("rotary", [qkv], qkv, (2, 2), 3 * s.n * s.c, **turned)
+    # A row for each sequence, over a full cache, to which its key and its value go.
+    found["attention decode"] = Job((2 * s.n + 6 * (s.n // s.t)) * s.c * ITEM, lambda: _decode(s))
     logits = s.n * s.v * ITEM
     found["cross_entropy in place"] = Job(2 * logits + 12 * s.n, lambda: _in_place(s))
     found["cross_entropy forward"] = Job(logits + 20 * s.n, lambda: _cross_entropy(s, False))
@@ -141,6 +143,15 @@ def _norm_and_residual(s: Sizes):
     _, saved = kernel.forward(x, weight, bias, eps=1e-5)
     into = tuple(cupy().empty(a.shape, dtype=bfloat16) for a in (x, weight, bias))
     return lambda: kernel.backward(g, saved, (True,) * 3, into, (previous, None, None), eps=1e-5)
+
+
+def _decode(s: Sizes):
+    batch, heads = s.n // s.t, s.c // s.d
+    keys, values = (random_array((batch, heads, s.t, s.d), bfloat16, i) for i in range(2))
+    row, at = random_array((batch, 1, 3 * s.c), bfloat16), cupy().asarray(np.array([s.t - 1]))
+    return lambda: lookup("cuda", "attention_decode").attend(
+        row, keys, values, at, heads=heads, window=None, scale=s.d**-0.5
+    )
 
 
 def _targets(s: Sizes):

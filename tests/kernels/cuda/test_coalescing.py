@@ -27,7 +27,17 @@ SECTOR = 32
 # Lines that take twice the least. A lane's eight float32 numbers beside eight 16-bit ones are two pieces of 16 bytes, 32
 # apart: each of the two accesses takes half of every sector (the other half waits in L1), or meets every other bank.
 HALVES = ("read_floats(", "write_floats(", "load_floats(", "store_floats(", "write_block_sums(")
-GATHER = "order["  # of indices as they come, and of an array that the library puts anywhere
+# Where a lane's place is its data's: entries go to their digits' places, one after another where digits are the same.
+# And the indices of neighbours in the order, 8 bytes apart, or a chunk.
+SCATTER = (
+    "entries[first + k + 1].x",
+    "entries[c * CHUNK].x",
+    "placed[to]",
+    "next_counts[",
+    "start[digit]",
+    "before[warp][digit]",
+    "atomicAdd(&count[",
+)
 
 
 def text_of(record):
@@ -40,7 +50,7 @@ def check(records, dtype):
     for r in records:
         line = text_of(r)
         most = 2 if dtype == bfloat16 and r.bytes == 16 and any(name in line for name in HALVES) else 1
-        if GATHER not in line:
+        if not any(name in line for name in SCATTER):
             assert r.sectors <= most * r.least_sectors and r.wavefronts <= most * r.least_wavefronts, (r, line)
     return [r for r in records if r.memory == "global"]
 
@@ -88,6 +98,20 @@ def test_rotary(dtype):
         lookup("cuda", "rotary").forward(x, **params)
     moved = sum(r.sectors for r in check(records, dtype) if "read_floats(" not in text_of(r))
     assert moved == 2 * x.size * x.dtype.itemsize / SECTOR
+
+
+@DTYPES
+def test_attention_decode(dtype):
+    """Keys and values of what the query sees are read once for each of its heads, and none beyond."""
+    d, room, position = 64, 256, 128
+    row, keys, values = normal(dtype, 1, 1, 4 * d), normal(dtype, 1, 1, room, d), normal(dtype, 1, 1, room, d)
+    with count_accesses() as records:
+        lookup("cuda", "attention_decode").attend(
+            row, keys, values, device(np.array([position])), heads=2, window=None, scale=0.125
+        )
+    moved = sum(r.sectors for r in check(records, dtype) if r.bytes == 16 and r.access == "read")
+    rows = 2 * 2 * (position + 1) + 2 * 3 * 4  # keys and values of two heads; a query by 4 warps of three blocks
+    assert moved == rows * d * row.dtype.itemsize / SECTOR
 
 
 @DTYPES

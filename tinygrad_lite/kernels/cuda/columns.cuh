@@ -7,7 +7,7 @@
 constexpr int COLUMN_WARPS = 8;  // in a block that sums columns
 
 // Every warp of the block holds W sums a lane, for the same 32 W columns: to[lane W + i] = the warps' sums of v[i],
-// where that is less than `columns`. All threads call; tile: COLUMN_WARPS * 32 W floats, free before and after.
+// where that is less than `columns`. All threads call, at their end; tile: COLUMN_WARPS * 32 W floats, free before.
 template <int W>
 __device__ __forceinline__ void write_block_sums(float* to, const float (&v)[W], int columns, float* tile) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -19,20 +19,29 @@ __device__ __forceinline__ void write_block_sums(float* to, const float (&v)[W],
     for (int k = 0; k < COLUMN_WARPS; k++) sum += tile[k * 32 * W + c];
     to[c] = sum;
   }
-  __syncthreads();
 }
 
 // partial (blocks, K, C) float32 to the K <= 2 outputs (C,); a null pointer is an output that nobody wants.
-// grid (C / 32, K), 1,024 threads: 32 columns, each summed by 32 threads, so that some 8 loads a thread are all there
-// is to wait for: the matrix is small, and latency its cost.
+// grid (C / 32, K), 1,024 threads: 32 columns, each summed by 32 threads. The matrix is small, and latency its cost: of
+// 264 blocks a thread reads 8 or 9, which are on their way together.
 template <class T> __global__ void __launch_bounds__(1024)
 sum_partials(T* __restrict__ out0, T* __restrict__ out1, const float* __restrict__ partial, int blocks, int columns) {
   __shared__ float tile[32][33];  // 33: a column of it touches 32 banks
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int c = blockIdx.x * 32 + lane;
+  constexpr int AT_ONCE = 9;
   float sum = 0.f;
   if (c < columns)
-    for (int b = warp; b < blocks; b += 32) sum += partial[((size_t)b * gridDim.y + blockIdx.y) * columns + c];
+    for (int first = warp; first < blocks; first += 32 * AT_ONCE) {
+      float values[AT_ONCE];
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; j++) {
+        const int b = first + 32 * j;
+        values[j] = b < blocks ? partial[((size_t)b * gridDim.y + blockIdx.y) * columns + c] : 0.f;
+      }
+#pragma unroll
+      for (int j = 0; j < AT_ONCE; j++) sum += values[j];
+    }
   tile[warp][lane] = sum;
   __syncthreads();
   T* out = blockIdx.y ? out1 : out0;

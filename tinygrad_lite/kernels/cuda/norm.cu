@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(row_threads<WARPS>, row_blocks<T, VECTORS, WAR
 //
 // A warp that sums a row has the next row of x and g, and this one of `previous`, on their way to shared memory: of 768
 // columns in bf16 an SM's 16 warps have 48 to 72 KB under way all the time, and an H100 needs some 40. A thread copies
-// what it reads itself, so that nobody waits for another. shared: 16 bytes for each thread, turn and of three arrays;
-// at least 1 KB.
+// what it reads itself, so that nobody waits for another. shared: 16 bytes for each thread, turn and of three arrays,
+// which hold the warps' sums at the end, all columns at once; of single elements 4 bytes for each thread and turn.
 template <class T, bool CENTRE, bool VECTORS, int WARPS>
 __global__ void __launch_bounds__(32 * COLUMN_WARPS, VECTORS && sizeof(T) == 2 ? 2 : 1) norm_backward(
     T* __restrict__ gx, float* __restrict__ partial, const T* __restrict__ previous, const T* __restrict__ g,
@@ -132,15 +132,22 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS, VECTORS && sizeof(T) == 2 ?
   float* block_gw = partial + (size_t)blockIdx.x * SUMS * columns;
   float* block_gb = block_gw + columns;
   if constexpr (WARPS == 1) {  // 8 warps hold sums of the same columns
-    float* tile = reinterpret_cast<float*>(copied);
-    __syncthreads();  // no warp reads what was copied there any more
+    float* tile = reinterpret_cast<float*>(copied);  // (COLUMN_WARPS, columns)
+    const auto write_sums = [&](float* to, const float (&sums)[Row::KEPT][W]) {
+      __syncthreads();  // no warp reads any more what is there
+      Row::each_kept(columns, [&](int c, int turn) {
+        write_floats(tile + (int)threadIdx.x / 32 * columns + c, sums[turn]);
+      });
+      __syncthreads();
+      for (int c = threadIdx.x; c < columns; c += 32 * COLUMN_WARPS) {
+        float sum = 0.f;
 #pragma unroll
-    for (int turn = 0; turn < Row::KEPT; turn++) {
-      const int c = turn * 32 * W;
-      if (c >= columns) break;
-      write_block_sums(block_gw + c, gw[turn], columns - c, tile);
-      if (CENTRE) write_block_sums(block_gb + c, gb[turn], columns - c, tile);
-    }
+        for (int k = 0; k < COLUMN_WARPS; k++) sum += tile[k * columns + c];
+        to[c] = sum;
+      }
+    };
+    write_sums(block_gw, gw);
+    if (CENTRE) write_sums(block_gb, gb);
   } else {
     Row::each(columns, [&](int c, int turn) {
       if (turn >= 0) {

@@ -46,5 +46,5 @@ class Norm:
 def _shared_bytes(instance, x):
     """What norm_backward copies rows of three arrays to, 16 bytes a thread and turn, and where its warps meet."""
     vectors, warps = instance
-    turns = blocks(x.shape[-1], 32 * (VECTOR_BYTES // x.dtype.itemsize))
-    return (3 * turns * WARPS * 32 * VECTOR_BYTES if vectors else WARPS * 32 * 4) if warps == 1 else 0
+    turns = blocks(x.shape[-1], 32 * (VECTOR_BYTES // x.dtype.itemsize if vectors else 1))
+    return turns * WARPS * 32 * (3 * VECTOR_BYTES if vectors else 4) if warps == 1 else 0

@@ -1,8 +1,9 @@
 """scatter_add_rows: the gradient of an embedding, the same bits each time."""
 
-from ...dtypes import bfloat16, float16, float32, int64
+from ...dtypes import bfloat16, float16, float32
 from .arrays import VECTOR_BYTES, blocks, empty, fits_vectors
-from .launch import Source, cupy
+from .launch import Source
+from .sort_indices import sort_indices
 
 DTYPES = (float32, bfloat16, float16)
 CHUNK, THREADS, WARPS = 32, 128, 8  # as in scatter_add_rows.cu
@@ -22,18 +23,18 @@ def scatter_add_rows(out, indices, g):
     n, c = g.shape
     if n == 0 or c == 0:
         return out
-    indices = indices if indices.dtype == int64 and indices.flags.c_contiguous else indices.astype(int64)
-    order = cupy().argsort(indices, kind="stable")
+    entries = sort_indices(indices, out.shape[0])
     vectors = fits_vectors(out, g)
     per_thread = VECTOR_BYTES // g.dtype.itemsize if vectors else 1
     kind, kernels = "true" if vectors else "false", _kernels[out.dtype]
     chunks = blocks(n, CHUNK)
     pieces = empty((chunks, 2, c), float32)
+    threads = min(THREADS, 32 * blocks(c, 32 * per_thread))  # 768 columns of bfloat16 are 96
     kernels[f"add_runs<T, {kind}>"](
-        (chunks, blocks(c, THREADS * per_thread)), (THREADS,), out, pieces, indices, order, g, n, c
+        (chunks, blocks(c, threads * per_thread)), (threads,), out, pieces, entries, g, n, c
     )
-    if chunks > 1:
+    if chunks > 2:
         kernels[f"add_pieces<T, {kind}>"](
-            (chunks - 1, blocks(c, 32 * per_thread)), (32 * WARPS,), out, pieces, indices, order, n, c
+            (chunks - 2, blocks(c, 32 * per_thread)), (32 * WARPS,), out, pieces, entries, n, c
         )
     return out

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from kernels.cuda import test_attention as attention
+from kernels.cuda import test_attention_decode as decode
 from kernels.cuda import test_column_sums as column_sums
 from kernels.cuda import test_dropout as dropout
 from kernels.cuda import test_embedding as embedding
@@ -66,6 +67,7 @@ ATTENTION = {
             (
                 (attention.test_attention, 1, 1, 1, 130, 130, attention.window(65), HALF),
                 (attention.test_attention, 1, 1, 1, 33, 200, attention.window(5), HALF),
+                (attention.test_attention, 1, 2, 1, 64, 64, attention.FULL, HALF),
                 *((attention_of, 40, 70, d, {**attention.CAUSAL, "scale": -0.5}) for d in (32, 64)),
                 *((attention_of, 33, s, d, attention.FULL) for d in (32, 64) for s in (32, 63, 64)),
                 *((attention_of, t, s, 32, attention.CAUSAL) for t, s in ((33, 95), (128, 160), (140, 3))),
@@ -94,14 +96,27 @@ QUESTIONS = {
         (rows.test_rms_norm, (9, 33), HALF),
         (rows.test_rms_norm, (2, 10248), HALF),
         *(
-            (rows.test_columns_are_summed_over_many_turns_of_rows_and_many_blocks, shape, 3, "layer_norm", HALF)
-            for shape in ((70, 33), (70, 64), (7, 1032))
+            (rows.test_columns_are_summed_over_many_turns_of_rows_and_many_blocks, shape, blocks, "layer_norm", HALF)
+            for shape, blocks in (((70, 33), 3), ((70, 64), 3), ((7, 1032), 3), ((300, 40), 99))
         ),
     ),
     "dropout.cu": _named(
         *((dropout.test_the_mask_is_the_generators, shape, 0.3, HALF) for shape in ((31,), (3, 11), (4101,))),
         *((dropout.test_an_element_whose_uniform_is_p_is_kept, element) for element in range(4)),
         (dropout.test_rows_that_begin_anywhere, HALF),
+    ),
+    "attention_decode.cu": _named(
+        *(
+            (decode.test_attention_decode, *sizes, HALF)
+            for sizes in (
+                (1, 2, 2, 70, 32, 63, None),
+                (2, 4, 2, 70, 24, 64, None),
+                (1, 2, 2, 200, 64, 150, 84),
+                (1, 1, 1, 200, 64, 128, 65),
+                (1, 3, 1, 140, 13, 139, 11),
+                (1, 2, 1, 65, 128, 64, 1000),
+            )
+        ),
     ),
     "rotary.cu": _named(
         (rotary.test_rotary, 2, 31, 40, 2, 8, 5, -1, HALF),
@@ -116,6 +131,10 @@ QUESTIONS = {
             (embedding.test_runs_that_end_at_a_chunks_border_and_beyond, lengths, HALF)
             for lengths in ((32, 32, 1), (31, 33, 64), (1, 63, 5), (1283,), (5, 96, 27))
         ),
+    ),
+    "sort_indices.cu": _named(
+        *((embedding.test_sort_indices, n, bound) for n, bound in ((1, 1), (33, 600), (1056, 513), (2100, 300_000))),
+        (embedding.test_parts_of_several_tiles,),
     ),
     "cross_entropy.cu": _named(
         *((losses.test_cross_entropy, 0.1, n, v, HALF) for n, v in ((5, 32), (7, 33), (4, 2050))),
