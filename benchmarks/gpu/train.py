@@ -3,6 +3,10 @@
 The preset `shakespeare-char` on "cuda" in bfloat16. Every 250 steps nanoGPT's estimator: the mean loss of 200 random
 batches of the held-out part. The clock runs from before the process is started until an estimate reaches the goal, with
 the text's reading, all compiling (no kernel is kept from before) and the estimates.
+
+The model overfits from some 2,000 steps on, and its best estimate depends on the seed: with PyTorch's and with ours the
+best of a run lies between 1.46 and 1.48. A run whose estimate was above its best twice in a row is given up, and the
+next seed begins, on the same clock. Each run's curve is kept.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from .worker import Worker
 
 TITLE = "tinyshakespeare to nanoGPT's published loss: wall seconds in all, and of those of training's steps."
 COLUMNS = {"reached": "reached", "seconds": "seconds", "training": "training_seconds", "estimates": "estimate_seconds",
-           "before": "setup_seconds", "steps": "steps", "best loss": "best_loss", "tokens/s": "tokens_per_s"}  # fmt: skip
+           "before": "setup_seconds", "steps": "steps", "best loss": "best_loss", "best of each seed": "best_losses",
+           "tokens/s": "tokens_per_s"}  # fmt: skip
 GOAL, EVERY, BATCHES = 1.4697, 250, 200
+SEEDS, PATIENCE = (1337, 1, 2, 3, 4, 5), 2  # the preset's seed first; estimates above the best after which a run ends
 LIMIT = 420.0  # seconds of training, after which it is given up
 
 
@@ -33,12 +39,12 @@ def run(part: Part):
             part.measure("shakespeare-char", lambda: worker.ask("train", LIMIT + 60))
 
 
-def configuration(toy: bool):
+def configuration(toy: bool, seed: int = SEEDS[0]):
     """The preset on the GPU."""
     from transformer.presets import preset
 
     config = preset("shakespeare-char")
-    config.device, config.dtype = "cuda", "bfloat16"
+    config.device, config.dtype, config.seed = "cuda", "bfloat16", seed
     if toy:
         config.model = dict(layers=1, heads=2, channels=32, block_size=16, dropout=0.2, bias=False)
         config.batch_size, config.steps = 4, 6
@@ -53,38 +59,62 @@ def make_training(data: str, toy: bool, began: float):
         from transformer.data import load_corpus
         from transformer.trainer import Trainer
 
-        corpus, config = load_corpus([data]), configuration(toy)
+        corpus = load_corpus([data])
         tokenizer = CharTokenizer.train(corpus.train + corpus.val)
         train_ids, val_ids = (tokenizer.encode_to_array(text) for text in (corpus.train, corpus.val))
-        trainer = Trainer(config, train_ids, val_ids, tokenizer)
-        trainer.settle_steps()
-        every, batches = (3, 2) if toy else (EVERY, BATCHES)
-        rng, clock = np.random.default_rng(1337), {"training": 0.0, "estimates": 0.0}
-        setup, curve, first_step = time.time() - began, [], None
-        for step in range(config.steps):
-            start = time.perf_counter()
-            values = trainer.train_step(step)
-            clock["training"] += time.perf_counter() - start
-            first_step = first_step or clock["training"]
-            done = step + 1
-            if done % every == 0 or done == config.steps:
-                start = time.perf_counter()
-                curve.append((done, estimate(trainer.model, val_ids, config.batch_size, batches, rng)))
-                clock["estimates"] += time.perf_counter() - start
-                say(f"    step {done}: loss {values['loss']:.4f}, held-out estimate {curve[-1][1]:.4f}")
-                if curve[-1][1] <= GOAL:
-                    break
-            if time.time() - began > LIMIT:
+        clock, rng, runs, tokens, setup = Clock(began), np.random.default_rng(1337), [], 0, None
+        for seed in SEEDS[:2] if toy else SEEDS:
+            trainer = Trainer(configuration(toy, seed), train_ids, val_ids, tokenizer)
+            setup = setup or time.time() - began
+            curve = run_once(trainer, val_ids, toy, rng, clock)
+            runs.append({"seed": seed, "curve": curve})
+            tokens += curve[-1][0] * trainer.tokens_per_step
+            if curve[-1][1] <= GOAL or clock.is_over():
                 break
-        tokens = done * trainer.tokens_per_step
+        best = [min(loss for _, loss in run["curve"]) for run in runs]
         return {
-            "reached": bool(curve and curve[-1][1] <= GOAL), "goal": GOAL, "seconds": time.time() - began,
-            "setup_seconds": setup, "training_seconds": clock["training"], "first_step_seconds": first_step,
-            "estimate_seconds": clock["estimates"], "steps": done, "tokens_per_s": tokens / clock["training"],
-            "best_loss": min((loss for _, loss in curve), default=None), "curve": curve,
+            "reached": min(best) <= GOAL, "goal": GOAL, "seconds": time.time() - began, "setup_seconds": setup,
+            "training_seconds": clock.training, "first_step_seconds": clock.first_step,
+            "estimate_seconds": clock.estimates, "steps": sum(run["curve"][-1][0] for run in runs),
+            "tokens_per_s": tokens / clock.training, "best_loss": min(best),
+            "best_losses": " ".join(f"{loss:.4f}" for loss in best), "runs": runs,
         }  # fmt: skip
 
     return train
+
+
+class Clock:
+    """Where the seconds went since `began`."""
+
+    def __init__(self, began: float):
+        self.began, self.training, self.estimates, self.first_step = began, 0.0, 0.0, None
+
+    def is_over(self) -> bool:
+        """Whether no more training is begun."""
+        return time.time() - self.began > LIMIT
+
+
+def run_once(trainer, val_ids, toy: bool, rng, clock: Clock) -> list[tuple[int, float]]:
+    """Train until the goal, the end, or the estimates rise; (step, estimate) of each."""
+    every, batches, steps = (3, 2, 6) if toy else (EVERY, BATCHES, trainer.config.steps)
+    curve = []
+    for step in range(steps):
+        start = time.perf_counter()
+        values = trainer.train_step(step)
+        clock.training += time.perf_counter() - start
+        clock.first_step = clock.first_step or clock.training
+        done = step + 1
+        if done % every and done < steps:
+            continue
+        start = time.perf_counter()
+        curve.append((done, estimate(trainer.model, val_ids, trainer.config.batch_size, batches, rng)))
+        clock.estimates += time.perf_counter() - start
+        seed, loss = trainer.config.seed, curve[-1][1]
+        say(f"    seed {seed}, step {done}: loss {values['loss']:.4f}, held-out estimate {loss:.4f}")
+        best_at = min(range(len(curve)), key=lambda i: curve[i][1])
+        if loss <= GOAL or clock.is_over() or len(curve) - 1 - best_at >= PATIENCE:
+            break
+    return curve
 
 
 def estimate(model, tokens: np.ndarray, batch_size: int, batches: int, rng) -> float:

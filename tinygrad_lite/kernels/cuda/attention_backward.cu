@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(THREADS, QUERIES_BLOCKS<D, DROPS>)
   cp_async_commit();
   if (first < end) load_keys(first);
   cp_async_commit();
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = warp * 16;  // the warp's first query in the tile
+  const int warp = warp_of_block(), lane = threadIdx.x % 32, own = warp * 16;  // the warp's first query in the tile
   const int together = own / TOGETHER * TOGETHER;
   const i64 first_row = (i64)head_index * padded + t0 + own;
   const float own_log_sum[2] = {log_sum[first_row + lane / 4], log_sum[first_row + lane / 4 + 8]};
@@ -202,7 +202,9 @@ __global__ void __launch_bounds__(THREADS, KEYS_BLOCKS<D, DROPS>)
   cp_async_wait<1>();
   __syncthreads();
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = warp * 16;  // the warp's first key in the tile
+  // With dropout and D = 128 there are no registers left for what is computed once for the warp.
+  const int warp = D == 128 && DROPS ? threadIdx.x / 32 : warp_of_block(), lane = threadIdx.x % 32;
+  const int own = warp * 16;  // the warp's first key in the tile
   const int together = own / TOGETHER * TOGETHER;
   const LeftRows<T, D, OWN, 1, HELD_KEYS<D>> k_rows(k_tile, own);
   const LeftRows<T, D, OWN, 1, HELD_KEYS<D>> v_rows(v_tile, own);

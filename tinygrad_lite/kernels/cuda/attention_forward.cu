@@ -132,7 +132,7 @@ __global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
     for (int i = threadIdx.x; i < q_tile.SIZE / 2; i += THREADS<D>) pairs[i] ^= 0x80008000u;
     __syncthreads();
   }
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = warp * 16 * M;  // the warp's first row in the tile
+  const int warp = warp_of_block(), lane = threadIdx.x % 32, row = warp * 16 * M;  // the warp's first row in the tile
   constexpr int ROWS = IN_WARPGROUPS<D> ? 64 : 16 * M;  // that are multiplied together
   const int first_row = row / ROWS * ROWS;
   const LeftRows<T, D, QUERIES, M, !IN_WARPGROUPS<D>> q_rows(q_tile, row);
