@@ -27,28 +27,40 @@ def pick(logits: np.ndarray, generator: Generator, temperature: float = 1.0, top
         raise ValueError(f"sampling: the logits hold {held}, so there is no most likely token: {BROKEN}")
     if temperature == 0.0:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64) - top
-    if top_k is not None and top_k < scaled.size:
-        scaled = _keep(scaled, top_k)
+    ids = _largest(logits, top_k) if top_k is not None and top_k < logits.size else None
+    scaled = (logits if ids is None else logits[ids]).astype(np.float64) - top
     with np.errstate(over="ignore"):  # of a tiny temperature: -inf is then right, and 0 / temperature stays 0
         p = np.exp(scaled / temperature)
     p /= p.sum()
     if top_p is not None and top_p < 1.0:
-        order = np.argsort(-p, kind="stable")
-        before = np.cumsum(p[order]) - p[order]
-        p[order[before >= top_p]] = 0.0
+        _drop_unlikely(p, top_p)
         p /= p.sum()
     u = float(generator.bits(1)[0]) * 2.0**-32
     chosen = int(np.searchsorted(np.cumsum(p), u, side="right"))
-    return min(chosen, int(np.flatnonzero(p)[-1]))
+    chosen = min(chosen, int(np.flatnonzero(p)[-1]))
+    return chosen if ids is None else int(ids[chosen])
 
 
-def _keep(logits, k):
-    """Exactly the k largest, the others -inf. A partition and not a sort: vocabularies are large."""
+def _largest(logits, k):
+    """The ids of exactly the k largest, in order of id. A partition and not a sort: vocabularies are large."""
     least = np.partition(logits, -k)[-k]
     kept = logits > least
     kept[np.flatnonzero(logits == least)[: k - int(kept.sum())]] = True
-    return np.where(kept, logits, -np.inf)
+    return np.flatnonzero(kept)
+
+
+def _drop_unlikely(p, top_p):
+    """Set to 0 what does not belong to the smallest set of probability top_p.
+
+    Those below (1 - top_p) / V together have less than 1 - top_p, so they do not, and need not be sorted.
+    """
+    likely = np.flatnonzero(p >= 0.5 * (1.0 - top_p) / p.size)  # a half: sums are rounded
+    order = likely[np.argsort(-p[likely], kind="stable")]
+    before = np.cumsum(p[order]) - p[order]
+    kept = order[before < top_p]
+    probabilities = p[kept]
+    p[:] = 0.0
+    p[kept] = probabilities
 
 
 def check_sampling(temperature, top_k, top_p):
