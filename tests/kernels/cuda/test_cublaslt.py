@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import types
 
 import numpy as np
@@ -189,6 +191,30 @@ def test_each_stream_has_a_workspace_of_its_own(monkeypatch):
     monkeypatch.setattr(cublaslt, "_workspaces", {})
     assert [cublaslt._workspace(stream) for stream in (0, 7, 0, 7)] == [1000, 1001, 1000, 1001]
     assert {memory.size for memory in made} == {cublaslt.WORKSPACE_BYTES}
+
+
+def test_two_threads_do_not_take_each_others_vectors_and_matrices(monkeypatch):
+    describe, is_wrong = cublaslt.Plan._describe, []
+
+    def describe_and_wait(*given):
+        describe(*given)
+        time.sleep(0.002)  # so that the other thread comes between
+
+    def work(value):
+        x, y, bias = (device(np.full(shape, value, bfloat16)) for shape in ((4, 8), (8, 8), (8,)))
+        for _ in range(8):
+            before = cupy().zeros((4, 8), dtype=bfloat16)
+            out = matmul(x, y, bias=bias, before_gelu=before)
+            is_wrong.append((host(before) != 8 * value**2 + value).any() or (host(out) != host(before)).any())
+
+    work(1)  # the plan is made
+    monkeypatch.setattr(cublaslt.Plan, "_describe", describe_and_wait)
+    threads = [threading.Thread(target=work, args=(value,)) for value in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(is_wrong) == 24 and not any(is_wrong)
 
 
 def test_products_are_captured_with_operands_that_nobody_holds(monkeypatch):

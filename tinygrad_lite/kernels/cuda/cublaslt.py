@@ -17,6 +17,7 @@ import ctypes
 import json
 import os
 import sys
+import threading
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 from typing import NamedTuple
@@ -188,7 +189,7 @@ class Plan:
     def __init__(self, problem: Problem):
         p = self.problem = problem
         self.library, self.handle = library(), _handle(p.device, p.library)
-        self.description, self.chosen = c_void_p(), None
+        self.description, self.chosen, self.lock = c_void_p(), None, threading.Lock()
         self.beta = ONE if p.adds else ZERO
         self._call("cublasLtMatmulDescCreate", byref(self.description), CUBLAS_COMPUTE_32F, CUDA_R_32F)
         self._describe(CUBLASLT_MATMUL_DESC_TRANSA, c_int32(CUBLAS_OP_T if p.y_turned else CUBLAS_OP_N))
@@ -211,14 +212,15 @@ class Plan:
         """Launch the product of the matrices at these pointers on a stream."""
         a, b, c, d, bias, aux = operands
         needed = algorithm.workspaceSize
-        if bias is not None:
-            self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
-        if aux is not None:
-            self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
-        self._call(
-            "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
-            c, self.d, d, self.d, byref(algorithm.algo), _workspace(stream) if needed else None, needed, stream,
-        )  # fmt: skip
+        with self.lock:  # until the launch the description holds these pointers, not another thread's
+            if bias is not None:
+                self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
+            if aux is not None:
+                self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
+            self._call(
+                "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
+                c, self.d, d, self.d, byref(algorithm.algo), _workspace(stream) if needed else None, needed, stream,
+            )  # fmt: skip
 
     def _layout(self, dtype, rows, columns, is_turned):
         """The descriptor of our matrix (rows, columns): its transpose to cuBLAS, by columns."""
