@@ -36,10 +36,13 @@ class MLP(nn.Module):
 
     def forward(self, x, residual):
         """residual + mlp(x), both (B, T, C)."""
-        if self.activation == "gelu":
+        if self.activation == "gelu" and not (self.up.has_hooks or self.down.has_hooks):
             return add_to(residual, self._gelu_mlp, x, self.dropout)
         hidden = self.up(x)  # (B, T, hidden), twice that for swiglu
-        hidden = F.relu(hidden) if self.activation == "relu" else F.swiglu(hidden)
+        if self.activation == "gelu":
+            hidden = F.gelu(hidden, approximate="tanh")
+        else:
+            hidden = F.relu(hidden) if self.activation == "relu" else F.swiglu(hidden)
         return add_to(residual, self.down, hidden, self.dropout)
 
     def _gelu_mlp(self, x, residual=None):

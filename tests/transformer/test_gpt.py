@@ -128,6 +128,18 @@ def test_dropout_acts_in_training_and_never_in_evaluation():
     np.testing.assert_array_equal(model(ids).numpy(), model(ids).numpy())
 
 
+@pytest.mark.parametrize("activation", ["gelu", "relu", "swiglu"])
+@pytest.mark.parametrize("name", ["up", "down"])
+def test_hooks_of_the_mlps_layers_are_called_and_change_nothing(name, activation):
+    model, seen = GPT(GPTConfig(**SMALL, mlp=activation)), []
+    ids = as_tokens(tokens())
+    plain = model(ids).numpy()
+    getattr(model.blocks[1].mlp, name).register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    np.testing.assert_allclose(model(ids).numpy(), plain, rtol=0, atol=1e-6)
+    wide = 2 * model.config.hidden if activation == "swiglu" else model.config.hidden
+    assert seen == [(3, 12, wide if name == "up" else 16)]
+
+
 def test_a_context_that_is_too_long_says_so():
     model = GPT(GPTConfig(**SMALL))
     with pytest.raises(ValueError, match="13 positions exceed the context of 12"):

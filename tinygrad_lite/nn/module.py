@@ -47,7 +47,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}: define forward(), which calling the module runs")
 
     def __call__(self, *args, **kwargs):
-        if self._hooks or self._pre_hooks or self._backward_hooks:
+        if self.has_hooks:
             return call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
@@ -291,6 +291,11 @@ class Module:
         remove() takes the hook away.
         """
         return add_hook(self._backward_hooks, hook)
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a call runs hooks; whoever computes what a module does without calling it asks."""
+        return bool(self._hooks or self._pre_hooks or self._backward_hooks)
 
     # -- showing ------------------------------------------------------------------------------------------
     def extra_repr(self) -> str:
