@@ -26,18 +26,17 @@ MODELS = {
 }
 
 
-def trainer(out=None, model="gpt2", **settings):
+def trainer(out=None, model="gpt2", size=None, **settings):
     tokenizer = CharTokenizer.train(TEXT)
     ids = tokenizer.encode_to_array(TEXT)
-    config = TrainConfig(
-        tokenizer="char", model=dict(layers=2, heads=2, channels=32, block_size=16) | MODELS[model], batch_size=4,
-        steps=STEPS, lr=3e-3, warmup=3, eval_every=STEPS, final_windows=4, **settings,
-    )  # fmt: skip
+    defaults = dict(batch_size=4, steps=STEPS, lr=3e-3, warmup=3, eval_every=STEPS, final_windows=4)
+    shape = dict(layers=2, heads=2, channels=32, block_size=16) | (size or {}) | MODELS[model]
+    config = TrainConfig(tokenizer="char", model=shape, **(defaults | settings))
     return Trainer(config, ids[:-800], ids[-800:], tokenizer, out)
 
 
 def losses(steps=STEPS, scale=None, **settings):
-    made = trainer(**settings)
+    made = trainer(steps=steps, **settings)
     if scale is not None and made.scaler.enabled:
         made.scaler.scale = scale
     return np.array([made.train_step(step)["loss"] for step in range(steps)]), made
@@ -68,6 +67,26 @@ def test_half_precision_follows_float32(dtype, band, device, more):
     assert np.abs(half - exact).max() <= band
     assert half[-1] < half[0] - 0.3
     assert all(str(p.dtype) == dtype for p in made.model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 7])
+def test_a_character_gpt_learns_in_bfloat16_what_it_learns_in_float32(seed):
+    """The band: over seeds 1 to 11 and 1337 the means were 0.012 apart at most, 0.013 with stochastic rounding.
+
+    With weights that are rounded to nearest, without masters, 0.095 to 0.124.
+    """
+    settings = dict(steps=300, seed=seed, lr=3e-4, schedule="constant", warmup=20, batch_size=8)
+    size = dict(channels=64, block_size=32)
+
+    def means(**more):  # of 20 steps
+        made, _ = losses(**settings, **more, size=size)
+        return np.convolve(made, np.full(20, 1 / 20), "valid")
+
+    exact = means()
+    assert exact[-1] < exact[0] - 1.5
+    for more in ({}, dict(stochastic_rounding=True)):
+        assert np.abs(means(dtype="bfloat16", **more) - exact).max() < 0.03
 
 
 def test_accumulated_micro_batches_in_bfloat16_are_one_large_batch():
