@@ -15,7 +15,10 @@ EQUIVALENT = {
     ("attention_forward.cu", "min(t0 + QUERIES, queries)"): UNSEEN_TILE,
     ("attention_forward.cu", "min(t0 + first_row + ROWS, queries)"): UNSEEN_TILE,
     ("attention_forward.cu", "if (i < end) tile.template load"): UNREAD_TILE,
-    ("attention_forward.cu", "<= SLACK"): "a little more or less slack gives the same, but for rounding",
+    (
+        "attention_forward.cu",
+        "(row.top - before) * scale_log2 <= SLACK",
+    ): "a little more or less slack gives the same, but for rounding",
     ("attention_forward.cu", "stage < end; stage"): "a stage behind the last one loads nothing and works on nothing",
     (
         "attention_forward.cu",
