@@ -30,10 +30,12 @@ template <int D, bool DROPS> constexpr int QUERIES_BLOCKS = D > 64 ? 2 : IN_WARP
 // delta of 16 rows of g and out, from `row` on, by a warp: that of row lane / 2.
 template <class T, int D, int ROWS>
 __device__ __forceinline__ float row_product(Tile<T, D, ROWS> g, Tile<T, D, ROWS> out, int row) {
+  constexpr int CHUNKS = D / 8, HALF = CHUNKS < 8 ? CHUNKS / 2 : 4;  // of a panel for either lane: no bank twice
   const int lane = threadIdx.x % 32;
   float sum = 0.f;
 #pragma unroll
-  for (int c = lane % 2 * D / 16; c < lane % 2 * D / 16 + D / 16; c++) {
+  for (int i = 0; i < CHUNKS / 2; i++) {
+    const int c = i / HALF * 2 * HALF + lane % 2 * HALF + i % HALF;
     const Vector<T> a = load_vector(g.chunk(row + lane / 2, c)), b = load_vector(out.chunk(row + lane / 2, c));
 #pragma unroll
     for (int e = 0; e < 8; e++) sum += a[e] * b[e];
