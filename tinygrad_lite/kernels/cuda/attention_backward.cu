@@ -230,6 +230,9 @@ __global__ void __launch_bounds__(THREADS, KEYS_BLOCKS<D, DROPS>)
     const auto [h, t0] = at;
     if (!problem.some_seen(t0, STEP, s0 + together, TOGETHER)) continue;
     // Transposed, keys as rows: then p^T and ds^T are left operands of the next products as they are.
+    // Which weights are kept; for D = 128 before the products, whose sums leave no registers for it.
+    const u64 element = (((u64)b * heads + h) * queries + t0) * keys + s0 + own;
+    u32 kept = D < 128 ? 0 : kept_weights<true, STEP / 8>(dropout, element, keys);
     Sums<1, STEP / 8> p, ds;
     multiply_transposed(p, k_rows, q_tile(step));
     multiply_transposed(ds, v_rows, g_tile(step));
@@ -245,8 +248,7 @@ __global__ void __launch_bounds__(THREADS, KEYS_BLOCKS<D, DROPS>)
     const bool all_seen = problem.all_seen(t0, STEP, s0 + own, 16);
     if (!all_seen) hide_unseen(p, t0);
     products_wait<D, 0>(ds);
-    const u64 element = (((u64)b * heads + h) * queries + t0) * keys + s0 + own;
-    const u32 kept = kept_weights<true, STEP / 8>(dropout, element, keys);
+    if (D < 128) kept = kept_weights<true, STEP / 8>(dropout, element, keys);
 #pragma unroll
     for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
