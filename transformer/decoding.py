@@ -29,6 +29,15 @@ class Reader:
 
     def __init__(self, model):
         self.model, self.cache = model, Cache(1, model)
+        self.made_for = self._kind()
+
+    def _kind(self):
+        weight = self.model.tokens.weight
+        return weight.device, weight.dtype
+
+    def fits(self) -> bool:
+        """Whether the model is where it was, and of the type that it had."""
+        return self._kind() == self.made_for
 
     def next(self, text: list[int], known: int) -> np.ndarray:
         """Read what is not known yet; known = 0 begins anew."""
@@ -48,19 +57,22 @@ class DeviceReader(Reader):
 
         super().__init__(weakref.proxy(model))  # for it is kept as long as its model, see `reading`
         self.parameters = list(model.parameters())
-        self.made_for = self._weights()
+        self.places = self._places()
         self.graph = Graph(self._step, Generator(0), enabled=settings.use_graph)  # nothing is drawn
 
-    def _weights(self):
-        """Where the weights are, and of what type."""
-        return self.parameters[0].dtype, [p.data.data.ptr for p in self.parameters]
+    def _places(self):
+        return [p.data.data.ptr for p in self.parameters]
 
     def fits(self) -> bool:
-        """Whether the model's weights are where they were, and of the type that they had."""
-        return self.model.device.name == "cuda" and self._weights() == self.made_for
+        """Whether the weights are where they were, too."""
+        return super().fits() and self._places() == self.places
+
+    def is_of(self, model) -> bool:
+        """Whether these are the model's parameters: to ask takes longer than a token."""
+        return [id(p) for p in model.parameters()] == [id(p) for p in self.parameters]
 
     def next(self, text: list[int], known: int) -> np.ndarray:
-        if len(text) - known != 1:
+        if known == 0 or len(text) - known != 1:  # a text that begins may hold ids that are none: a graph does not look
             return super().next(text, known)
         return self.graph(np.array([text[-1], known], np.int64))[0][0, -1]
 
@@ -75,8 +87,8 @@ _kept = weakref.WeakKeyDictionary()  # a model's DeviceReader, while nobody read
 
 
 def _is_for_device(model) -> bool:
-    if model.device.name != "cuda" or not settings.use_fused:
-        return False
+    if model.device.name != "cuda" or not settings.use_fused or any(m.has_hooks for m in model.modules()):
+        return False  # hooks are to be called for every token
     kernel = lookup("cuda", "attention_decode")
     return model.tokens.weight.dtype in kernel.DTYPES and kernel.supports(model.config.head_size)
 
@@ -85,15 +97,17 @@ def _is_for_device(model) -> bool:
 def reading(model):
     """Inside, `next(text, known)` of a Reader of this model, whose weights may change meanwhile, even their type.
 
+    Hooks, and modules or parameters in the place of others, are seen where a text begins.
+
     A DeviceReader is kept from one text to the next, for to capture its graph takes as long as some twenty tokens.
     """
     reader = _kept.pop(model, None)  # two generators of a model that take turns have one each
+    if reader is not None and not (_is_for_device(model) and reader.is_of(model)):
+        reader = None
 
     def read(text, known):
         nonlocal reader
-        if isinstance(reader, DeviceReader) and not reader.fits():
-            reader = None
-        if reader is None:
+        if reader is None or not reader.fits():
             reader, known = (DeviceReader if _is_for_device(model) else Reader)(model), 0
         return reader.next(text, known)
 

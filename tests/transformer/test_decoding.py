@@ -123,6 +123,42 @@ def test_weights_that_are_replaced_are_read_where_they_are(replace, in_place):
         np.testing.assert_allclose(got, expected, rtol=0, atol=eps * np.abs(expected).max())
 
 
+def test_a_parameter_or_a_module_in_the_place_of_another_is_seen():
+    model, other = make(), make(seed=4)
+    before = write(model)
+    model.head.weight = other.head.weight
+    assert before != write(model) == write(model, use_cache=False)
+    model.blocks[0].mlp = other.blocks[0].mlp
+    assert write(model) == write(model, use_cache=False)
+
+
+@pytest.mark.parametrize("names", [("cpu", "cuda"), ("cpu", "bfloat16"), ("cuda", "cpu", "cuda")], ids="-".join)
+def test_a_model_that_moves_while_it_writes_reads_the_text_again(names):
+    model = make().to(names[0])
+    writing, written = generate(model, [1, 2, 3], 9, temperature=0.0), []
+    for name in names:
+        model.to(name)
+        written += [next(writing), next(writing)]
+    assert next(writing) == write(model, [1, 2, 3, *written], 1, use_cache=False)[0]
+
+
+def test_hooks_are_called_for_every_token():
+    model, calls = make(), []
+    expected = write(model, count=6)
+    hook = model.blocks[0].register_forward_hook(lambda *given: calls.append(given))
+    assert write(model, count=6) == expected and len(calls) == 6
+    hook.remove()
+    assert write(model, count=6) == expected and len(calls) == 6 and replays(model)
+
+
+@pytest.mark.parametrize("prompt", [[30], [-1], [1, 30]])
+def test_a_prompt_of_ids_that_are_none_is_refused(prompt):
+    model = make()
+    write(model)
+    with pytest.raises(IndexError, match=r"embedding: indices must be in \[0, 30\)"):
+        write(model, prompt)
+
+
 def test_texts_that_take_turns_do_not_mix_and_one_may_be_left_early():
     model = make()
     alone = [write(model, prompt, 10) for prompt in ((1, 2, 3), (9, 8))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 
 import numpy
 
@@ -22,6 +23,10 @@ _PLAIN = (
     "tanh maximum minimum where floor ceil rint isnan isinf isfinite equal not_equal less less_equal greater "
     "greater_equal logical_and logical_or logical_not logical_xor floor_divide remainder arctan"
 ).split()
+
+
+class _Checks(threading.local):
+    values = True
 
 
 class Namespace:
@@ -41,8 +46,17 @@ class Namespace:
         self.matmul = product.matmul if lib is numpy else lib.matmul
         self.erf = getattr(lib, "erf", None) or self._erf_by_math
         self.inf, self.pi = math.inf, math.pi
-        self.checks_values = True  # whether ops look at indices and targets, which waits for a device
+        self._checks = _Checks()
         self.wraps_indices = lib is not numpy  # CuPy takes an index out of range modulo the size, silently
+
+    @property
+    def checks_values(self) -> bool:
+        """Whether ops of this thread look at indices and targets, which waits for a device."""
+        return self._checks.values
+
+    @checks_values.setter
+    def checks_values(self, value: bool):
+        self._checks.values = value
 
     def __repr__(self):
         return f"<array namespace over {self.name}>"

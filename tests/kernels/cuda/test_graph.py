@@ -1,11 +1,14 @@
 """A captured step: replays on new inputs, moves the generator, refuses what a graph cannot hold."""
 
+import threading
+
 import numpy as np
 import pytest
 from kernels.cuda.checks import needs_cuda
 
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
+from tinygrad_lite.device import get_device
 from tinygrad_lite.kernels.cuda.graph import Graph
 from tinygrad_lite.kernels.cuda.launch import cupy
 from tinygrad_lite.kernels.cuda.product import matmul
@@ -89,3 +92,16 @@ def test_an_input_of_another_shape_is_refused():
     for other in (np.ones(4, np.float32), np.ones(3, np.float64)):
         with pytest.raises(ValueError, match="input 0 must be float32"):
             graph(other)
+
+
+def test_other_threads_look_at_their_indices_meanwhile():
+    xp, seen = get_device("cuda").xp, []
+
+    def function(x):
+        thread = threading.Thread(target=lambda: seen.append(xp.checks_values))
+        thread.start()
+        thread.join()
+        return [x]
+
+    Graph(function, tgl.Generator(0))(np.zeros(1))
+    assert seen == [True] and xp.checks_values
