@@ -16,15 +16,14 @@ from kernels.cuda.checks import EMULATED, capture, device, host, needs_cuda, rng
 from tinygrad_lite.config import settings
 from tinygrad_lite.dtypes import bfloat16, float16, float32
 from tinygrad_lite.kernels.cuda import cublaslt
+from tinygrad_lite.kernels.cuda import cublaslt_library as lt
 from tinygrad_lite.kernels.cuda.launch import cupy
 from tinygrad_lite.kernels.cuda.product import matmul
 
 pytestmark = needs_cuda
 
 CONSTANTS = {
-    name: value
-    for name, value in vars(cublaslt).items()
-    if name.startswith(("CUDA_R_", "CUBLAS")) and isinstance(value, int)
+    name: value for name, value in vars(lt).items() if name.startswith(("CUDA_R_", "CUBLAS")) and isinstance(value, int)
 }
 PROGRAM = """
 #include <cstddef>
@@ -60,19 +59,19 @@ def test_constants_and_the_structure_are_those_of_the_header(tmp_path):
     subprocess.run(["g++", *(f"-I{f}" for f in folders), tmp_path / "values.cpp", "-o", program], check=True)
     printed = subprocess.run([program], capture_output=True, text=True, check=True).stdout
     values = {name: int(value) for name, value in map(str.split, printed.splitlines())}
-    fields = {name: getattr(cublaslt.HeuristicResult, name).offset for name, _ in cublaslt.HeuristicResult._fields_}
+    fields = {name: getattr(lt.HeuristicResult, name).offset for name, _ in lt.HeuristicResult._fields_}
     assert len(CONSTANTS) > 20
-    assert values == {**CONSTANTS, **fields, "size": ctypes.sizeof(cublaslt.HeuristicResult)}
+    assert values == {**CONSTANTS, **fields, "size": ctypes.sizeof(lt.HeuristicResult)}
 
 
 @pytest.fixture
 def installed(monkeypatch):
     """The library itself, which makes descriptors without a GPU too; it finds no algorithm."""
     try:
-        found = cublaslt.load()
+        found = lt.load()
     except RuntimeError as error:
         pytest.skip(str(error).splitlines()[0])
-    monkeypatch.setattr(cublaslt, "library", lambda: found)
+    monkeypatch.setattr(lt, "library", lambda: found)
     monkeypatch.setattr(cublaslt, "_handle", lambda *given: ctypes.c_void_p())
     monkeypatch.setattr(cublaslt, "_plans", {})
     return found
@@ -103,12 +102,12 @@ def test_the_library_holds_what_it_was_told(dtype, installed, monkeypatch):
     told = lambda plan, number: attribute(
         installed.cublasLtMatmulDescGetAttribute, plan.description, number, ctypes.c_int32
     )
-    assert [told(plan, cublaslt.CUBLASLT_MATMUL_DESC_EPILOGUE) for plan in (plain, stack)] == [4, 1]
-    assert [told(turned, n) for n in (0, 1, 3, 4)] == [cublaslt.CUBLAS_COMPUTE_32F, cublaslt.CUDA_R_32F, 0, 1]
-    assert told(plain, cublaslt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE) == cublaslt.TYPES[dtype]
+    assert [told(plan, lt.CUBLASLT_MATMUL_DESC_EPILOGUE) for plan in (plain, stack)] == [4, 1]
+    assert [told(turned, n) for n in (0, 1, 3, 4)] == [lt.CUBLAS_COMPUTE_32F, lt.CUDA_R_32F, 0, 1]
+    assert told(plain, lt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE) == cublaslt.TYPES[dtype]
     pointer = attribute(installed.cublasLtMatmulDescGetAttribute, plain.description, 8, ctypes.c_void_p)
     assert pointer == 256  # what is known of it until there is one
-    assert [told(plan, cublaslt.CUBLASLT_MATMUL_DESC_EPILOGUE) for plan in gelus] == [164, 160, 192]
+    assert [told(plan, lt.CUBLASLT_MATMUL_DESC_EPILOGUE) for plan in gelus] == [164, 160, 192]
     for number, kind, value in ((12, ctypes.c_int64, 16), (11, ctypes.c_void_p, 256)):
         got = [attribute(installed.cublasLtMatmulDescGetAttribute, p.description, number, kind) for p in gelus]
         assert got == [value] * 3
@@ -160,9 +159,9 @@ def test_the_stand_in_refuses_what_does_not_fit(monkeypatch):
 
 
 def test_a_missing_library_is_said_with_the_way_out(monkeypatch):
-    monkeypatch.setattr(cublaslt, "_candidates", lambda: ["libthatisnotthere.so"])
+    monkeypatch.setattr(lt, "_candidates", lambda: ["libthatisnotthere.so"])
     with pytest.raises(RuntimeError, match=r"(?s)was not found.*pip install.*libthatisnotthere"):
-        cublaslt.load.__wrapped__()
+        lt.load.__wrapped__()
 
 
 def test_a_plan_is_made_once_for_each_kind_of_product(monkeypatch):

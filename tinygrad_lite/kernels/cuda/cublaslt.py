@@ -7,88 +7,33 @@ which CuPy's own products refuse.
 cuBLAS keeps matrices by columns, we by rows: memory that is an array (r, c) to us is c x r to it. So it is asked for the
 transpose, out' = y' x', which has y for its first operand ("A") and x for its second ("B").
 
-Names in capitals are cublasLt.h's; a test compares the values with the header's.
+The library itself, with its names in capitals, is cublaslt_library.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import sys
 import threading
-from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p, sizeof
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from ...config import settings
 from ...dtypes import bfloat16, float16, float32
+from . import cublaslt_library as lt
 from . import nvrtc
 from .launch import cupy
 
-CUDA_R_32F, CUDA_R_16F, CUDA_R_16BF = 0, 2, 14
-CUBLAS_COMPUTE_32F = 68  # products and sums in float32, without TF32
-CUBLAS_OP_N, CUBLAS_OP_T = 0, 1
-CUBLAS_STATUS_SUCCESS, CUBLAS_STATUS_NOT_SUPPORTED = 0, 15
-
-CUBLASLT_MATMUL_DESC_TRANSA = 3
-CUBLASLT_MATMUL_DESC_TRANSB = 4
-CUBLASLT_MATMUL_DESC_EPILOGUE = 7
-CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8
-CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11
-CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
-CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26
-CUBLASLT_EPILOGUE_DEFAULT = 1
-CUBLASLT_EPILOGUE_BIAS = 4  # adds a vector to every row of ours
-CUBLASLT_EPILOGUE_GELU_AUX = 160  # gelu of the sums, by tanh; the sums themselves go to a matrix of their own
-CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 164
-CUBLASLT_EPILOGUE_DGELU = 192  # the sums times gelu's slope at the numbers of a matrix
-CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT = 5
-CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET = 6
-CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1
-CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3
-CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5
-CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES = 6
-CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES = 7
-CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8
-CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2  # parts of a sum meet in float32, where 16 bits would round each
-
-NAMES = "libcublasLt.so.13", "libcublasLt.so.12"
-TYPES = {float32: CUDA_R_32F, float16: CUDA_R_16F, bfloat16: CUDA_R_16BF}
+TYPES = {float32: lt.CUDA_R_32F, float16: lt.CUDA_R_16F, bfloat16: lt.CUDA_R_16BF}
 WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
 ALIGNMENT = 256  # bytes; CuPy's allocations begin at multiples, views may not
 ALGORITHMS = 8  # asked of the heuristic, its guess at the best first
 TIMED = 3  # runs of each
 WORTH_TIMING = 1e9  # operations, some 10 microseconds
 ONE, ZERO = c_float(1.0), c_float(0.0)
-
-
-class HeuristicResult(ctypes.Structure):
-    """cublasLtMatmulHeuristicResult_t: an algorithm, and what it needs."""
-
-    _fields_ = [
-        ("algo", c_uint64 * 8), ("workspaceSize", c_size_t), ("state", c_int), ("wavesCount", c_float),
-        ("reserved", c_int * 4),
-    ]  # fmt: skip
-
-
-SIGNATURES = {
-    "cublasLtCreate": [POINTER(c_void_p)],
-    "cublasLtMatmulDescCreate": [POINTER(c_void_p), c_int, c_int],
-    "cublasLtMatmulDescSetAttribute": [c_void_p, c_int, c_void_p, c_size_t],
-    "cublasLtMatrixLayoutCreate": [POINTER(c_void_p), c_int, c_uint64, c_uint64, c_int64],
-    "cublasLtMatrixLayoutSetAttribute": [c_void_p, c_int, c_void_p, c_size_t],
-    "cublasLtMatmulPreferenceCreate": [POINTER(c_void_p)],
-    "cublasLtMatmulPreferenceSetAttribute": [c_void_p, c_int, c_void_p, c_size_t],
-    "cublasLtMatmulPreferenceDestroy": [c_void_p],
-    # handle, description, layouts of A, B, C and D, preference, how many algorithms, where, how many there are
-    "cublasLtMatmulAlgoGetHeuristic": [c_void_p] * 7 + [c_int, POINTER(HeuristicResult), POINTER(c_int)],
-    # handle, description, alpha, A, B, beta, C, D (each but alpha and beta with its layout), algorithm, workspace, stream
-    "cublasLtMatmul": [c_void_p] * 14 + [c_size_t, c_void_p],
-}
 
 
 class Pointer(c_void_p):
@@ -148,11 +93,11 @@ def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None, before_gelu
 
     Returns False, nothing done, where cuBLASLt has no algorithm for it. Raises RuntimeError where a call fails.
     """
-    lib, epilogue = cupy(), CUBLASLT_EPILOGUE_DEFAULT if bias is None else CUBLASLT_EPILOGUE_BIAS
+    lib, epilogue = cupy(), lt.CUBLASLT_EPILOGUE_DEFAULT if bias is None else lt.CUBLASLT_EPILOGUE_BIAS
     if before_gelu is not None:
-        epilogue = CUBLASLT_EPILOGUE_GELU_AUX if bias is None else CUBLASLT_EPILOGUE_GELU_AUX_BIAS
+        epilogue = lt.CUBLASLT_EPILOGUE_GELU_AUX if bias is None else lt.CUBLASLT_EPILOGUE_GELU_AUX_BIAS
     elif slope_at is not None:
-        epilogue = CUBLASLT_EPILOGUE_DGELU
+        epilogue = lt.CUBLASLT_EPILOGUE_DGELU
     aux = slope_at if before_gelu is None else before_gelu
     operands = Operands(
         Pointer(y), Pointer(x), Pointer(out if addend is None else addend), Pointer(out),
@@ -188,21 +133,21 @@ class Plan:
 
     def __init__(self, problem: Problem):
         p = self.problem = problem
-        self.library, self.handle = library(), _handle(p.device, p.library)
+        self.library, self.handle = lt.library(), _handle(p.device, p.library)
         self.description, self.chosen, self.lock = c_void_p(), None, threading.Lock()
         self.beta = ONE if p.adds else ZERO
-        self._call("cublasLtMatmulDescCreate", byref(self.description), CUBLAS_COMPUTE_32F, CUDA_R_32F)
-        self._describe(CUBLASLT_MATMUL_DESC_TRANSA, c_int32(CUBLAS_OP_T if p.y_turned else CUBLAS_OP_N))
-        self._describe(CUBLASLT_MATMUL_DESC_TRANSB, c_int32(CUBLAS_OP_T if p.x_turned else CUBLAS_OP_N))
-        self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE, c_uint32(p.epilogue))
+        self._call("cublasLtMatmulDescCreate", byref(self.description), lt.CUBLAS_COMPUTE_32F, lt.CUDA_R_32F)
+        self._describe(lt.CUBLASLT_MATMUL_DESC_TRANSA, c_int32(lt.CUBLAS_OP_T if p.y_turned else lt.CUBLAS_OP_N))
+        self._describe(lt.CUBLASLT_MATMUL_DESC_TRANSB, c_int32(lt.CUBLAS_OP_T if p.x_turned else lt.CUBLAS_OP_N))
+        self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE, c_uint32(p.epilogue))
         # The heuristic looks how these pointers are aligned: their alignments stand for them until there are arrays.
         *_, bias, aux = p.alignments
         if bias is not None:
-            self._describe(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, c_int32(TYPES[p.out_dtype]))
-            self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, c_void_p(bias))
+            self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, c_int32(TYPES[p.out_dtype]))
+            self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, c_void_p(bias))
         if aux is not None:  # of the result's type by default
-            self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, c_int64(p.n))
-            self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, c_void_p(aux))
+            self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, c_int64(p.n))
+            self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, c_void_p(aux))
         self.a = self._layout(p.dtype, p.k, p.n, p.y_turned)
         self.b = self._layout(p.dtype, p.m, p.k, p.x_turned)
         self.d = self._layout(p.out_dtype, p.m, p.n, False)
@@ -214,9 +159,9 @@ class Plan:
         needed = algorithm.workspaceSize
         with self.lock:  # until the launch the description holds these pointers, not another thread's
             if bias is not None:
-                self._describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
+                self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
             if aux is not None:
-                self._describe(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
+                self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
             self._call(
                 "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
                 c, self.d, d, self.d, byref(algorithm.algo), _workspace(stream) if needed else None, needed, stream,
@@ -230,40 +175,42 @@ class Plan:
         self._call("cublasLtMatrixLayoutCreate", byref(layout), TYPES[dtype], columns, rows, columns)
         if batch is not None:
             set_to = "cublasLtMatrixLayoutSetAttribute", layout
-            self._set(*set_to, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, c_int32(batch))
-            self._set(*set_to, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, c_int64(rows * columns))
+            self._set(*set_to, lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, c_int32(batch))
+            self._set(*set_to, lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, c_int64(rows * columns))
         return layout
 
     def _algorithms(self):
         """What the heuristic proposes for the workspace, the alignments and the rounding that we allow."""
-        preference, found, count = c_void_p(), (HeuristicResult * ALGORITHMS)(), c_int()
+        preference, found, count = c_void_p(), (lt.HeuristicResult * ALGORITHMS)(), c_int()
         self._call("cublasLtMatmulPreferenceCreate", byref(preference))
         set_to = "cublasLtMatmulPreferenceSetAttribute", preference
-        self._set(*set_to, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, c_uint64(WORKSPACE_BYTES))
-        self._set(*set_to, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, c_uint32(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE))
+        self._set(*set_to, lt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, c_uint64(WORKSPACE_BYTES))
+        self._set(
+            *set_to, lt.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, c_uint32(lt.CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        )
         for attribute, alignment in zip(
-            (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-             CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES),
+            (lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+             lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, lt.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES),
             self.problem.alignments,
         ):  # fmt: skip
             self._set(*set_to, attribute, c_uint32(alignment))
         self._call(
             "cublasLtMatmulAlgoGetHeuristic", self.handle, self.description, self.a, self.b, self.d, self.d, preference,
-            ALGORITHMS, found, byref(count), allowed=CUBLAS_STATUS_NOT_SUPPORTED,
+            ALGORITHMS, found, byref(count), allowed=lt.CUBLAS_STATUS_NOT_SUPPORTED,
         )  # fmt: skip
         self._call("cublasLtMatmulPreferenceDestroy", preference)
-        return [result for result in found[: count.value] if result.state == CUBLAS_STATUS_SUCCESS]
+        return [result for result in found[: count.value] if result.state == lt.CUBLAS_STATUS_SUCCESS]
 
     def _describe(self, attribute, value):
         self._set("cublasLtMatmulDescSetAttribute", self.description, attribute, value)
 
     def _set(self, name, descriptor, attribute, value):
-        self._call(name, descriptor, attribute, byref(value), ctypes.sizeof(value))
+        self._call(name, descriptor, attribute, byref(value), sizeof(value))
 
-    def _call(self, name, *arguments, allowed=CUBLAS_STATUS_SUCCESS):
+    def _call(self, name, *arguments, allowed=lt.CUBLAS_STATUS_SUCCESS):
         status = getattr(self.library, name)(*arguments)
-        if status not in (CUBLAS_STATUS_SUCCESS, allowed):
-            raise RuntimeError(f"{name}: {status_name(self.library, status)}: {self.problem}")
+        if status not in (lt.CUBLAS_STATUS_SUCCESS, allowed):
+            raise RuntimeError(f"{name}: {lt.status_name(self.library, status)}: {self.problem}")
 
 
 def choose(plan: Plan, operands: Operands, stream) -> int:
@@ -277,7 +224,7 @@ def choose(plan: Plan, operands: Operands, stream) -> int:
     work = 2.0 * (p.batch or 1) * p.m * p.k * p.n
     if len(plan.algorithms) == 1 or work < WORTH_TIMING:
         return 0
-    asked = ALGORITHMS, WORKSPACE_BYTES, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
+    asked = ALGORITHMS, WORKSPACE_BYTES, lt.CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
     name = f"{_card()}, cuBLASLt {plan.library.cublasLtGetVersion()}, {asked}: {p._replace(device=0)}"
     kept = _read_choices()
     if name not in kept or kept[name] >= len(plan.algorithms):
@@ -352,55 +299,8 @@ def _workspace(stream: int) -> int:
 @cache
 def _handle(device: int, library_name: str) -> c_void_p:
     """cuBLASLt's state for a device, the current one."""
-    handle, lt = c_void_p(), library()
-    status = lt.cublasLtCreate(byref(handle))
+    handle, found = c_void_p(), lt.library()
+    status = found.cublasLtCreate(byref(handle))
     if status:
-        raise RuntimeError(f"cublasLtCreate: {status_name(lt, status)} on GPU {device}")
+        raise RuntimeError(f"cublasLtCreate: {lt.status_name(found, status)} on GPU {device}")
     return handle
-
-
-def library():
-    """libcublasLt, or what the emulator has in its place."""
-    lib = cupy()
-    return load() if lib.__name__ == "cupy" else lib.cuda.cublaslt
-
-
-@cache
-def load() -> ctypes.CDLL:
-    """NVIDIA's library, its functions' signatures set. Raises RuntimeError where it is not found."""
-    errors = []
-    for path in _candidates():
-        try:
-            found = ctypes.CDLL(path)
-        except OSError as error:
-            errors.append(f"  {error}")
-            continue
-        for name, signature in SIGNATURES.items():
-            getattr(found, name).argtypes = signature
-        found.cublasLtGetStatusName.argtypes, found.cublasLtGetStatusName.restype = [c_int], c_char_p
-        return found
-    raise RuntimeError(
-        "cuBLASLt: libcublasLt.so, which multiplies matrices on a GPU, was not found. Install the CUDA libraries beside "
-        'CuPy: pip install "cupy-cuda13x[ctk]" (or nvidia-cublas), or set CUDA_PATH to a CUDA toolkit. Tried:\n'
-        + "\n".join(errors)
-    )
-
-
-def _candidates():
-    """Names and paths to try: the library that CuPy has loaded first, then where CuPy looks, then the usual folders."""
-    with contextlib.suppress(Exception):  # whatever is missing: there are other ways
-        import cupy_backends.cuda.libs.cublas  # noqa: F401 - loads cuBLAS, and with it cuBLASLt
-    yield from NAMES
-    with contextlib.suppress(Exception):
-        from cuda.pathfinder import load_nvidia_dynamic_lib
-
-        yield load_nvidia_dynamic_lib("cublasLt").abs_path or NAMES[0]
-    folders = [os.path.join(p, "nvidia", package, "lib") for p in sys.path for package in ("cu13", "cublas")]
-    folders += [os.path.join(toolkit, "lib64") for toolkit in (*settings.cuda_toolkits, "/usr/local/cuda")]
-    paths = (os.path.join(folder, name) for folder in folders for name in NAMES)
-    yield from filter(os.path.exists, paths)
-
-
-def status_name(lt, status: int) -> str:
-    """CUBLAS_STATUS_..., for an error's text."""
-    return lt.cublasLtGetStatusName(status).decode()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ....dtypes import bfloat16, float16, float32
-from .. import cublaslt as lt
+from .. import cublaslt_library as lt
 from .arrays import check_guards
 from .streams import Stream
 
