@@ -62,28 +62,28 @@ def make_training(data: str, toy: bool, began: float):
         corpus = load_corpus([data])
         tokenizer = CharTokenizer.train(corpus.train + corpus.val)
         train_ids, val_ids = (tokenizer.encode_to_array(text) for text in (corpus.train, corpus.val))
-        clock, rng, runs, tokens, setup = Clock(began), np.random.default_rng(1337), [], 0, None
+        spent, rng, runs, tokens, setup = Spent(began), np.random.default_rng(1337), [], 0, None
         for seed in SEEDS[:2] if toy else SEEDS:
             trainer = Trainer(configuration(toy, seed), train_ids, val_ids, tokenizer)
             setup = setup or time.time() - began
-            curve = run_once(trainer, val_ids, toy, rng, clock)
+            curve = run_once(trainer, val_ids, toy, rng, spent)
             runs.append({"seed": seed, "curve": curve})
             tokens += curve[-1][0] * trainer.tokens_per_step
-            if curve[-1][1] <= GOAL or clock.is_over():
+            if curve[-1][1] <= GOAL or spent.is_over():
                 break
         best = [min(loss for _, loss in run["curve"]) for run in runs]
         return {
             "reached": min(best) <= GOAL, "goal": GOAL, "seconds": time.time() - began, "setup_seconds": setup,
-            "training_seconds": clock.training, "first_step_seconds": clock.first_step,
-            "estimate_seconds": clock.estimates, "steps": sum(run["curve"][-1][0] for run in runs),
-            "tokens_per_s": tokens / clock.training, "best_loss": min(best),
+            "training_seconds": spent.training, "first_step_seconds": spent.first_step,
+            "estimate_seconds": spent.estimates, "steps": sum(run["curve"][-1][0] for run in runs),
+            "tokens_per_s": tokens / spent.training, "best_loss": min(best),
             "best_losses": " ".join(f"{loss:.4f}" for loss in best), "runs": runs,
         }  # fmt: skip
 
     return train
 
 
-class Clock:
+class Spent:
     """Where the seconds went since `began`."""
 
     def __init__(self, began: float):
@@ -94,25 +94,25 @@ class Clock:
         return time.time() - self.began > LIMIT
 
 
-def run_once(trainer, val_ids, toy: bool, rng, clock: Clock) -> list[tuple[int, float]]:
+def run_once(trainer, val_ids, toy: bool, rng, spent: Spent) -> list[tuple[int, float]]:
     """Train until the goal, the end, or the estimates rise; (step, estimate) of each."""
     every, batches, steps = (3, 2, 6) if toy else (EVERY, BATCHES, trainer.config.steps)
     curve = []
     for step in range(steps):
         start = time.perf_counter()
         values = trainer.train_step(step)
-        clock.training += time.perf_counter() - start
-        clock.first_step = clock.first_step or clock.training
+        spent.training += time.perf_counter() - start
+        spent.first_step = spent.first_step or spent.training
         done = step + 1
         if done % every and done < steps:
             continue
         start = time.perf_counter()
         curve.append((done, estimate(trainer.model, val_ids, trainer.config.batch_size, batches, rng)))
-        clock.estimates += time.perf_counter() - start
+        spent.estimates += time.perf_counter() - start
         seed, loss = trainer.config.seed, curve[-1][1]
         say(f"    seed {seed}, step {done}: loss {values['loss']:.4f}, held-out estimate {loss:.4f}")
         best_at = min(range(len(curve)), key=lambda i: curve[i][1])
-        if loss <= GOAL or clock.is_over() or len(curve) - 1 - best_at >= PATIENCE:
+        if loss <= GOAL or spent.is_over() or len(curve) - 1 - best_at >= PATIENCE:
             break
     return curve
 

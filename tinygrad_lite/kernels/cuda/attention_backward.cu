@@ -47,10 +47,10 @@ __device__ __forceinline__ float row_product(Tile<T, D, ROWS> g, Tile<T, D, ROWS
 // multiple of OWN, log_sum (B, H, padded) is forward's. Without gq that is all.
 template <class T, int D, bool DROPS>
 __global__ void __launch_bounds__(THREADS, QUERIES_BLOCKS<D, DROPS>)
-    attention_backward_queries(T* __restrict__ gq, float* __restrict__ delta, const T* __restrict__ q, const T* __restrict__ k,
-                               const T* __restrict__ v, const T* __restrict__ g, const T* __restrict__ out,
-                               const float* __restrict__ log_sum, int padded, DROPOUT_PARAMETERS,
-                               PROBLEM_PARAMETERS) {
+    attention_backward_queries(T* __restrict__ gq, float* __restrict__ delta, const T* __restrict__ q,
+                               const T* __restrict__ k, const T* __restrict__ v, const T* __restrict__ g,
+                               const T* __restrict__ out, const float* __restrict__ log_sum, int padded,
+                               DROPOUT_PARAMETERS, PROBLEM_PARAMETERS) {
   const Problem problem = PROBLEM;
   const Dropout<DROPS> dropout = DROPOUT;
   constexpr int STEP = ::STEP<D>, TOGETHER = ::TOGETHER<D>;
@@ -244,7 +244,7 @@ __global__ void __launch_bounds__(THREADS, KEYS_BLOCKS<D, DROPS>)
         const int i = 8 * n + lane % 4 * 2 + e % 2;
         p[0][n][e] = exp2_approx(fmaf(p[0][n][e], scale_log2, -numbers[step % 2][0][i]));
       }
-    // A branch between the exps and the wait: see attention_backward_queries. There are no registers left for two waits.
+    // A branch between the exps and the wait: see attention_backward_queries. Two waits would need too many registers.
     const bool all_seen = problem.all_seen(t0, STEP, s0 + own, 16);
     if (!all_seen) hide_unseen(p, t0);
     products_wait<D, 0>(ds);

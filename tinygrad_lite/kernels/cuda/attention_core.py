@@ -167,15 +167,8 @@ def _backward_float(layout, drops, parameters, g, q, k, v, out, stats, gq, gk, g
     kernels, block = _float[drops][float32], (32 * FLOAT_WARPS,)
     queries_grid, keys_grid = _grids(layout, FLOAT_WARPS)
     delta = empty((layout.batch, layout.heads, layout.t), float32)
-    kernels["attention_float_delta"](
-        (blocks(delta.size, FLOAT_WARPS),),
-        block,
-        delta,
-        g,
-        out,
-        np.int64(delta.size),
-        *parameters[len(_NOTHING_DRAWN) :],
-    )
+    grid, problem = (blocks(delta.size, FLOAT_WARPS),), parameters[len(_NOTHING_DRAWN) :]
+    kernels["attention_float_delta"](grid, block, delta, g, out, np.int64(delta.size), *problem)
     rest = stats, delta, *parameters
     if gk is not None:
         kernels[f"attention_float_backward_keys<{drops}>"](keys_grid, block, gk, gv, q, k, v, g, *rest)

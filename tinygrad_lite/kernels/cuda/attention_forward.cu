@@ -16,12 +16,12 @@
 #include "attention_tile.cuh"
 
 constexpr int KEYS = 64;
-// Tiles of keys from one barrier to the next. A warpgroup works on a tile for so short a time that two at once are worth
-// their shared memory: half the waiting for the other warpgroup, half the arithmetic of addresses. Values are needed a
-// tile later than keys. Where two tiles come at once, the next ones of both arrive while the last of the values before
-// are still in use, in the third of three buffers.
+// Tiles of keys from one barrier to the next. A warpgroup works on a tile for so short a time that two at once are
+// worth their shared memory: half the waiting for the other warpgroup, half the arithmetic of addresses. Values are
+// needed a tile later than keys. Where two tiles come at once, the next ones of both arrive while the last of the values
+// before are still in use, in the third of three buffers.
 template <int D> constexpr int STAGE = IN_WARPGROUPS<D> ? 2 : 1;
-template <int D> constexpr bool TOGETHER = STAGE<D> > 1;
+template <int D> constexpr bool VALUES_WITH_KEYS = STAGE<D> > 1;
 // Of 16 queries a warp. Two use each key that is read from shared memory twice; for D = 128, or with dropout for D =
 // 64, they would need more than 255 registers. A warpgroup reads each key for 64 queries anyway.
 template <int D, bool DROPS> constexpr int ROW_TILES = IN_WARPGROUPS<D> || D > (DROPS ? 32 : 64) ? 1 : 2;
@@ -34,8 +34,8 @@ template <int D, bool DROPS> constexpr int BLOCKS = IN_WARPGROUPS<D> && D == 64 
 struct Running {
   float top = -INFINITY, total = 0.f;
 };
-// The largest score is taken off so that exp does not overflow, and 2^8 is as far from that as 1: as long as no score is
-// that much larger, the top stays and what has been summed with it (Zadouri et al. 2026, "FlashAttention-4").
+// The largest score is taken off so that exp does not overflow, and 2^8 is as far from that as 1: as long as no score
+// is that much larger, the top stays and what has been summed with it (Zadouri et al. 2026, "FlashAttention-4").
 constexpr float SLACK = 8.f;
 
 // One more tile of scores: they become exp(score - top). Returns by what factor a row's earlier sums are brought to a
@@ -86,14 +86,15 @@ template <int M> __device__ __forceinline__ bool is_one(const float (&factor)[M]
   return __all_sync(ALL_LANES, is_one);
 }
 
-// log_sum (B, H, padded), T rounded up to whole blocks of backward: of each row log2 of the sum of 2^(scaled score), so that a probability is 2^(scaled score -
-// log_sum); infinity beyond T and where a query sees no key, so that its probabilities are 0. Near 8,000 it is rounded by 2^-12,
-// which changes a probability no more than rounding it to T. Grid: tiles of queries fastest, then heads, then batch
-// entries.
+// log_sum (B, H, padded), padded being T rounded up to whole blocks of backward: of each row log2 of the sum of
+// 2^(scaled score), so that a probability is 2^(scaled score - log_sum); infinity beyond T and where a query sees no key,
+// so that its probabilities are 0. Near 8,000 it is rounded by 2^-12, which changes a probability no more than rounding
+// it to T. Grid: tiles of queries fastest, then heads, then batch entries.
 template <class T, int D, bool DROPS>
 __global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
     attention_forward(T* __restrict__ out, float* __restrict__ log_sum, const T* __restrict__ q,
-                      const T* __restrict__ k, const T* __restrict__ v, int padded, DROPOUT_PARAMETERS, PROBLEM_PARAMETERS) {
+                      const T* __restrict__ k, const T* __restrict__ v, int padded, DROPOUT_PARAMETERS,
+                      PROBLEM_PARAMETERS) {
   constexpr int M = ROW_TILES<D, DROPS>, QUERIES = THREADS<D> / 2 * M;
   const Problem problem = PROBLEM;
   const Dropout<DROPS> dropout = DROPOUT;
@@ -113,14 +114,14 @@ __global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
   const int first = problem.first_key(t0) / STAGE_KEYS * STAGE<D>;  // in tiles of keys
   const int end = (problem.end_key(min(t0 + QUERIES, queries) - 1) + KEYS - 1) / KEYS;
   const auto k_tile = [&](int i) { return Keys{k_tiles + i / STAGE<D> % 2 * Keys::SIZE}; };
-  const auto v_tile = [&](int i) { return Keys{k_tiles + (2 + i / STAGE<D> % (2 + TOGETHER<D>)) * Keys::SIZE}; };
+  const auto v_tile = [&](int i) { return Keys{k_tiles + (2 + i / STAGE<D> % (2 + VALUES_WITH_KEYS<D>)) * Keys::SIZE}; };
   const auto load = [&](const Keys& tile, const T* from, int i) {
     if (i < end) tile.template load<THREADS<D>>(from, k_row, i * KEYS, keys, d, problem.aligned);
   };
   q_tile.template load<THREADS<D>>(q, q_row, t0, queries, d, problem.aligned);
   cp_async_commit();
   load(k_tile(first), k, first);
-  if (TOGETHER<D>) load(v_tile(first), v, first);
+  if (VALUES_WITH_KEYS<D>) load(v_tile(first), v, first);
   cp_async_commit();
   cp_async_wait<1>();
   __syncthreads();
@@ -203,9 +204,10 @@ __global__ void __launch_bounds__(THREADS<D>, BLOCKS<D, DROPS>)
   for (int stage = first; stage < end; stage += STAGE<D>) {
     cp_async_wait<0>();
     publish<D>();
-    __syncthreads();  // these keys, and the values of the tile before, have arrived for all; other buffers are read no more
+    __syncthreads();  // these keys, and the last tile's values, have arrived for all; other buffers are read no more
     load(k_tile(stage + STAGE<D>), k, stage + STAGE<D>);
-    load(v_tile(stage + TOGETHER<D> * STAGE<D>), v, stage + TOGETHER<D> * STAGE<D>);
+    const int of_values = VALUES_WITH_KEYS<D> ? stage + STAGE<D> : stage;
+    load(v_tile(of_values), v, of_values);
     cp_async_commit();
 #pragma unroll 1
     for (int i = stage; i < min(stage + STAGE<D>, end); i++) take(i);
