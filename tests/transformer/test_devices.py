@@ -57,7 +57,7 @@ def test_training_on_cuda_is_training_on_the_cpu(model):
     ("cpu", "bfloat16", 0.02, dict(stochastic_rounding=True)),
     ("cpu", "float16", 0.004, {}),
     pytest.param("cuda", "bfloat16", 0.02, {}, marks=needs_cuda),
-    pytest.param("cuda", "bfloat16", 0.02, dict(stochastic_rounding=True), marks=needs_cuda),
+    pytest.param("cuda", "bfloat16", 0.02, dict(stochastic_rounding=True), marks=[needs_cuda, pytest.mark.slow]),
     pytest.param("cuda", "float16", 0.004, {}, marks=[needs_cuda, pytest.mark.slow]),  # compiles all kernels once more
 ])  # fmt: skip
 def test_half_precision_follows_float32(dtype, band, device, more):
@@ -123,7 +123,8 @@ def test_a_loss_that_is_not_finite_stops_float16_too():
 
 @pytest.mark.parametrize("device, dtype, more", [
     ("cpu", "float16", {}), ("cpu", "bfloat16", dict(stochastic_rounding=True)),
-    pytest.param("cuda", "float32", {}, marks=needs_cuda), pytest.param("cuda", "bfloat16", {}, marks=needs_cuda),
+    pytest.param("cuda", "float32", {}, marks=needs_cuda),
+    pytest.param("cuda", "bfloat16", {}, marks=[needs_cuda, pytest.mark.slow]),
     pytest.param("cuda", "bfloat16", dict(stochastic_rounding=True), marks=needs_cuda),
 ])  # fmt: skip
 def test_a_run_that_is_resumed_writes_the_same_bits(device, dtype, more, tmp_path):

@@ -344,7 +344,7 @@ def test_steps_do_not_depend_on_the_order_of_threads(example):
 
 
 @pytest.mark.parametrize(
-    "name", [e.name if e.name in ("gelu_forward", "rotary", "dropout", "adamw", "scatter_add_rows", "swiglu_forward")
+    "name", [e.name if e.name in ("gelu_forward", "dropout")
              else pytest.param(e.name, marks=pytest.mark.slow) for e in examples.EXAMPLES]
 )  # fmt: skip
 def test_every_example_has_a_trace(example, name):
