@@ -11,6 +11,7 @@ Example:
 
 from .base import StreamDecoder, Tokenizer, load
 from .bpe import BPETokenizer
+from .bpe_vocabulary import BPEVocabulary
 from .char import CharTokenizer
 from .errors import (
     FormatError,
@@ -24,6 +25,7 @@ from .special import Trusted, Untrusted
 
 __all__ = [
     "BPETokenizer",
+    "BPEVocabulary",
     "CharTokenizer",
     "FormatError",
     "SpecialTokenError",

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 
 from .base import Tokenizer
-from .bpe_merge import MergeTable
-from .bpe_readable import Pair
 from .bpe_train import Progress, count_words, train
-from .byte_order import BYTE_ORDER
+from .bpe_vocabulary import BPEVocabulary, Pair
 from .corpus import Corpus
-from .errors import TokenizerError, TrainingError
+from .errors import TrainingError
 from .gather import RowTable
 from .pretokenize import make_splitter, safe_cut_gpt2
 from .special import MAX_IDS, Segment, as_integer, check_special_tokens
@@ -27,11 +26,10 @@ TIE_BREAKS = ("lowest-id", "greatest-bytes")
 _CACHED_PIECES = 1 << 18  # at most this many pieces, none longer than the next: some 50 MB
 _CACHED_PIECE_LENGTH = 64
 _FEW_CHARACTERS = 4000  # segments shorter than this on average are encoded piece by piece
-_MAX_TABLE_BYTES = 1 << 28  # each merge can double a token's length, so a small file could ask for all the memory
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-pair encoding over bytes. Ids 0 to 255 are the bytes, in GPT-2's order; merge n makes id 256 + n.
+    """Byte-pair encoding over bytes. From pairs, ids 0 to 255 are the bytes, in GPT-2's order; pair n makes id 256 + n.
 
     Every text and every byte string has a spelling, and decoding gives it back exactly (lone surrogates in a str, which
     are not text in UTF-8, become U+FFFD first).
@@ -39,10 +37,11 @@ class BPETokenizer(Tokenizer):
     Args:
         merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
             The order is the rank: of the merges that can be applied to a piece of text, the first one is.
+            Or a BPEVocabulary, whose ids may be in any order.
         pattern: the pre-tokenisation: "gpt2", None (merges may go anywhere), or a regular expression in the syntax of
             the ``regex`` package. Text that the expression does not match forms pieces of its own. A bare word is
             taken as a name, and only "gpt2" is known.
-        special_tokens: names, which get the ids after the merges; or a mapping of name to id.
+        special_tokens: names, which get the ids after the ordinary tokens; or a mapping of name to id.
 
     Raises:
         TokenizerError: the merges or the pattern are not valid.
@@ -53,17 +52,17 @@ class BPETokenizer(Tokenizer):
 
     def __init__(
         self,
-        merges: Sequence[Pair],
+        merges: BPEVocabulary | Sequence[Pair],
         *,
         pattern: str | None = "gpt2",
         special_tokens: Iterable[str] | Mapping[str, int] = (),
     ) -> None:
-        self._merges = _checked_merges(merges)
+        self._vocabulary = merges if isinstance(merges, BPEVocabulary) else BPEVocabulary.from_pairs(merges)
         self._pattern = pattern
         self._split = make_splitter(pattern)
-        specials = check_special_tokens(special_tokens, 256 + len(self._merges))
-        super().__init__(_token_bytes(self._merges), specials)
-        self._merge_table = MergeTable(self._merges)
+        tokens = self._vocabulary.tokens
+        free = {token_id for token_id, token in enumerate(tokens) if token is None}
+        super().__init__(tokens, check_special_tokens(special_tokens, len(tokens), free))
         self._cache: dict[str, list[int]] = {}
 
     @classmethod
@@ -121,7 +120,12 @@ class BPETokenizer(Tokenizer):
     @property
     def merges(self) -> list[Pair]:
         """The pairs of ids in order of learning (a copy)."""
-        return list(self._merges)
+        return self._vocabulary.pairs
+
+    @property
+    def vocabulary(self) -> BPEVocabulary:
+        """The ordinary tokens and the merges."""
+        return self._vocabulary
 
     @property
     def pattern(self) -> str | None:
@@ -159,7 +163,7 @@ class BPETokenizer(Tokenizer):
         missing = [number for number, row in enumerate(rows) if row is None]
         if not missing:
             return rows
-        merged = self._merge_table.merge_words([pieces[n].encode("utf-8", "surrogateescape") for n in missing])
+        merged = [self._spell(pieces[n].encode("utf-8", "surrogateescape")) for n in missing]
         if len(cache) + len(missing) > _CACHED_PIECES:
             cache.clear()
         room = _CACHED_PIECES - len(cache)
@@ -170,44 +174,33 @@ class BPETokenizer(Tokenizer):
                 room -= 1
         return rows
 
+    def _spell(self, word: bytes) -> list[int]:
+        if self._vocabulary.take_whole and word in self._whole:
+            return [self._whole[word]]
+        ids = self._vocabulary.byte_ids[np.frombuffer(word, dtype=np.uint8)]
+        return self._pair_table.merge(ids).tolist()
+
+    @cached_property
+    def _whole(self) -> dict[bytes, int]:
+        return {token: token_id for token_id, token in enumerate(self._vocabulary.tokens) if token is not None}
+
+    @cached_property
+    def _pair_table(self):
+        from .bpe_merge import PairTable  # here: it loads Numba
+
+        return PairTable(self._vocabulary.merges, self._vocabulary.ranks)
+
     def _safe_cut(self, text: str) -> int:
         return safe_cut_gpt2(text) if self._pattern == "gpt2" else 0
 
     def _state(self) -> dict[str, Any]:
         return {
             "pattern": self._pattern,
-            "merges": [list(pair) for pair in self._merges],
+            **self._vocabulary.state(),
             "special_tokens": dict(self._special_tokens),
         }
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
-        return cls(state["merges"], pattern=state["pattern"], special_tokens=state["special_tokens"])
-
-
-def _checked_merges(merges: Iterable[Sequence[int]]) -> list[Pair]:
-    """The merges as pairs of int, each valid at its place."""
-    result: list[Pair] = []
-    for number, merge in enumerate(merges):
-        pair = tuple(map(as_integer, merge)) if isinstance(merge, Sequence | np.ndarray) else ()
-        if len(pair) != 2 or not all(part is not None and 0 <= part < 256 + number for part in pair):
-            raise TokenizerError(
-                f"merge {number} is {merge!r}; expected a pair of ids from 0 to {255 + number}, made before it"
-            )
-        result.append(pair)
-    if len(set(result)) < len(result):
-        raise TokenizerError("a pair occurs twice among the merges; expected each pair once")
-    return result
-
-
-def _token_bytes(merges: list[Pair]) -> list[bytes | None]:
-    table: list[bytes] = [bytes([value]) for value in BYTE_ORDER]
-    total = len(table)
-    for number, (left, right) in enumerate(merges):
-        total += len(table[left]) + len(table[right])
-        if total > _MAX_TABLE_BYTES:
-            raise TokenizerError(
-                f"the tokens up to merge {number} hold more than {_MAX_TABLE_BYTES} bytes; expected a vocabulary of words"
-            )
-        table.append(table[left] + table[right])
-    return [*table]
+        vocabulary = BPEVocabulary.from_state(state)
+        return cls(vocabulary, pattern=state["pattern"], special_tokens=state["special_tokens"])

@@ -10,18 +10,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from heapq import nlargest, nsmallest
 from itertools import pairwise
 
+import numpy as np
+
+from .bpe_record import MergeRecord
+from .bpe_vocabulary import BPEVocabulary, Pair
 from .byte_order import BYTE_ORDER, ID_OF_BYTE
 
-Pair = tuple[int, int]
 
-
-def train_readable(words: Mapping[bytes, int], merge_count: int, tie_break: str = "lowest-id") -> list[Pair]:
+def train_readable(
+    words: Mapping[bytes, int],
+    merge_count: int,
+    tie_break: str = "lowest-id",
+    record: list[MergeRecord] | None = None,
+) -> list[Pair]:
     """Learn merges from words and how often each occurs; merge number n makes the token with id 256 + n.
 
     Of several most frequent pairs, "lowest-id" takes the smallest pair of ids, and "greatest-bytes" the pair whose two
-    byte strings come last in the order of bytes. Stops early when no pair is left.
+    byte strings come last in the order of bytes. Stops early when no pair is left. A list given as record gets what
+    each choice was made from.
     """
     spellings = [(list(word.translate(ID_OF_BYTE)), count) for word, count in words.items()]
     token_bytes = [bytes([value]) for value in BYTE_ORDER]
@@ -34,10 +43,15 @@ def train_readable(words: Mapping[bytes, int], merge_count: int, tie_break: str 
         if not counts:
             break
         if tie_break == "lowest-id":
-            best = min(counts, key=lambda pair: (-counts[pair], pair))
+            ranked = nsmallest(2, counts, key=lambda pair: (-counts[pair], pair))
         else:
-            # Two tokens can stand for the same bytes; sorting first and taking the first maximum settles that by id.
-            best = max(sorted(counts), key=lambda pair: (counts[pair], token_bytes[pair[0]], token_bytes[pair[1]]))
+            # Two tokens can stand for the same bytes; sorting first, and keeping the order of equals, settles that by id.
+            ordered = sorted(counts.items())
+            ranked = nlargest(2, ordered, key=lambda item: (item[1], *(token_bytes[token] for token in item[0])))
+            ranked = [pair for pair, _ in ranked]
+        best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
+        if record is not None:
+            record.append(MergeRecord(best, counts[best], runner_up, counts.get(runner_up, 0)))
         new_id = 256 + len(merges)
         merges.append(best)
         token_bytes.append(token_bytes[best[0]] + token_bytes[best[1]])
@@ -45,12 +59,22 @@ def train_readable(words: Mapping[bytes, int], merge_count: int, tie_break: str 
     return merges
 
 
-def encode_readable(word: bytes, merges: Sequence[Pair]) -> list[int]:
-    """Spell a word by applying the merges in the order in which they were learnt."""
-    ids = list(word.translate(ID_OF_BYTE))
-    for number, pair in enumerate(merges):
-        ids = replace_pair(ids, pair, 256 + number)
-    return ids
+def encode_readable(word: bytes, vocabulary: BPEVocabulary) -> list[int]:
+    """Spell a word: by the token that it is if the vocabulary takes those whole, else by its bytes, merged."""
+    if vocabulary.take_whole and word in vocabulary.tokens:
+        return [vocabulary.tokens.index(word)]
+    return merge_readable(vocabulary.byte_ids[list(word)].tolist(), vocabulary.merges, vocabulary.ranks)
+
+
+def merge_readable(ids: Sequence[int], merges: np.ndarray, ranks: np.ndarray) -> list[int]:
+    """Apply the merge of the lowest rank, the leftmost first where there are several, until none can be applied."""
+    result = list(ids)
+    rule = {(left, right): (rank, made) for (left, right, made), rank in zip(merges.tolist(), ranks.tolist())}
+    while places := [(rule[pair][0], n) for n, pair in enumerate(pairwise(result)) if pair in rule]:
+        _, here = min(places)
+        _, made = rule[result[here], result[here + 1]]
+        result[here : here + 2] = [made]
+    return result
 
 
 def replace_pair(ids: list[int], pair: Pair, new_id: int) -> list[int]:

@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from .bpe_readable import Pair
+from .bpe_vocabulary import Pair
 from .byte_order import BYTE_ORDER, ID_OF_BYTE
 from .corpus import Corpus, read_texts
 from .pretokenize import Splitter

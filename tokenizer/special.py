@@ -38,13 +38,16 @@ class Untrusted:
 TextOrSpans = str | bytes | Sequence[Trusted | Untrusted]
 
 
-def check_special_tokens(special_tokens: Iterable[str] | Mapping[str, int], first_id: int) -> dict[str, int]:
+def check_special_tokens(
+    special_tokens: Iterable[str] | Mapping[str, int], first_id: int, free: Collection[int] = ()
+) -> dict[str, int]:
     """Return the special tokens as a dict of name to id.
 
     Args:
         special_tokens: names in order, which get the ids first_id, first_id + 1, ...; or a mapping of name to id. No
             set: its order, and with it the ids, would change from one process to the next.
-        first_id: the first id that is not taken by an ordinary token.
+        first_id: from here on no id is taken by an ordinary token.
+        free: ids below first_id that are not taken either; a mapping may name them.
 
     Raises:
         SpecialTokenError: a name is empty, not a str or given twice; an id is not free or given twice.
@@ -67,7 +70,7 @@ def check_special_tokens(special_tokens: Iterable[str] | Mapping[str, int], firs
             raise SpecialTokenError(f"expected a special token's name as a non-empty string, got {name!r}")
         if any("\ud800" <= character <= "\udfff" for character in name):
             raise SpecialTokenError(f"special token {name!r} holds a lone surrogate; use text that UTF-8 can express")
-        if token_id is None or not first_id <= token_id < MAX_IDS:
+        if token_id is None or not (first_id <= token_id < MAX_IDS or token_id in free):
             given = special_tokens[name] if isinstance(special_tokens, Mapping) else token_id
             raise SpecialTokenError(
                 f"special token {name!r} has id {given!r}; expected an integer from {first_id} to {MAX_IDS - 1}, "

@@ -8,12 +8,12 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
 import sys
 import tokenizer
-tokenizer.BPETokenizer.train("plain ASCII text", 260).encode("text")
+tokenizer.CharTokenizer.train("plain text").encode("text")
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
-def test_import_and_ascii_use_load_neither_numba_nor_regex_nor_the_other_packages():
+def test_import_and_characters_load_neither_numba_nor_regex_nor_the_other_packages():
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(result.stdout.split())
     assert "tokenizer" in loaded

@@ -1,0 +1,118 @@
+"""Functions compiled by Numba, kept on disk, and run without the interpreter's lock.
+
+    @compiled(types.int64, [INT32, INDEX])
+    def kernel(values, count): ...
+
+Modules that hold kernels import this one, and are imported themselves by what first needs a kernel: Numba takes most of
+a second to load. Types are explicit, so that each kernel is one compilation; a read-only type accepts arrays that can be
+written as well. TGL_CACHE_DIR says where compiled code is kept, as for the rest of the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding
+import numba
+import numpy as np
+from numba import types
+
+INDEX = types.int64
+BYTES = types.Array(types.uint8, 1, "C", readonly=True)
+INT32 = types.Array(types.int32, 1, "C", readonly=True)
+INT64 = types.Array(types.int64, 1, "C", readonly=True)
+UINT64 = types.Array(types.uint64, 1, "C", readonly=True)
+BYTES_OUT, INT32_OUT, INT64_OUT, UINT64_OUT = (array.copy(readonly=False) for array in (BYTES, INT32, INT64, UINT64))
+
+# Neither index checks nor wrap-around of negative indices are compiled in: kernels index from 0, and tests compare them
+# with readable twins. Division by zero gives no exception that would have to be tested for.
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+
+def compiled(result: types.Type, arguments: list[types.Type]) -> Callable:
+    """Decorator: the function compiled for these types and no others."""
+
+    def compile_function(function):
+        if numba.config.DISABLE_JIT:
+            return function
+        dispatcher = numba.njit(**_OPTIONS)(function)
+        _enable_cache(dispatcher)
+        dispatcher.compile(result(*arguments))
+        dispatcher.disable_compile()
+        return dispatcher
+
+    return compile_function
+
+
+def inline(function: Callable) -> Callable:
+    """Decorator for a helper that kernels call: compiled into each of them."""
+    return numba.njit(**_OPTIONS, forceinline=True)(function)
+
+
+def routine(function: Callable) -> Callable:
+    """Decorator for a helper with loops of its own: compiled once for each kernel that calls it."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+def cache_root() -> Path | None:
+    """Where compiled code is kept: TGL_CACHE_DIR, or the user's cache directory; None if this user has no home."""
+    asked = os.environ.get("TGL_CACHE_DIR", "").strip()
+    try:
+        if asked:
+            return Path(asked).expanduser().absolute()
+        if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+            return Path(os.environ["LOCALAPPDATA"], "tinygrad_lite", "Cache")
+        if os.environ.get("XDG_CACHE_HOME"):
+            return Path(os.environ["XDG_CACHE_HOME"], "tinygrad_lite")
+        return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "tinygrad_lite"
+    except RuntimeError:
+        return None
+
+
+def _cache_directory() -> str | None:
+    """A directory named after all that compiled code depends on: Numba's own key leaves helpers in other files out."""
+    key = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        text = source.read_bytes()
+        if b".native import" in text or source.name == "native.py":
+            key.update(source.name.encode() + b"\0" + text + b"\0")
+    versions = sys.version, numba.__version__, llvmlite.__version__, np.__version__
+    key.update(repr((versions, llvmlite.binding.get_host_cpu_name())).encode())
+    root, trouble = cache_root(), "this user has no home"
+    if root is not None:
+        directory = root / f"tokenizer-{key.hexdigest()[:16]}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
+            return str(directory)
+        except OSError as error:
+            trouble = error
+    warnings.warn(
+        f"compiled kernels cannot be kept ({trouble}), so each process compiles them again, which takes seconds: set "
+        "the environment variable TGL_CACHE_DIR to a directory that can be written",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return None
+
+
+_directory = None if numba.config.DISABLE_JIT else _cache_directory()
+
+
+def _enable_cache(dispatcher) -> None:
+    """Numba reads config.CACHE_DIR at this moment and keeps it: a user's own cached functions stay where they were."""
+    if _directory is None:
+        return
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = _directory
+    try:
+        dispatcher.enable_caching()
+    finally:
+        numba.config.CACHE_DIR = before
