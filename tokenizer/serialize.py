@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import FormatError
 
@@ -40,17 +42,29 @@ def check_header(data: Any) -> str:
 
 
 def write_json(path: str | PathLike[str], data: dict[str, Any]) -> None:
-    """Write data to path so that path holds either its old content or all of the new one.
-
-    The text goes to a new file in the same folder (a move between disks is not atomic), reaches the disk, and is then
-    moved over path. On any failure the new file is removed.
-    """
-    target = Path(os.path.realpath(path))  # a link keeps pointing to the file, which is replaced
+    """Write data as one line of JSON, with write_bytes."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":")) + "\n"
+    write_bytes(path, [text.encode("ascii")])
+
+
+def write_bytes(path: str | PathLike[str], chunks: Iterable[bytes]) -> None:
+    """Write the chunks to path so that path holds either its old content or all of the new one.
+
+    They go to a new file in the same folder (a move between disks is not atomic), reach the disk, and the file is then
+    moved over path. On any failure, also one of the iterable, the new file is removed.
+    """
+    with replacing(path) as file:
+        file.writelines(chunks)
+
+
+@contextmanager
+def replacing(path: str | PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file to write and seek in, which takes path's place when the block ends, and is removed if it fails."""
+    target = Path(os.path.realpath(path))  # a link keeps pointing to the file, which is replaced
     aside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with open(aside, "x", encoding="ascii", newline="\n") as file:
-            file.write(text)
+        with open(aside, "xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, target)
