@@ -21,6 +21,13 @@ class RowTable:
         self._starts = np.cumsum(self._lengths) - self._lengths
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=dtype, count=int(self._lengths.sum()))
 
+    @classmethod
+    def laid_out(cls, flat: np.ndarray, lengths: np.ndarray) -> RowTable:
+        """The table whose rows lie end to end in flat already."""
+        table = cls((), flat.dtype.type)
+        table._flat, table._lengths, table._starts = flat, lengths, np.cumsum(lengths) - lengths
+        return table
+
     def gather(self, indices: np.ndarray) -> np.ndarray:
         """The rows of these indices, one after the other."""
         lengths = self._lengths[indices]

@@ -31,11 +31,15 @@ def token_offsets(text: str | bytes, byte_lengths: np.ndarray) -> list[tuple[int
         byte_lengths: the number of bytes of each token; together they are the UTF-8 form of the text.
     """
     stops = np.cumsum(byte_lengths)
-    starts = stops - byte_lengths
+    return in_text(text, stops - byte_lengths, stops)
+
+
+def in_text(text: str | bytes, starts: np.ndarray, stops: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of bytes of the text's UTF-8 form as ranges of the text: its bytes, or the whole characters they touch."""
     if isinstance(text, str) and not text.isascii():
         first_bytes = _first_bytes(text)
         starts = np.searchsorted(first_bytes, starts, side="right") - 1
-        stops = np.searchsorted(first_bytes, stops, side="left")
+        stops = np.maximum(np.searchsorted(first_bytes, stops, side="left"), starts)  # an empty range stays empty
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 

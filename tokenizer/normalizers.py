@@ -1,0 +1,324 @@
+"""Normalisers: what is done to a text before it is cut into words, each with the way back to the original's positions.
+
+Small immutable values, named after the components of Hugging Face's tokenizer.json, whose results they have. A few
+facts hold for all: they never see special tokens, ``str`` in and ``str`` out, and bytes that were not UTF-8 are there
+as surrogate escapes (special.as_text). Their tables of characters (normalizer_tables.py) do not change with Python.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from . import normalizer_tables as tables
+from .errors import TokenizerError
+
+Piece = tuple[int, str]
+"""How many characters of the input, and what they become: alignments are sequences of these."""
+
+METASPACE = "\u2581"  # the block that stands for a space in SentencePiece's vocabularies
+
+
+class Normalizer:
+    """One step. ``local`` says that a text can be cut before a space that follows another character, and the parts
+    normalised apart: what makes streaming and work by words possible."""
+
+    local: ClassVar[bool] = True
+
+    def apply(self, text: str) -> str:
+        """The normalised text."""
+        return "".join(output for _, output in self.pieces(text))
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        """The same, in pieces that say which characters they come from, in order and without gaps."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Unicode(Normalizer):
+    """One of Unicode's normal forms: "NFC", "NFD", "NFKC", "NFKD" (Unicode Standard Annex 15).
+
+    Characters that the peers' tables do not know (about Unicode 9) stay as they are, and nothing moves across them.
+    """
+
+    form: str
+
+    def __post_init__(self) -> None:
+        if self.form not in ("NFC", "NFD", "NFKC", "NFKD"):
+            raise TokenizerError(f"expected a normal form among NFC, NFD, NFKC and NFKD, got {self.form!r}")
+
+    def apply(self, text: str) -> str:
+        if text.isascii():
+            return text
+        parts = _class("YOUNGER").split(text)
+        if len(parts) == 1:
+            return unicodedata.normalize(self.form, text)
+        parts[::2] = [unicodedata.normalize(self.form, part) for part in parts[::2]]
+        return "".join(parts)
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        start = 0
+        for stop in range(1, len(text) + 1):
+            if stop == len(text) or not _joins_backwards(text[stop]):
+                yield stop - start, self.apply(text[start:stop])
+                start = stop
+
+
+@cache
+def _joins_backwards(character: str) -> bool:
+    """Whether normalisation may join or reorder it with what stands before it: marks, and the later parts of Hangul."""
+    first = unicodedata.normalize("NFKD", character)[0]
+    return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff"
+
+
+class _CharacterMap(Normalizer):
+    """Each character becomes a string of its own, wherever it stands."""
+
+    @property
+    def table(self) -> Mapping[int, str]:
+        raise NotImplementedError
+
+    def apply(self, text: str) -> str:
+        return text.translate(self.table)
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        return ((1, character.translate(self.table)) for character in text)
+
+
+@dataclass(frozen=True)
+class Lowercase(_CharacterMap):
+    """Lower case, one character at a time: a capital sigma at the end of a word becomes a plain small one."""
+
+    @property
+    def table(self) -> Mapping[int, str]:
+        return _lower_table()
+
+
+@dataclass(frozen=True)
+class StripAccents(_CharacterMap):
+    """Removes combining marks. Put NFD before it, which parts them from their letters."""
+
+    @property
+    def table(self) -> Mapping[int, str]:
+        return _table_of("COMBINING_MARK", "")
+
+
+@dataclass(frozen=True)
+class Prepend(Normalizer):
+    """Puts a string before a text that is not empty."""
+
+    prepend: str
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        if text:
+            yield 0, self.prepend
+            yield from ((1, character) for character in text)
+
+
+@dataclass(frozen=True)
+class Metaspace(Normalizer):
+    """Spaces become "\u2581", and one more is put before a text that does not begin with it.
+
+    scheme: "always"; "first", at the beginning of the whole input only, not after a special token; or "never".
+    """
+
+    scheme: str = "always"
+
+    def __post_init__(self) -> None:
+        if self.scheme not in ("always", "first", "never"):
+            raise TokenizerError(f'expected the scheme as "always", "first" or "never", got {self.scheme!r}')
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        if self.scheme != "never" and text and text[0] not in (" ", METASPACE):
+            yield 0, METASPACE
+        yield from ((1, METASPACE if character == " " else character) for character in text)
+
+    def apply(self, text: str) -> str:
+        text = text.replace(" ", METASPACE)
+        return METASPACE + text if self.scheme != "never" and text and text[0] != METASPACE else text
+
+
+@dataclass(frozen=True)
+class Replace(Normalizer):
+    """Each occurrence of a string becomes another one, from left to right."""
+
+    pattern: str
+    content: str
+
+    def __post_init__(self) -> None:
+        if not self.pattern:
+            raise TokenizerError("Replace needs a pattern that is not empty")
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        return not re.search("[^ ] ", self.pattern)
+
+    def apply(self, text: str) -> str:
+        return text.replace(self.pattern, self.content)
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        for number, part in enumerate(text.split(self.pattern)):
+            if number:
+                yield len(self.pattern), self.content
+            yield from ((1, character) for character in part)
+
+
+@dataclass(frozen=True)
+class Strip(Normalizer):
+    """Removes white space at the beginning, at the end, or both."""
+
+    left: bool = True
+    right: bool = True
+    local: ClassVar[bool] = False
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        space = _class("WHITE_SPACE")
+        first, last = 0, len(text)
+        while self.left and first < last and space.match(text, first):
+            first += 1
+        while self.right and first < last and space.match(text, last - 1):
+            last -= 1
+        for place, character in enumerate(text):
+            yield 1, character if first <= place < last else ""
+
+
+@dataclass(frozen=True)
+class Bert(Normalizer):
+    """What BERT does (Devlin et al. 2019, arXiv:1810.04805): up to four steps, in this order.
+
+    clean_text: control characters, U+FFFD and bytes that were not UTF-8 are removed, white space becomes U+0020;
+    handle_chinese_chars: a space before and after each CJK ideograph; strip_accents: NFD, then without the marks
+    (None: as lowercase says); lowercase.
+    """
+
+    clean_text: bool = True
+    handle_chinese_chars: bool = True
+    strip_accents: bool | None = None
+    lowercase: bool = True
+
+    @cached_property
+    def steps(self) -> tuple[Normalizer, ...]:
+        accents = self.lowercase if self.strip_accents is None else self.strip_accents
+        return (
+            *([_BertClean()] if self.clean_text else []),
+            *([_BertChinese()] if self.handle_chinese_chars else []),
+            *([Unicode("NFD"), _BertAccents()] if accents else []),
+            *([Lowercase()] if self.lowercase else []),
+        )
+
+    def apply(self, text: str) -> str:
+        for step in self.steps:
+            text = step.apply(text)
+        return text
+
+
+class _BertClean(_CharacterMap):
+    @property
+    def table(self) -> Mapping[int, str]:
+        return _clean_table()
+
+
+class _BertChinese(_CharacterMap):
+    @property
+    def table(self) -> Mapping[int, str]:
+        return _table_of("BERT_CHINESE", " {} ")
+
+
+class _BertAccents(_CharacterMap):
+    @property
+    def table(self) -> Mapping[int, str]:
+        return _table_of("BERT_ACCENT", "")
+
+
+def primitive(normalizers: Iterable[Normalizer]) -> Iterator[Normalizer]:
+    """The steps, those of Bert one by one."""
+    for normalizer in normalizers:
+        yield from normalizer.steps if isinstance(normalizer, Bert) else [normalizer]
+
+
+def align(normalizers: Sequence[Normalizer], text: str) -> tuple[str, np.ndarray, np.ndarray]:
+    """The normalised text, and for each of its characters (start, stop) of what it comes from in the original.
+
+    A character that was put in has start == stop, where it was put.
+    """
+    starts = np.arange(len(text), dtype=np.int64)
+    stops = starts + 1
+    end = len(text)
+    for normalizer in primitive(normalizers):
+        place = 0
+        outputs: list[str] = []
+        first: list[int] = []
+        last: list[int] = []
+        for taken, output in normalizer.pieces(text):
+            begin = int(starts[place]) if place < len(starts) else end
+            finish = int(stops[place + taken - 1]) if taken else begin
+            outputs.append(output)
+            first += [begin] * len(output)
+            last += [finish] * len(output)
+            place += taken
+        text = "".join(outputs)
+        starts, stops = np.array(first, dtype=np.int64), np.array(last, dtype=np.int64)
+    return text, starts, stops
+
+
+def character_class(*names: str) -> str:
+    """The inside of a regular expression's [...] for the ranges of these tables."""
+    found = []
+    for name in names:
+        for first, last in parse_ranges(getattr(tables, name)):
+            found.append(f"{re.escape(chr(first))}-{re.escape(chr(last))}")
+    return "".join(found)
+
+
+def parse_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """(first, last) of each range in a table's text."""
+    for word in text.split():
+        first, _, last = word.partition("-")
+        yield int(first, 16), int(last or first, 16)
+
+
+@cache
+def _class(name: str) -> re.Pattern[str]:
+    return re.compile(f"([{character_class(name)}])")
+
+
+class _LazyTable(dict[int, str]):
+    """For str.translate: asks once for each character it meets, so that a class of 137,000 takes no memory."""
+
+    def __init__(self, find: Callable[[str], str]) -> None:
+        self._find = find
+
+    def __missing__(self, code: int) -> str:
+        self[code] = result = self._find(chr(code))
+        return result
+
+
+@cache
+def _table_of(name: str, form: str) -> Mapping[int, str]:
+    """The characters of a class take this form, with {} for themselves."""
+    inside = _class(name)
+    return _LazyTable(lambda character: form.format(character) if inside.match(character) else character)
+
+
+@cache
+def _clean_table() -> Mapping[int, str]:
+    removed = re.compile(f"[{character_class('BERT_REMOVED')}\udc80-\udcff]")
+    space = _class("BERT_SPACE")
+    return _LazyTable(lambda c: "" if removed.match(c) else " " if space.match(c) else c)
+
+
+@cache
+def _lower_table() -> Mapping[int, str]:
+    table = {0x130: "i\u0307"}
+    for word in tables.LOWER.split():
+        first, last, step, sign, distance = re.fullmatch(r"(\w+)-(\w+)/(\d)([+-])(\w+)", word).groups()
+        shift = int(sign + distance, 16)
+        for code in range(int(first, 16), int(last, 16) + 1, int(step)):
+            table[code] = chr(code + shift)
+    return table
