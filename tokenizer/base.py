@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -14,6 +14,7 @@ import numpy as np
 from . import serialize
 from .errors import FormatError, TokenIdError, UnknownCharacterError
 from .offsets import joined_text, token_offsets
+from .shares import in_shares
 from .special import Segment, SpecialRules, TextOrSpans, Trusted, Untrusted, as_integer, split_segments
 from .streaming import stream_segments
 
@@ -45,6 +46,14 @@ class Tokenizer(ABC):
     @abstractmethod
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
         """Ids of plain texts and of special tokens already resolved, as an array of ``self._dtype``."""
+
+    def _encode_many(self, texts: list[list[Segment]]) -> list[np.ndarray]:
+        """_encode_segments of each text. Several threads may call it at the same time."""
+        return [self._encode_segments(segments) for segments in texts]
+
+    def _stream_encoder(self) -> Callable[[list[Segment]], np.ndarray]:
+        """_encode_segments for one long text in pieces, in little memory."""
+        return self._encode_segments
 
     @abstractmethod
     def _safe_cut(self, text: str) -> int:
@@ -131,15 +140,29 @@ class Tokenizer(ABC):
         *,
         allowed_special: str | Collection[str] = frozenset(),
         disallowed_special: str | Collection[str] = (),
+        threads: int | None = None,
     ) -> list[list[int]]:
-        """Encode several texts, each by itself; the other arguments and the errors are those of encode."""
+        """Encode several texts, each by itself; the other arguments and the errors are those of encode.
+
+        threads: how many share the work, by default as many as this process has cores; a BPETokenizer's kernels run
+        at the same time. Raises ValueError if it is below 1.
+        """
         if isinstance(texts, str | bytes | bytearray | Trusted | Untrusted):
             raise TypeError(
                 f"expected an iterable of texts, got one {type(texts).__name__}; encode takes a single text"
             )
-        return [
-            self.encode(text, allowed_special=allowed_special, disallowed_special=disallowed_special) for text in texts
-        ]
+        if isinstance(allowed_special, Iterator):
+            allowed_special = list(allowed_special)  # read for each text
+        if isinstance(disallowed_special, Iterator):
+            disallowed_special = list(disallowed_special)
+
+        def encode_share(share: list[TextOrSpans]) -> list[list[int]]:
+            segments = [
+                split_segments(text, self._special_tokens, allowed_special, disallowed_special) for text in share
+            ]
+            return [ids.tolist() for ids in self._encode_many(segments)]
+
+        return in_shares(encode_share, list(texts), threads)
 
     def encode_iterable(
         self,
@@ -151,8 +174,8 @@ class Tokenizer(ABC):
         """Encode one text that arrives in chunks, such as an open file, and give its ids one by one.
 
         The ids are those of the joined chunks, wherever these are cut. The memory does not grow with the text, but
-        for a BPETokenizer with another pattern than "gpt2": a place that is safe to cut is not known there, so the
-        text is joined first.
+        for a BPETokenizer with None or an expression as its pattern: a place that is safe to cut is not known there,
+        so the text is joined first.
 
         Raises:
             SpecialTokenError, UnknownCharacterError: as encode does, when the iteration gets there.
@@ -166,9 +189,10 @@ class Tokenizer(ABC):
         return self._iterate(chunks, rules)
 
     def _iterate(self, chunks: Iterable[str | bytes], rules: SpecialRules) -> Iterator[int]:
+        encode = self._stream_encoder()
         for position, segments in stream_segments(chunks, rules, self._safe_cut):
             try:
-                ids = self._encode_segments(segments).tolist()
+                ids = encode(segments).tolist()
             except UnknownCharacterError as error:
                 raise UnknownCharacterError(error.character, position + error.position) from None
             yield from ids

@@ -5,10 +5,8 @@ Sennrich, Haddow and Birch 2016, arXiv:1508.07909; on bytes and with pre-tokenis
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -18,14 +16,12 @@ from .bpe_train import Progress, count_words, train
 from .bpe_vocabulary import BPEVocabulary, Pair
 from .corpus import Corpus
 from .errors import TrainingError
-from .gather import RowTable
-from .pretokenize import make_splitter, safe_cut_gpt2
+from .pretokenize import as_array, make_pretokenizer
 from .special import MAX_IDS, Segment, as_integer, check_special_tokens
 
 TIE_BREAKS = ("lowest-id", "greatest-bytes")
-_CACHED_PIECES = 1 << 18  # at most this many pieces, none longer than the next: some 50 MB
-_CACHED_PIECE_LENGTH = 64
-_FEW_CHARACTERS = 4000  # segments shorter than this on average are encoded piece by piece
+_REMEMBERED = 1 << 18  # pieces that an encoder keeps the ids of: some 15 MB, for each thread that encodes
+_REMEMBERED_IN_STREAM = 1 << 12  # encode_iterable promises to stay small: below 1 MB in all
 
 
 class BPETokenizer(Tokenizer):
@@ -38,9 +34,9 @@ class BPETokenizer(Tokenizer):
         merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
             The order is the rank: of the merges that can be applied to a piece of text, the first one is.
             Or a BPEVocabulary, whose ids may be in any order.
-        pattern: the pre-tokenisation: "gpt2", None (merges may go anywhere), or a regular expression in the syntax of
+        pattern: the pre-tokenisation: "gpt2", "cl100k" or "o200k", None (merges may go anywhere), or a regular expression in the syntax of
             the ``regex`` package. Text that the expression does not match forms pieces of its own. A bare word is
-            taken as a name, and only "gpt2" is known.
+            taken as a name.
         special_tokens: names, which get the ids after the ordinary tokens; or a mapping of name to id.
 
     Raises:
@@ -59,11 +55,11 @@ class BPETokenizer(Tokenizer):
     ) -> None:
         self._vocabulary = merges if isinstance(merges, BPEVocabulary) else BPEVocabulary.from_pairs(merges)
         self._pattern = pattern
-        self._split = make_splitter(pattern)
+        self._pretokenizer = make_pretokenizer(pattern)
+        self._encoders: list = []  # one for each thread that has encoded at the same time as others
         tokens = self._vocabulary.tokens
         free = {token_id for token_id, token in enumerate(tokens) if token is None}
         super().__init__(tokens, check_special_tokens(special_tokens, len(tokens), free))
-        self._cache: dict[str, list[int]] = {}
 
     @classmethod
     def train(
@@ -111,7 +107,7 @@ class BPETokenizer(Tokenizer):
                 f"{MAX_IDS}, got {vocab_size!r}"
             )
         check_special_tokens(special_tokens, wanted - len(names))  # before the work, not after it
-        words = count_words(texts, make_splitter(pattern), names)
+        words = count_words(texts, make_pretokenizer(pattern).split, names)
         if not words:
             raise TrainingError("expected some training text, got none; check that the corpus was read")
         merges = train(words, wanted - smallest, tie_break, progress)
@@ -133,65 +129,62 @@ class BPETokenizer(Tokenizer):
         return self._pattern
 
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
-        if sum(len(segment) for segment in segments if isinstance(segment, str)) < _FEW_CHARACTERS * len(segments):
-            return np.array(self._encode_piecewise(segments), dtype=self._dtype)
-        # Each distinct piece gets a number, and the text becomes the array of these numbers; the merges then run once
-        # per distinct piece. A special token takes part as its own id: an int among the pieces, which are str.
-        numbers: defaultdict[Segment, int] = defaultdict()
-        numbers.default_factory = numbers.__len__
-        batches: list[np.ndarray] = []
-        for segment in segments:
-            for pieces in [[segment]] if isinstance(segment, int) else self._split(segment):
-                batches.append(np.fromiter(map(numbers.__getitem__, pieces), dtype=np.int32, count=len(pieces)))
+        return self._encode_many([segments])[0]
 
-        numbers.default_factory = None  # it refers back to the dict, and would keep it alive until a collection
-        rows = RowTable(self._rows(list(numbers)), self._dtype)
-        return np.concatenate([rows.gather(batch) for batch in batches] or [np.empty(0, self._dtype)])
+    def _encode_many(self, texts: list[list[Segment]]) -> list[np.ndarray]:
+        # Taken out while at work, so that no two threads fill one table; pop and append are atomic.
+        encoder = self._encoders.pop() if self._encoders else self._new_encoder(_REMEMBERED)
+        try:
+            return self._run(encoder, texts)
+        finally:
+            self._encoders.append(encoder)
 
-    def _encode_piecewise(self, segments: list[Segment]) -> list[int]:
-        """For short segments, where setting up the arrays would take longer than the rest."""
-        ids: list[int] = []
-        for segment in segments:
-            for pieces in [[segment]] if isinstance(segment, int) else self._split(segment):
-                ids.extend(chain.from_iterable(self._rows(pieces)))
-        return ids
+    def _stream_encoder(self) -> Callable[[list[Segment]], np.ndarray]:
+        encoder = self._new_encoder(_REMEMBERED_IN_STREAM)
+        return lambda segments: self._run(encoder, [segments])[0]
 
-    def _rows(self, pieces: list[Segment]) -> list[list[int]]:
-        """The ids of each piece, from the cache where it has them."""
-        cache = self._cache
-        rows = [[piece] if isinstance(piece, int) else cache.get(piece) for piece in pieces]
-        missing = [number for number, row in enumerate(rows) if row is None]
-        if not missing:
-            return rows
-        merged = [self._spell(pieces[n].encode("utf-8", "surrogateescape")) for n in missing]
-        if len(cache) + len(missing) > _CACHED_PIECES:
-            cache.clear()
-        room = _CACHED_PIECES - len(cache)
-        for number, row in zip(missing, merged, strict=True):
-            rows[number] = row
-            if room > 0 and len(pieces[number]) <= _CACHED_PIECE_LENGTH:
-                cache[pieces[number]] = row
-                room -= 1
-        return rows
+    def _new_encoder(self, most_words: int):
+        from .bpe_encode import Encoder  # here: it loads Numba
 
-    def _spell(self, word: bytes) -> list[int]:
-        if self._vocabulary.take_whole and word in self._whole:
-            return [self._whole[word]]
-        ids = self._vocabulary.byte_ids[np.frombuffer(word, dtype=np.uint8)]
-        return self._pair_table.merge(ids).tolist()
+        return Encoder(self._tables, most_words)
 
-    @cached_property
-    def _whole(self) -> dict[bytes, int]:
-        return {token: token_id for token_id, token in enumerate(self._vocabulary.tokens) if token is not None}
+    def _run(self, encoder, texts: list[list[Segment]]) -> list[np.ndarray]:
+        """The ids of each text, all encoded in one go. A special token is an id that follows an empty segment."""
+        parts: list[bytes] = []
+        limits: list[int] = []
+        specials: list[int] = []
+        counts: list[int] = []
+        place = 0
+        for segments in texts:
+            counts.append(len(segments))
+            for segment in segments:
+                if isinstance(segment, str):
+                    part = segment.encode("utf-8", "surrogateescape")
+                    parts.append(part)
+                    place += len(part)
+                    specials.append(-1)
+                else:
+                    specials.append(segment)
+                limits.append(place)
+        if not limits:
+            return [np.empty(0, dtype=self._dtype) for _ in texts]
+        data = as_array(parts[0] if len(parts) == 1 else b"".join(parts))
+        limits_array = np.array(limits, dtype=np.int64)
+        pieces = self._pretokenizer.ends(data, limits_array)
+        ids, id_limits = encoder.encode(data, limits_array, np.array(specials, dtype=np.int64), pieces, self._dtype)
+        if len(texts) == 1:
+            return [ids]
+        stops = np.concatenate(([0], id_limits))[np.cumsum(counts)].tolist()
+        return [ids[start:stop] for start, stop in zip([0, *stops], stops)]
 
     @cached_property
-    def _pair_table(self):
-        from .bpe_merge import PairTable  # here: it loads Numba
+    def _tables(self):
+        from .bpe_encode import EncodingTables
 
-        return PairTable(self._vocabulary.merges, self._vocabulary.ranks)
+        return EncodingTables(self._vocabulary)
 
     def _safe_cut(self, text: str) -> int:
-        return safe_cut_gpt2(text) if self._pattern == "gpt2" else 0
+        return self._pretokenizer.safe_cut(text)
 
     def _state(self) -> dict[str, Any]:
         return {

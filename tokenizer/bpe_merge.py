@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .native import INDEX, INT32, INT32_OUT, UINT64, compiled, inline, routine
+from .native import INDEX, INT32, INT32_OUT, INT64_OUT, UINT64, UINT64_OUT, compiled, inline, routine
 from .native import types as t
 
-NO_RANK = np.int32(0x7FFFFFFF)  # above every rank
-_SHORT = 64  # up to here the search beats the heap: both took 0.9 us at 64 random letters
+NO_RANK = 0x7FFFFFFF  # above every rank
+SCRATCH = 5  # int64 numbers of scratch space that the merges of a sequence need for each of its ids
+_SHORT = 64  # up to here a search beats the heap
 _RANK_SHIFT = 39  # a heap entry is rank << 39 | place: ranks are below 2**24
 
 
@@ -40,7 +41,8 @@ class PairTable:
     def merge(self, ids: np.ndarray) -> np.ndarray:
         """The ids after all merges; int32 (n,) in, int32 (m,) out with m <= n."""
         result = np.array(ids, dtype=np.int32)
-        return result[: _merge(result, len(result), self.keys, self.values, self.made)]
+        scratch = np.empty(SCRATCH * len(result), dtype=np.int64)
+        return result[: _merge(result, len(result), self.keys, self.values, self.made, scratch)]
 
 
 @inline
@@ -63,12 +65,12 @@ def rank_of(left, right, keys, values):
     place = home_of(key, mask)
     while keys[place] != 0:
         if keys[place] == key:
-            return values[place]
+            return np.int64(values[place])
         place = (place + 1) & mask
     return NO_RANK
 
 
-@compiled(t.void, [INT32, INT32, INT32, UINT64.copy(readonly=False), INT32_OUT])
+@compiled(t.void, [INT32, INT32, INT32, UINT64_OUT, INT32_OUT])
 def _fill(left, right, ranks, keys, values):
     mask = keys.size - 1
     for number in range(left.size):
@@ -81,20 +83,19 @@ def _fill(left, right, ranks, keys, values):
 
 
 @routine
-def merge_ids(ids, count, keys, values, made):
-    """Merge ids[:count] in place; how many ids are left."""
+def merge_ids(ids, first, count, keys, values, made, scratch):
+    """Merge ids[first : first + count] in place; how many are left. scratch: int64, SCRATCH times count long."""
     if count < 2:
         return count
     if count > _SHORT:
-        return _merge_long(ids, count, keys, values, made)
-    return _merge_short(ids, count, keys, values, made)
+        return _merge_long(ids, first, count, keys, values, made, scratch)
+    return _merge_short(ids, first, count, keys, values, made, scratch)
 
 
 @routine
-def _merge_short(ids, count, keys, values, made):
-    ranks = np.empty(_SHORT, dtype=np.int32)
+def _merge_short(ids, first, count, keys, values, made, ranks):
     for n in range(count - 1):
-        ranks[n] = rank_of(ids[n], ids[n + 1], keys, values)
+        ranks[n] = rank_of(ids[first + n], ids[first + n + 1], keys, values)
     while count > 1:
         best, lowest = 0, NO_RANK
         for n in range(count - 1):
@@ -102,99 +103,102 @@ def _merge_short(ids, count, keys, values, made):
                 best, lowest = n, ranks[n]
         if lowest == NO_RANK:
             break
-        ids[best] = made[lowest]
+        here = first + best
+        ids[here] = made[lowest]
         count -= 1
         for n in range(best + 1, count):
-            ids[n] = ids[n + 1]
+            ids[first + n] = ids[first + n + 1]
             ranks[n - 1] = ranks[n]
         if best:
-            ranks[best - 1] = rank_of(ids[best - 1], ids[best], keys, values)
+            ranks[best - 1] = rank_of(ids[here - 1], ids[here], keys, values)
         if best < count - 1:
-            ranks[best] = rank_of(ids[best], ids[best + 1], keys, values)
+            ranks[best] = rank_of(ids[here], ids[here + 1], keys, values)
     return count
 
 
 @routine
-def _merge_long(ids, count, keys, values, made):
-    following = np.empty(count, dtype=np.int32)
-    preceding = np.empty(count, dtype=np.int32)
-    ranks = np.empty(count, dtype=np.int32)  # of the pair that begins here; NO_RANK where none does
-    heap = np.empty(2 * count, dtype=np.int64)  # each merge takes one entry out and puts at most two in
+def _merge_long(ids, first, count, keys, values, made, scratch):
+    following, preceding, ranks, heap = 0, count, 2 * count, 3 * count  # where each begins in scratch
     size = 0
     for n in range(count):
-        following[n] = n + 1
-        preceding[n] = n - 1
-        ranks[n] = rank_of(ids[n], ids[n + 1], keys, values) if n + 1 < count else NO_RANK
-        if ranks[n] != NO_RANK:
-            heap[size] = np.int64(ranks[n]) << _RANK_SHIFT | n
+        scratch[following + n] = n + 1
+        scratch[preceding + n] = n - 1
+        rank = NO_RANK  # of the pair that begins here
+        if n + 1 < count:
+            rank = rank_of(ids[first + n], ids[first + n + 1], keys, values)
+        scratch[ranks + n] = rank
+        if rank != NO_RANK:
+            scratch[heap + size] = rank << _RANK_SHIFT | n
             size += 1
     for n in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, size, n, heap[n])
+        _sift_down(scratch, heap, size, n, scratch[heap + n])
 
     while size:
-        top = heap[0]
+        top = scratch[heap]
         size -= 1
         if size:
-            _sift_down(heap, size, 0, heap[size])
-        here = np.int64(top & ((1 << _RANK_SHIFT) - 1))
-        rank = np.int32(top >> _RANK_SHIFT)
-        if ranks[here] != rank:  # a neighbour has been merged since
+            _sift_down(scratch, heap, size, 0, scratch[heap + size])
+        here = top & ((1 << _RANK_SHIFT) - 1)
+        rank = top >> _RANK_SHIFT
+        if scratch[ranks + here] != rank:  # a neighbour has been merged since
             continue
-        absorbed = following[here]
-        after = following[absorbed]
-        ids[here] = made[rank]
-        ids[absorbed] = -1
-        ranks[absorbed] = NO_RANK
-        following[here] = after
-        ranks[here] = NO_RANK
+        absorbed = scratch[following + here]
+        after = scratch[following + absorbed]
+        ids[first + here] = made[rank]
+        ids[first + absorbed] = -1
+        scratch[ranks + absorbed] = NO_RANK
+        scratch[ranks + here] = NO_RANK
+        scratch[following + here] = after
         if after < count:
-            preceding[after] = here
-            ranks[here] = rank_of(ids[here], ids[after], keys, values)
-            if ranks[here] != NO_RANK:
-                size = _push(heap, size, np.int64(ranks[here]) << _RANK_SHIFT | here)
-        before = preceding[here]
+            scratch[preceding + after] = here
+            size = _offer(ids, first, here, after, keys, values, scratch, ranks, heap, size)
+        before = scratch[preceding + here]
         if before >= 0:
-            ranks[before] = rank_of(ids[before], ids[here], keys, values)
-            if ranks[before] != NO_RANK:
-                size = _push(heap, size, np.int64(ranks[before]) << _RANK_SHIFT | before)
+            size = _offer(ids, first, before, here, keys, values, scratch, ranks, heap, size)
 
     left = 0
-    for n in range(count):
+    for n in range(first, first + count):
         if ids[n] >= 0:
-            ids[left] = ids[n]
+            ids[first + left] = ids[n]
             left += 1
     return left
 
 
 @inline
-def _sift_down(heap, size, place, entry):
+def _offer(ids, first, here, after, keys, values, scratch, ranks, heap, size):
+    """Note the rank of the pair of neighbours here, and put it into the heap if they merge. The heap's new size."""
+    rank = rank_of(ids[first + here], ids[first + after], keys, values)
+    scratch[ranks + here] = rank
+    if rank == NO_RANK:
+        return size
+    entry = rank << _RANK_SHIFT | here
+    place = size
+    while place:
+        parent = (place - 1) // 2
+        if scratch[heap + parent] <= entry:
+            break
+        scratch[heap + place] = scratch[heap + parent]
+        place = parent
+    scratch[heap + place] = entry
+    return size + 1
+
+
+@inline
+def _sift_down(scratch, heap, size, place, entry):
     """Put entry where it belongs at or below place, whose own entry is given up."""
     while True:
         child = 2 * place + 1
         if child >= size:
             break
-        if child + 1 < size and heap[child + 1] < heap[child]:
+        if child + 1 < size and scratch[heap + child + 1] < scratch[heap + child]:
             child += 1
-        if entry <= heap[child]:
+        if entry <= scratch[heap + child]:
             break
-        heap[place] = heap[child]
+        scratch[heap + place] = scratch[heap + child]
         place = child
-    heap[place] = entry
+    scratch[heap + place] = entry
 
 
-@inline
-def _push(heap, size, entry):
-    place = size
-    while place:
-        parent = (place - 1) // 2
-        if heap[parent] <= entry:
-            break
-        heap[place] = heap[parent]
-        place = parent
-    heap[place] = entry
-    return size + 1
-
-
-@compiled(INDEX, [INT32_OUT, INDEX, UINT64, INT32, INT32])
-def _merge(ids, count, keys, values, made):
-    return merge_ids(ids, count, keys, values, made)
+@compiled(INDEX, [INT32_OUT, INDEX, UINT64, INT32, INT32, INT64_OUT])
+def _merge(ids, count, keys, values, made, scratch):
+    return merge_ids(ids, 0, count, keys, values, made, scratch)

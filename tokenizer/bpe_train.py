@@ -19,7 +19,6 @@ import numpy as np
 from .bpe_vocabulary import Pair
 from .byte_order import BYTE_ORDER, ID_OF_BYTE
 from .corpus import Corpus, read_texts
-from .pretokenize import Splitter
 from .special import name_expression
 
 Progress = Callable[[int, int], None]
@@ -29,14 +28,13 @@ _BORDER = _STRIDE - 1  # stands between words; ids stay below it
 _GONE = -1  # a symbol that a merge absorbed into its left neighbour
 
 
-def count_words(texts: Corpus, split: Splitter, cut_out: Iterable[str] = ()) -> dict[bytes, int]:
+def count_words(texts: Corpus, split: Callable[[str], list[str]], cut_out: Iterable[str] = ()) -> dict[bytes, int]:
     """How often each distinct piece occurs, in the order of first occurrence; the strings in cut_out part the texts."""
     counts: Counter[str] = Counter()
     names = name_expression(cut_out)
     for text in read_texts(texts):
         for part in [text] if names is None else names.split(text)[::2]:  # [1::2] are the names
-            for pieces in split(part):
-                counts.update(pieces)
+            counts.update(split(part))
     return {piece.encode("utf-8", "surrogateescape"): count for piece, count in counts.items()}
 
 

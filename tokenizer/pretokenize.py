@@ -1,42 +1,53 @@
 """Pre-tokenisation: cutting text into the pieces within which byte pairs may merge.
 
-GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners") keeps merges within words by a
-regular expression. Its rule is local: whether a piece starts at a character depends only on the character classes close
-by. So long texts are split on whole arrays with NumPy, two to three times as fast as by the ``regex`` package; for short
-ones that takes too long to set up, and ASCII text is split fastest by Python's own expressions. GPT2_PATTERN is the
-reference for all three in the tests. Any other pattern runs through the ``regex`` package.
+All ways work on UTF-8 and say where each piece ends. The named patterns run as compiled scanners (scan.py; in their
+plain form, patterns.py), any other through the ``regex`` package.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import cache
-from itertools import pairwise
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 
 from .errors import TokenizerError
+from .patterns import PATTERNS
 
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-
-_ASCII_PATTERN = re.compile(  # the same for text that is ASCII
-    r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII
-)
-_WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # Python's \s has U+001C to U+001F too
-_UP_TO_LAST_CUT = re.compile(f".*[^{_WHITE_SPACE}](?=[{_WHITE_SPACE}])", re.DOTALL)
-
-Splitter = Callable[[str], Iterator[list[str]]]
-"""Yields the pieces of a text in order, in batches; joined, they are the text."""
-
-_OTHER, _LETTER, _NUMBER, _SPACE = range(4)
-_BATCH_CHARACTERS = 1 << 19  # bounds the memory for piece objects to some tens of MB
-_FEW_CHARACTERS = 2000  # below, setting up the arrays costs more than they save
-_CLASS_TABLE_SIZE = 0x40000  # no letter, number or space is assigned beyond plane 3
+_BATCH = 1 << 13  # pieces; their ends stay in the processor's cache until they are used
 
 
-def make_splitter(pattern: str | None) -> Splitter:
-    """The splitter for a pattern: "gpt2", None (no cut: the text is one piece), or a regular expression.
+class Pretokenizer(ABC):
+    """Where texts are cut. It does not change once built, and any number of threads may use it."""
+
+    @abstractmethod
+    def ends(self, data: np.ndarray, limits: np.ndarray) -> Iterator[np.ndarray]:
+        """Where each piece ends, in order, as arrays of int64, each valid until the next.
+
+        Args:
+            data: uint8, several texts in UTF-8 end to end; a byte that is no part of valid UTF-8 is a character.
+            limits: int64, ascending: where each text ends. No piece goes across, and none is empty.
+        """
+
+    def safe_cut(self, text: str) -> int:
+        """The last place where text can be cut without a change of its pieces, whatever follows it; 0 if none is known."""
+        return 0
+
+    def split(self, text: str) -> list[str]:
+        """The pieces of one text; joined, they are the text."""
+        data = text.encode("utf-8", "surrogateescape")
+        result = []
+        start = 0
+        for ends in self.ends(as_array(data), np.array([len(data)])):
+            for stop in ends.tolist():
+                result.append(data[start:stop].decode("utf-8", "surrogateescape"))
+                start = stop
+        return result
+
+
+def make_pretokenizer(pattern: str | None) -> Pretokenizer:
+    """The splitter for a pattern: "gpt2", "cl100k", "o200k", None (no cut: a text is one piece), or an expression.
 
     Text that the expression does not match is kept, as pieces of its own, so that nothing is lost.
 
@@ -44,128 +55,86 @@ def make_splitter(pattern: str | None) -> Splitter:
         TokenizerError: the expression is not valid.
     """
     if pattern is None:
-        return lambda text: iter([[text]] if text else [])
+        return _Uncut()
+    names = ", ".join(map(repr, PATTERNS))
     if not isinstance(pattern, str):
-        raise TokenizerError(f'expected pattern as "gpt2", None or a regular expression, got {pattern!r}')
-    if pattern == "gpt2":
-        return split_gpt2
+        raise TokenizerError(f"expected pattern as one of {names}, None or a regular expression, got {pattern!r}")
+    if pattern in PATTERNS:
+        return _Scanner(pattern)
     if re.fullmatch(r"[\w-]*", pattern):  # as an expression it would match nothing but itself
-        raise TokenizerError(f'unknown pattern name {pattern!r}; expected "gpt2", None or a regular expression')
-    import regex  # here, because the two common cases above do without it
-
-    try:
-        compiled = regex.compile(pattern)
-    except (regex.error, RecursionError, OverflowError) as error:
-        raise TokenizerError(f"the pre-tokenisation pattern {pattern!r} is not a valid expression: {error}") from error
-    return lambda text: _split_by_expression(compiled, text)
+        raise TokenizerError(f"unknown pattern name {pattern!r}; expected one of {names}, None or a regular expression")
+    return _Expression(pattern)
 
 
-def split_gpt2(text: str) -> Iterator[list[str]]:
-    """Split as GPT2_PATTERN does."""
-    start = 0
-    size = _BATCH_CHARACTERS
-    while start < len(text):
-        part = text[start : start + size]
-        if start + size < len(text):
-            part = part[: safe_cut_gpt2(part)]
-            if not part:
-                size *= 2
+def as_array(data: bytes) -> np.ndarray:
+    """The bytes as uint8, not copied."""
+    return np.frombuffer(data, dtype=np.uint8) if data else np.empty(0, dtype=np.uint8)
+
+
+class _Uncut(Pretokenizer):
+    def ends(self, data, limits):
+        yield limits[np.diff(limits, prepend=0) > 0]
+
+
+class _Scanner(Pretokenizer):
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def ends(self, data, limits):
+        from . import scan  # here: it loads Numba
+
+        kind = scan.KINDS[self._name]
+        ends = np.empty(min(_BATCH, len(data) + 1), dtype=np.int64)
+        segment = place = 0
+        while segment < len(limits):
+            count, segment, place = scan.scan_pieces(kind, data, limits, ends, segment, place)
+            yield ends[:count]
+
+    def safe_cut(self, text):
+        from . import scan
+
+        data = text.encode("utf-8", "surrogateescape")
+        cut = scan.last_cut(scan.KINDS[self._name], as_array(data))
+        return cut if text.isascii() else len(data[:cut].decode("utf-8", "surrogateescape"))
+
+
+class _Expression(Pretokenizer):
+    def __init__(self, pattern: str) -> None:
+        import regex  # here, because the named patterns do without it
+
+        try:
+            self._compiled = regex.compile(pattern)
+        except (regex.error, RecursionError, OverflowError) as error:
+            raise TokenizerError(
+                f"the pre-tokenisation pattern {pattern!r} is not a valid expression: {error}"
+            ) from error
+
+    def ends(self, data, limits):
+        batch: list[int] = []
+        place = 0
+        for limit in limits.tolist():
+            text = data[place:limit].tobytes().decode("utf-8", "surrogateescape")
+            one_byte_each = text.isascii()
+            start = 0
+            for stop in self._cuts(text):
+                place += stop - start if one_byte_each else len(text[start:stop].encode("utf-8", "surrogateescape"))
+                start = stop
+                batch.append(place)
+                if len(batch) == _BATCH:
+                    yield np.array(batch, dtype=np.int64)
+                    batch = []
+        yield np.array(batch, dtype=np.int64)
+
+    def _cuts(self, text: str) -> Iterator[int]:
+        """Where the pieces of a text end, in characters."""
+        end = 0
+        for match in self._compiled.finditer(text):
+            start, stop = match.span()
+            if start < end or start == stop:  # an empty match, or one of an expression that searches backwards
                 continue
-        yield _split_part(part)
-        start += len(part)
-        size = _BATCH_CHARACTERS
-
-
-def safe_cut_gpt2(text: str) -> int:
-    """The last place where text can be cut so that the pieces stay the same, whatever follows it; 0 if there is none.
-
-    It is before a space that follows a non-space: a piece starts there whatever stands around it.
-    """
-    match = _UP_TO_LAST_CUT.match(text)
-    return match.end() if match else 0
-
-
-def _split_part(text: str) -> list[str]:
-    if text.isascii():
-        return _ASCII_PATTERN.findall(text)
-    if len(text) < _FEW_CHARACTERS:
-        return _compiled_gpt2().findall(text)
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    return _split_by_classes(text, codes, _classes().take(codes, mode="clip"))
-
-
-@cache
-def _compiled_gpt2():
-    import regex  # here, because ASCII text does without it
-
-    return regex.compile(GPT2_PATTERN)
-
-
-@cache
-def _classes() -> np.ndarray:
-    """The class of each code point, with one more entry for what lies above the table.
-
-    From the regex package, not from unicodedata: so all ways to split agree on every Python version.
-    """
-    import regex
-
-    table = np.full(_CLASS_TABLE_SIZE, _OTHER, dtype=np.uint8)
-    characters = "".join(map(chr, range(_CLASS_TABLE_SIZE)))
-    for expression, kind in ((r"\p{L}+", _LETTER), (r"\p{N}+", _NUMBER), (r"\s+", _SPACE)):
-        for match in regex.finditer(expression, characters):
-            table[match.start() : match.end()] = kind
-    return table
-
-
-def _split_by_classes(text: str, codes: np.ndarray, classes: np.ndarray) -> list[str]:
-    starts = np.flatnonzero(_starts_gpt2(codes, classes)).tolist()
-    starts.append(len(codes))
-    return [text[start:stop] for start, stop in pairwise(starts)]
-
-
-def _starts_gpt2(codes: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Whether a piece starts at each character. The text must not be empty."""
-    starts = np.empty(len(codes), dtype=bool)
-    starts[0] = True
-    np.not_equal(classes[1:], classes[:-1], out=starts[1:])
-
-    # A run of spaces gives its last character away to what follows: U+0020 joins the next piece, any other space
-    # becomes a piece of its own. A run at the end of the text stays whole.
-    is_space = classes == _SPACE
-    last_spaces = np.flatnonzero(is_space[:-1] & ~is_space[1:])
-    starts[last_spaces] = True
-    starts[last_spaces[codes[last_spaces] == ord(" ")] + 1] = False
-
-    # An apostrophe that starts a piece takes s, d, m, t, ll, ve or re with it; further letters start a new piece.
-    quotes = np.flatnonzero((codes[:-1] == ord("'")) & starts[:-1] & (classes[1:] == _LETTER))
-    first = codes[quotes + 1]
-    second = codes[np.minimum(quotes + 2, len(codes) - 1)]
-    second[quotes + 2 == len(codes)] = 0
-    taken = np.isin(first, np.frombuffer(b"sdmt", dtype=np.uint8)).astype(np.int64)
-    for ending in (b"ll", b"ve", b"re"):
-        taken[(first == ending[0]) & (second == ending[1])] = 2
-    quotes, taken = quotes[taken > 0], taken[taken > 0]
-    starts[quotes + 1] = False
-    ends = quotes + 1 + taken
-    starts[ends[ends < len(codes)]] = True
-    return starts
-
-
-def _split_by_expression(compiled, text: str) -> Iterator[list[str]]:
-    pieces = []
-    end = 0
-    for match in compiled.finditer(text):
-        start, stop = match.span()
-        if start < end or start == stop:  # an empty match, or one of an expression that searches backwards
-            continue
-        if start > end:
-            pieces.append(text[end:start])
-        pieces.append(text[start:stop])
-        end = stop
-        if len(pieces) >= _BATCH_CHARACTERS // 4:
-            yield pieces
-            pieces = []
-    if end < len(text):
-        pieces.append(text[end:])
-    if pieces:
-        yield pieces
+            if start > end:
+                yield start
+            yield stop
+            end = stop
+        if end < len(text):
+            yield len(text)

@@ -116,13 +116,24 @@ def test_a_long_run_of_one_byte_takes_linear_time(pattern):
     assert len(ids) < 1000
 
 
-def test_cache_stays_bounded_and_does_not_change_ids(trained, monkeypatch):
-    monkeypatch.setattr("tokenizer.bpe._CACHED_PIECES", 5)
+@pytest.mark.parametrize("room", [4, 16])
+def test_memory_of_pieces_stays_bounded_and_does_not_change_ids(trained, room, monkeypatch):
+    monkeypatch.setattr("tokenizer.bpe._REMEMBERED", room)
+    monkeypatch.setattr("tokenizer.bpe_encode._FIRST_WORDS", 4)
     tokenizer = BPETokenizer(trained.merges)
     for _ in range(3):
-        for text in (TEXT, "cat rat", "hat " * 7, "z" * 200):
+        for text in (TEXT, "cat rat", "hat " * 7, "z" * 200, "the cats that sat on that mat at a hat rate"):
             assert tokenizer.encode(text) == trained.encode(text)
-            assert len(tokenizer._cache) <= 5
+    (encoder,) = tokenizer._encoders
+    assert encoder._words.capacity == room
+
+
+def test_threads_may_share_a_tokenizer(trained):
+    texts = [f"{TEXT[n:]} {n}" * 30 for n in range(40)]
+    expected = [trained.encode(text) for text in texts]
+    tokenizer = BPETokenizer(trained.merges)
+    assert tokenizer.encode_batch(texts, threads=4) == expected
+    assert 1 <= len(tokenizer._encoders) <= 4
 
 
 def test_array_type_is_the_smallest_that_holds_every_id():

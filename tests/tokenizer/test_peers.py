@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenizer import BPETokenizer
-from tokenizer.pretokenize import GPT2_PATTERN
+from tokenizer.patterns import PATTERNS
 
 DATA = pathlib.Path(__file__).parents[2].parent / "shared/data"
 GPT2_FILES = (DATA / "gpt2.vocab.bpe", DATA / "gpt2.encoder.json")
@@ -57,7 +57,7 @@ def test_gpt2_merges_give_the_published_vocabulary_and_ids(gpt2):
 def tiktoken_encode(gpt2):
     tiktoken = pytest.importorskip("tiktoken", reason="the comparison with tiktoken needs it installed")
     ranks = {data: gpt2.published[name] for name, data in gpt2.bytes_of.items()}
-    encoding = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
+    encoding = tiktoken.Encoding("gpt2", pat_str=PATTERNS["gpt2"], mergeable_ranks=ranks, special_tokens={})
     return encoding.encode_ordinary
 
 

@@ -101,7 +101,7 @@ def damaged(number, **changes):
         (damaged(0, merges=[[64, 64], *([256 + n] * 2 for n in range(60))], special_tokens={}), "bytes"),
         (damaged(0, pattern="("), "pattern"),
         (damaged(0, pattern="(" * 50_000), "pattern"),
-        (damaged(0, pattern="cl100k"), "unknown pattern name 'cl100k'"),
+        (damaged(0, pattern="p50k"), "unknown pattern name 'p50k'"),
         (damaged(0, special_tokens={"<s>": 10}), "id 10"),
         (damaged(0, special_tokens=None), "damaged"),
         (damaged(3, characters="aa"), "once"),

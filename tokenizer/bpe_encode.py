@@ -1,0 +1,210 @@
+"""From pieces of text to ids: each distinct piece is merged once, and found in a table from then on.
+
+EncodingTables are what the kernels read of a vocabulary, made once. An Encoder holds the table of pieces that one thread
+has met, in bounded memory: when it is full, it begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .bpe_merge import SCRATCH, PairTable, merge_ids
+from .bpe_vocabulary import BPEVocabulary
+from .native import BYTES, BYTES_OUT, INDEX, INT32, INT32_OUT, INT64, INT64_OUT, UINT64, UINT64_OUT, compiled
+from .native import types as t
+from .word_table import MISSING, WordTable, add_word, find_word, hash_of, resized
+
+_KEPT_LENGTH = 64  # bytes; longer pieces hardly come again
+_MOST_PROBES = 64  # a text made to collide in the table costs this much a piece, and merges
+_FIRST_WORDS = 1 << 12
+_OUT = 1 << 15  # ids that a kernel writes before they are fetched: they stay in the processor's cache
+_DONE, _OUT_FULL, _WORDS_FULL, _PIECE_LONG = range(4)
+_PIECE, _PLACE, _SEGMENT, _AT, _WORDS, _BASE = range(6)  # the kernel's state, in an array
+
+
+class EncodingTables:
+    """What the kernels read of a vocabulary."""
+
+    def __init__(self, vocabulary: BPEVocabulary) -> None:
+        self.pairs = PairTable(vocabulary.merges, vocabulary.ranks)
+        self.byte_ids = vocabulary.byte_ids
+        tokens = vocabulary.tokens if vocabulary.take_whole else []
+        named = [(token, token_id) for token_id, token in enumerate(tokens) if token is not None]
+        data = b"".join(token for token, _ in named)
+        self.whole = WordTable(max(len(named), 1), max(len(data), 1))
+        self.whole_ids = np.array([token_id for _, token_id in named], dtype=np.int32)
+        if named:
+            ends = np.cumsum([len(token) for token, _ in named], dtype=np.int64)
+            whole = self.whole
+            _add_all(np.frombuffer(data, dtype=np.uint8), ends, whole.slots, whole.ends, whole.data)
+
+
+class Encoder:
+    """Encodes, for one thread at a time.
+
+    Args:
+        tables: those of the vocabulary.
+        most_words: how many pieces it remembers at most. Each takes some 50 bytes.
+    """
+
+    def __init__(self, tables: EncodingTables, most_words: int) -> None:
+        self._tables = tables
+        self._most_words = most_words
+        self._words = WordTable(min(_FIRST_WORDS, most_words), 8 * min(_FIRST_WORDS, most_words) + _KEPT_LENGTH)
+        self._id_ends = np.zeros(self._words.capacity + 1, dtype=np.int64)
+        self._ids = np.empty(len(self._words.data), dtype=np.int32)  # no piece has more ids than bytes
+        self._out = np.empty(min(_OUT, 4 * most_words), dtype=np.int32)
+        self._scratch = np.empty(SCRATCH * len(self._out) // 16, dtype=np.int64)
+
+    def encode(
+        self,
+        data: np.ndarray,
+        limits: np.ndarray,
+        specials: np.ndarray,
+        pieces: Iterable[np.ndarray],
+        dtype: type[np.unsignedinteger],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of segments of text, each followed by an id that is given or by none.
+
+        Args:
+            data: uint8, the segments' bytes end to end.
+            limits: int64, where each segment ends.
+            specials: int64, the id after each segment, or -1.
+            pieces: arrays of int64: where each piece of all segments ends, in order.
+            dtype: type of the ids.
+
+        Returns the ids, and int64: where those of each segment end.
+        """
+        id_limits = np.empty(len(limits), dtype=np.int64)
+        state = np.zeros(6, dtype=np.int64)
+        state[_WORDS] = self._words.count
+        chunks: list[np.ndarray] = []
+
+        def flush():
+            chunks.append(self._out[: state[_AT]].astype(dtype))
+            state[_BASE] += state[_AT]
+            state[_AT] = 0
+
+        def run(ends):
+            state[_PIECE] = 0
+            while reason := self._call(data, ends, limits, specials, id_limits, state):
+                if reason != _WORDS_FULL:
+                    flush()
+                if reason == _PIECE_LONG:
+                    self._fit(int(ends[state[_PIECE]] - state[_PLACE]))
+                elif reason == _WORDS_FULL:
+                    self._words.count = int(state[_WORDS])
+                    self._make_room()
+                    state[_WORDS] = self._words.count
+            self._words.count = int(state[_WORDS])
+
+        for ends in pieces:
+            run(ends)
+        run(np.empty(0, dtype=np.int64))  # ids after the last piece
+        flush()
+        return (chunks[0] if len(chunks) == 1 else np.concatenate(chunks)), id_limits
+
+    def _call(self, data, ends, limits, specials, id_limits, state) -> int:
+        tables, words, pairs, whole = self._tables, self._words, self._tables.pairs, self._tables.whole
+        return _encode(
+            data, ends, limits, specials, id_limits, state,
+            tables.byte_ids, pairs.keys, pairs.values, pairs.made, whole.slots, whole.ends, whole.data, tables.whole_ids,
+            words.slots, words.ends, words.data, self._id_ends, self._ids, self._out, self._scratch,
+        )  # fmt: skip
+
+    def _fit(self, length: int) -> None:
+        """Room for the ids of a piece of this many bytes."""
+        if length > len(self._out):
+            self._out = np.empty(length, dtype=np.int32)
+        if SCRATCH * length > len(self._scratch):
+            self._scratch = np.empty(SCRATCH * length, dtype=np.int64)
+
+    def _make_room(self) -> None:
+        words = self._words
+        if words.capacity >= self._most_words:
+            words.clear()
+            return
+        words.grow()
+        self._id_ends = resized(self._id_ends, words.capacity + 1)
+        self._ids = resized(self._ids, len(words.data))
+
+
+@compiled(t.void, [BYTES, INT64, UINT64_OUT, INT64_OUT, BYTES_OUT])
+def _add_all(data, limits, slots, ends, words):
+    """Fill an empty table with distinct words."""
+    start = 0
+    for n in range(limits.size):
+        stop = limits[n]
+        hashed = hash_of(data, start, stop)
+        _, place = find_word(data, start, stop, hashed, slots.size, slots, ends, words)
+        add_word(data, start, stop, hashed, place, n, slots, ends, words)
+        start = stop
+
+
+@compiled(
+    INDEX,
+    [BYTES, INT64, INT64, INT64, INT64_OUT, INT64_OUT]
+    + [INT32, UINT64, INT32, INT32, UINT64, INT64, BYTES, INT32]
+    + [UINT64_OUT, INT64_OUT, BYTES_OUT, INT64_OUT, INT32_OUT, INT32_OUT, INT64_OUT],
+)
+def _encode(
+    data, piece_ends, limits, specials, id_limits, state,
+    byte_ids, keys, values, made, whole_slots, whole_ends, whole_data, whole_ids,
+    slots, ends, words, id_ends, ids, out, scratch,
+):  # fmt: skip
+    """Go on from state until the pieces are done, or something must be made larger: why it stops."""
+    piece, place, segment, at, count = state[_PIECE], state[_PLACE], state[_SEGMENT], state[_AT], state[_WORDS]
+    reason = _DONE
+    while True:
+        while segment < limits.size and limits[segment] == place:
+            if specials[segment] >= 0:
+                if at == out.size:
+                    reason = _OUT_FULL
+                    break
+                out[at] = specials[segment]
+                at += 1
+            id_limits[segment] = state[_BASE] + at
+            segment += 1
+        if reason != _DONE or piece == piece_ends.size:
+            break
+        stop = piece_ends[piece]
+        length = stop - place
+        if at + length > out.size:
+            reason = _OUT_FULL if length <= out.size else _PIECE_LONG
+            break
+        hashed = hash_of(data, place, stop)
+        word, home = find_word(data, place, stop, hashed, _MOST_PROBES, slots, ends, words)
+        if word != MISSING:
+            for n in range(id_ends[word], id_ends[word + 1]):
+                out[at] = ids[n]
+                at += 1
+        else:
+            kept = length <= _KEPT_LENGTH and home != MISSING
+            if kept and (count + 1 >= ends.size or ends[count] + length > words.size):
+                reason = _WORDS_FULL
+                break
+            whole, _ = find_word(data, place, stop, hashed, whole_slots.size, whole_slots, whole_ends, whole_data)
+            made_count = np.int64(1)
+            if whole != MISSING:
+                out[at] = whole_ids[whole]
+            elif length * SCRATCH > scratch.size:
+                reason = _PIECE_LONG
+                break
+            else:
+                for n in range(length):
+                    out[at + n] = byte_ids[data[place + n]]
+                made_count = merge_ids(out, at, length, keys, values, made, scratch)
+            if kept:
+                add_word(data, place, stop, hashed, home, count, slots, ends, words)
+                first = id_ends[count]
+                for n in range(made_count):
+                    ids[first + n] = out[at + n]
+                count += 1
+                id_ends[count] = first + made_count
+            at += made_count
+        place = stop
+        piece += 1
+    state[_PIECE], state[_PLACE], state[_SEGMENT], state[_AT], state[_WORDS] = piece, place, segment, at, count
+    return reason
