@@ -40,7 +40,12 @@ def split_readable(name: str, text: str) -> list[str]:
 
 @cache
 def _expression(name: str):
-    """The pattern over the committed classes: the regex package's own are those of another version of Unicode."""
+    return over_committed_classes(PATTERNS[name])
+
+
+def over_committed_classes(expression: str):
+    """One of the patterns, or an alternative of it, compiled over the committed classes: the regex package's own are
+    those of another version of Unicode."""
     import regex  # here, because the scanners do without it
 
     letters = {"Lu": classes.UPPER, "Lt": "", "Ll": classes.LOWER, "Lm": classes.CASELESS, "Lo": ""}
@@ -55,7 +60,7 @@ def _expression(name: str):
     parts = []
     inside = False  # of brackets, where members stand as they are
     position = 0
-    text = PATTERNS[name].replace(black, f"(?![^{white}])")
+    text = expression.replace(black, f"(?![^{white}])")
     while position < len(text):
         found = next((key for key in members if text.startswith(key, position)), None)
         if found is not None:

@@ -52,7 +52,7 @@ def _is_sign(character: str, position: int) -> bool:
 def _can_show(text: str, encoding: str) -> bool:
     try:
         text.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
+    except UnicodeEncodeError:
         return False
     return True
 
