@@ -11,6 +11,7 @@ import tinygrad_lite
 from .check import gradcheck
 from .cuda import cuda
 from .inspect import evaluate_command, export_command, info, sample
+from .tokenizer import tokenizer
 from .train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -22,6 +23,7 @@ app.command()(info)
 app.command("export")(export_command)
 app.command()(gradcheck)
 app.add_typer(cuda, name="cuda")
+app.add_typer(tokenizer, name="tokenizer")
 
 
 def _show_version(wanted: bool):
