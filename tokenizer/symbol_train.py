@@ -102,3 +102,26 @@ def _recount(spelling: Sequence[int], weight: int, counts: Counter[tuple[int, in
     for pair in pairwise(spelling):
         counts[pair] += weight
     return pairs
+
+
+def frequent_characters(words: Mapping[str, int], coverage: float) -> set[str]:
+    """The most frequent characters that make up this part of the words, 1.0 for all; bytes that were not UTF-8 never.
+
+    Raises:
+        TrainingError: coverage is not above 0 and at most 1.
+    """
+    if not isinstance(coverage, int | float) or not 0 < coverage <= 1:
+        raise TrainingError(f"expected character_coverage above 0 and at most 1, got {coverage!r}")
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            if not "\ud800" <= character <= "\udfff":
+                counts[character] += count
+    left = coverage * sum(counts.values())
+    kept: set[str] = set()
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if left <= 0:
+            break
+        kept.add(character)
+        left -= count
+    return kept
