@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 
 from .config import GPTConfig
 
@@ -27,7 +28,7 @@ class TrainConfig:
     lr, min_lr: peak and final learning rate; warmup: steps. accumulate K: micro-batches a step.
     """
 
-    tokenizer: str = "bpe"  # bpe | char
+    tokenizer: str = "bpe"  # bpe | char | the file of one
     vocab_size: int = 2048  # of the bpe tokenizer
     model: dict = field(default_factory=dict)  # GPTConfig fields but vocab_size
     batch_size: int = 12
@@ -61,9 +62,13 @@ class TrainConfig:
     def check(self):
         """Raise ValueError naming every setting that cannot be."""
         wrong = [f"{n} must be one of {', '.join(known)}, got {getattr(self, n)!r}"
-                 for n, known in (("tokenizer", TOKENIZERS), ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES),
+                 for n, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES),
                                   ("device", DEVICES), ("dtype", DTYPES))
                  if getattr(self, n) not in known]  # fmt: skip
+        path = Path(self.tokenizer)
+        if self.tokenizer not in TOKENIZERS and not path.suffix and len(path.parts) < 2:
+            names = ", ".join(TOKENIZERS)
+            wrong.append(f"tokenizer must be one of {names}, or a tokenizer's file, got {self.tokenizer!r}")
         for names, least in (
             (("batch_size", "accumulate", "steps", "eval_every", "log_every", "eval_windows", "final_windows"), 1),
             (("warmup", "sample_every", "save_every", "seed"), 0),

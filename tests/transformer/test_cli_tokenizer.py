@@ -297,6 +297,19 @@ def test_a_missing_tokenizer_is_named_with_the_way_to_make_one(tmp_path):
     assert "there is no tokenizer" in refused("encode", "x", "-t", tmp_path / "none.json")
 
 
+def test_a_model_is_trained_on_the_ids_of_a_tokenizers_file_and_keeps_it(made, tmp_path):
+    folder, out = made
+    run = lambda *args: CliRunner().invoke(app, ["train", *map(str, args)])
+    size = "--layers 1 --heads 2 --channels 16 --block-size 16 --batch-size 4"
+    small = (*size.split(), "--out", tmp_path / "run")
+    result = run("--data", folder / "text.txt", "--tokenizer", out, "--steps", 2, *small)
+    assert result.exit_code == 0 and "of 280 kinds" in result.output, result.output
+    assert tgl("encode", "the cat", "-t", tmp_path / "run") == tgl("encode", "the cat", "-t", out)
+    result = run("--resume", "--steps", 3, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "there is no tokenizer none.json" in str(run("--tokenizer", "none.json", *small).exception)
+
+
 def test_help_names_every_command():
     output = tgl("--help")
     assert all(name in output for name in ("train", "encode", "decode", "explain", "compare"))

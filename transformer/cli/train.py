@@ -20,6 +20,7 @@ from ..data import Corpus, load_corpus
 from ..presets import DEVICES, DTYPES, FREE_ON_RESUME, OPTIMIZERS, PRESETS, SCHEDULES, TOKENIZERS, TrainConfig, preset
 from ..trainer import Trainer
 from .run_view import RunView, console, finish, quoted, run, say_expectations, size_of
+from .tokenizer_files import read_tokenizer
 
 MODEL_FLAGS = {f.name for f in fields(GPTConfig)} - {"vocab_size"}
 TRAIN_FLAGS = {f.name for f in fields(TrainConfig)} - {"model"}
@@ -37,7 +38,7 @@ def _of(choices) -> str:
 
 def train(
     data: Annotated[list[Path] | None, _option("Text", "A text file or directory; may be given several times. Default: Python's own standard library.")] = None,
-    tokenizer: Annotated[str | None, _option("Text", _of(TOKENIZERS))] = None,
+    tokenizer: Annotated[str | None, _option("Text", f"{_of(TOKENIZERS)[:-1]}, or the file of one that tgl tokenizer train made.")] = None,
     vocab_size: Annotated[int | None, _option("Text", "Tokens of the bpe tokenizer.")] = None,
     preset_name: Annotated[str | None, _option("Run", f"{_of(PRESETS)} Default: quick.", "--preset")] = None,
     steps: Annotated[int | None, _option("Run", "Optimiser steps.")] = None,
@@ -95,6 +96,7 @@ def train(
     config.check()
     config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
     get_device(config.device)  # likewise
+    ready = None if resume or config.tokenizer in TOKENIZERS else read_tokenizer(Path(config.tokenizer))  # likewise
     command = f"tgl train --resume --out {quoted(out)}"
     trainer = None
     try:
@@ -102,7 +104,10 @@ def train(
             corpus = load_corpus(data, leave_out=out)
             if config.expected and not _is_expected_text(config, corpus, data):
                 config.expected = None
-            tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"]) if stored else _train_tokenizer(config, corpus)
+            if stored:
+                tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"])
+            else:
+                tok = ready or _train_tokenizer(config, corpus)
             train_ids, val_ids = tok.encode_to_array(corpus.train), tok.encode_to_array(corpus.val)
         console.say(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
         if corpus.skipped:
