@@ -45,7 +45,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
-        """Ids of plain texts and of special tokens already resolved, as an array of ``self._dtype``."""
+        """Ids of plain texts and of special tokens already resolved, as an array of integers."""
 
     def _encode_many(self, texts: list[list[Segment]]) -> list[np.ndarray]:
         """_encode_segments of each text. Several threads may call it at the same time."""
@@ -132,7 +132,7 @@ class Tokenizer(ABC):
     ) -> np.ndarray:
         """Like encode, for large texts: a one-dimensional uint16 array, or uint32 if vocab_size exceeds 65536."""
         segments = split_segments(text, self._special_tokens, allowed_special, disallowed_special)
-        return self._encode_segments(segments)
+        return self._encode_segments(segments).astype(self._dtype, copy=False)
 
     def encode_batch(
         self,

@@ -167,11 +167,11 @@ class BPETokenizer(Tokenizer):
                     specials.append(segment)
                 limits.append(place)
         if not limits:
-            return [np.empty(0, dtype=self._dtype) for _ in texts]
+            return [np.empty(0, dtype=np.int32) for _ in texts]
         data = as_array(parts[0] if len(parts) == 1 else b"".join(parts))
         limits_array = np.array(limits, dtype=np.int64)
         pieces = self._pretokenizer.ends(data, limits_array)
-        ids, id_limits = encoder.encode(data, limits_array, np.array(specials, dtype=np.int64), pieces, self._dtype)
+        ids, id_limits = encoder.encode(data, limits_array, np.array(specials, dtype=np.int64), pieces)
         if len(texts) == 1:
             return [ids]
         stops = np.concatenate(([0], id_limits))[np.cumsum(counts)].tolist()

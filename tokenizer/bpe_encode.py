@@ -14,11 +14,12 @@ from .bpe_merge import SCRATCH, PairTable, merge_ids
 from .bpe_vocabulary import BPEVocabulary
 from .native import BYTES, BYTES_OUT, INDEX, INT32, INT32_OUT, INT64, INT64_OUT, UINT64, UINT64_OUT, compiled
 from .native import types as t
-from .word_table import MISSING, WordTable, add_word, find_word, hash_of, resized
+from .word_table import MISSING, WordTable, add_word, find_word, key_of, note_of, resized, word_of
 
 _KEPT_LENGTH = 64  # bytes; longer pieces hardly come again
 _MOST_PROBES = 64  # a text made to collide in the table costs this much a piece, and merges
-_FIRST_WORDS = 1 << 12
+_FIRST_WORDS = 1 << 10
+_BYTES_PER_WORD = 80  # a text of a megabyte has so many for each distinct piece; a guess that saves growing
 _OUT = 1 << 15  # ids that a kernel writes before they are fetched: they stay in the processor's cache
 _DONE, _OUT_FULL, _WORDS_FULL, _PIECE_LONG = range(4)
 _PIECE, _PLACE, _SEGMENT, _AT, _WORDS, _BASE = range(6)  # the kernel's state, in an array
@@ -52,9 +53,7 @@ class Encoder:
     def __init__(self, tables: EncodingTables, most_words: int) -> None:
         self._tables = tables
         self._most_words = most_words
-        self._words = WordTable(min(_FIRST_WORDS, most_words), 8 * min(_FIRST_WORDS, most_words) + _KEPT_LENGTH)
-        self._id_ends = np.zeros(self._words.capacity + 1, dtype=np.int64)
-        self._ids = np.empty(len(self._words.data), dtype=np.int32)  # no piece has more ids than bytes
+        self._allocate(_FIRST_WORDS)
         self._out = np.empty(min(_OUT, 4 * most_words), dtype=np.int32)
         self._scratch = np.empty(SCRATCH * len(self._out) // 16, dtype=np.int64)
 
@@ -64,7 +63,6 @@ class Encoder:
         limits: np.ndarray,
         specials: np.ndarray,
         pieces: Iterable[np.ndarray],
-        dtype: type[np.unsignedinteger],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids of segments of text, each followed by an id that is given or by none.
 
@@ -73,17 +71,19 @@ class Encoder:
             limits: int64, where each segment ends.
             specials: int64, the id after each segment, or -1.
             pieces: arrays of int64: where each piece of all segments ends, in order.
-            dtype: type of the ids.
 
-        Returns the ids, and int64: where those of each segment end.
+        Returns int32, the ids (lists are made from it at twice the speed of uint16), and int64, where those of each
+        segment end.
         """
+        if self._words.count == 0 and len(data) > _BYTES_PER_WORD * self._words.capacity:
+            self._allocate(len(data) // _BYTES_PER_WORD)
         id_limits = np.empty(len(limits), dtype=np.int64)
         state = np.zeros(6, dtype=np.int64)
         state[_WORDS] = self._words.count
         chunks: list[np.ndarray] = []
 
         def flush():
-            chunks.append(self._out[: state[_AT]].astype(dtype))
+            chunks.append(self._out[: state[_AT]].copy())
             state[_BASE] += state[_AT]
             state[_AT] = 0
 
@@ -122,13 +122,20 @@ class Encoder:
             self._scratch = np.empty(SCRATCH * length, dtype=np.int64)
 
     def _make_room(self) -> None:
-        words = self._words
-        if words.capacity >= self._most_words:
-            words.clear()
-            return
-        words.grow()
-        self._id_ends = resized(self._id_ends, words.capacity + 1)
-        self._ids = resized(self._ids, len(words.data))
+        """Room for twice as many words, but for no more than are allowed: then all are forgotten."""
+        table = self._words
+        if table.capacity >= self._most_words:
+            table.clear()
+        else:
+            table.grow()
+            self._id_ends = resized(self._id_ends, table.capacity + 1)
+            self._ids = resized(self._ids, len(table.data))
+
+    def _allocate(self, words: int) -> None:
+        words = min(words, self._most_words)
+        self._words = WordTable(words, 8 * words + _KEPT_LENGTH)
+        self._id_ends = np.zeros(self._words.capacity + 1, dtype=np.int64)
+        self._ids = np.empty(len(self._words.data), dtype=np.int32)  # no piece has more ids than bytes
 
 
 @compiled(t.void, [BYTES, INT64, UINT64_OUT, INT64_OUT, BYTES_OUT])
@@ -137,9 +144,9 @@ def _add_all(data, limits, slots, ends, words):
     start = 0
     for n in range(limits.size):
         stop = limits[n]
-        hashed = hash_of(data, start, stop)
-        _, place = find_word(data, start, stop, hashed, slots.size, slots, ends, words)
-        add_word(data, start, stop, hashed, place, n, slots, ends, words)
+        key = key_of(data, start, stop)
+        _, place = find_word(data, start, stop, key, slots.size, slots, ends, words)
+        add_word(data, start, stop, key, place, n, 0, slots, ends, words)
         start = stop
 
 
@@ -174,21 +181,27 @@ def _encode(
         if at + length > out.size:
             reason = _OUT_FULL if length <= out.size else _PIECE_LONG
             break
-        hashed = hash_of(data, place, stop)
-        word, home = find_word(data, place, stop, hashed, _MOST_PROBES, slots, ends, words)
-        if word != MISSING:
-            for n in range(id_ends[word], id_ends[word + 1]):
-                out[at] = ids[n]
+        key = key_of(data, place, stop)
+        value, home = find_word(data, place, stop, key, _MOST_PROBES, slots, ends, words)
+        if value != MISSING:
+            single = note_of(value)
+            if single:
+                out[at] = single - 1
                 at += 1
+            else:
+                word = word_of(value)
+                for n in range(id_ends[word], id_ends[word + 1]):
+                    out[at] = ids[n]
+                    at += 1
         else:
             kept = length <= _KEPT_LENGTH and home != MISSING
             if kept and (count + 1 >= ends.size or ends[count] + length > words.size):
                 reason = _WORDS_FULL
                 break
-            whole, _ = find_word(data, place, stop, hashed, whole_slots.size, whole_slots, whole_ends, whole_data)
+            whole, _ = find_word(data, place, stop, key, whole_slots.size, whole_slots, whole_ends, whole_data)
             made_count = np.int64(1)
             if whole != MISSING:
-                out[at] = whole_ids[whole]
+                out[at] = whole_ids[word_of(whole)]
             elif length * SCRATCH > scratch.size:
                 reason = _PIECE_LONG
                 break
@@ -197,7 +210,8 @@ def _encode(
                     out[at + n] = byte_ids[data[place + n]]
                 made_count = merge_ids(out, at, length, keys, values, made, scratch)
             if kept:
-                add_word(data, place, stop, hashed, home, count, slots, ends, words)
+                note = out[at] + 1 if made_count == 1 else 0  # of a single id, the id plus 1
+                add_word(data, place, stop, key, home, count, note, slots, ends, words)
                 first = id_ends[count]
                 for n in range(made_count):
                     ids[first + n] = out[at + n]

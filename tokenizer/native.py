@@ -22,7 +22,10 @@ import llvmlite
 import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
 INDEX = types.int64
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
@@ -59,6 +62,25 @@ def inline(function: Callable) -> Callable:
 def routine(function: Callable) -> Callable:
     """Decorator for a helper with loops of its own: compiled once for each kernel that calls it."""
     return numba.njit(**_OPTIONS)(function)
+
+
+def load_8_bytes(data: np.ndarray, place: int) -> np.uint64:
+    """data[place : place + 8] of uint8 as one number, the first byte lowest."""
+    return np.uint64(int.from_bytes(data[place : place + 8].tobytes(), "little"))
+
+
+if not numba.config.DISABLE_JIT:
+
+    @intrinsic
+    def load_8_bytes(typing_context, data, place):  # noqa: F811
+        """As above, in one instruction: NumPy and Numba have no name for a load that is not aligned."""
+
+        def generate(context, builder, signature, arguments):
+            array = make_array(signature.args[0])(context, builder, arguments[0])
+            address = builder.gep(array.data, [arguments[1]])
+            return builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+
+        return types.uint64(data, place), generate
 
 
 def cache_root() -> Path | None:
