@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 from .bpe import BPETokenizer
 from .bpe_record import MergeRecord
@@ -75,43 +77,59 @@ class MergeStep:
 
 
 class MergeBook:
-    """All merges of a tokenizer, to be looked up.
+    """The merges that make each token, worked out when asked for.
 
     Args:
-        tokenizer: whose tokens are to be explained.
-        trace: of its training.
-
-    Raises:
-        TokenizerError: the trace is that of another tokenizer.
+        names: the token of each id, as it is to be shown.
+        merges: (left id, right id, id made) and the rank of each.
+        first: the ids that a token begins as: its bytes or its characters.
+        facts: by the names of a pair.
     """
 
-    def __init__(self, tokenizer: BPETokenizer, trace: TrainingTrace | None = None) -> None:
-        self.vocabulary = tokenizer.vocabulary
-        rows = zip(self.vocabulary.merges.tolist(), self.vocabulary.ranks.tolist(), strict=True)
-        self._merges = {(left, right): (rank, made) for (left, right, made), rank in rows}
-        self._facts = {} if trace is None else _facts(trace, self.vocabulary)
-        self._known: dict[int, list[MergeStep] | None] = {}
+    def __init__(
+        self,
+        names: Sequence[bytes | None],
+        merges: Iterable[tuple[Sequence[int], int]],
+        first: Callable[[int], list[int]],
+        facts: Mapping[tuple[bytes, bytes], MergeFacts] = types.MappingProxyType({}),
+    ) -> None:
+        self._names = names
+        self._merges = {(left, right): (rank, made) for (left, right, made), rank in merges}
+        self._first = first
+        self._facts = facts
+        self._known: dict[int, tuple[MergeStep, ...] | None] = {}
 
-    def steps(self, token_id: int) -> list[MergeStep] | None:
-        """The merges that make a token from its bytes, in the order in which they are applied; None if none do.
+    @classmethod
+    def of(cls, tokenizer: BPETokenizer, trace: TrainingTrace | None = None) -> Self:
+        """That of byte-level BPE; the trace is that of its training.
 
-        No merge crosses the border of a token that is left in the end, so its merges are those of its bytes alone.
+        Raises:
+            TokenizerError: the trace is that of another tokenizer.
+        """
+        vocabulary = tokenizer.vocabulary
+        rows = zip(vocabulary.merges.tolist(), vocabulary.ranks.tolist(), strict=True)
+        first = lambda token_id: vocabulary.byte_ids[list(vocabulary.tokens[token_id])].tolist()
+        return cls(vocabulary.tokens, rows, first, {} if trace is None else _facts(trace, vocabulary))
+
+    def steps(self, token_id: int) -> tuple[MergeStep, ...] | None:
+        """The merges that make a token, in the order in which they are applied; None if none do.
+
+        No merge crosses the border of a token that is left in the end, so its merges are those of its own parts alone.
         """
         if token_id not in self._known:
             self._known[token_id] = self._merged(token_id)
         return self._known[token_id]
 
-    def _merged(self, token_id: int) -> list[MergeStep] | None:
-        tokens = self.vocabulary.tokens
-        ids = self.vocabulary.byte_ids[list(tokens[token_id])].tolist()
+    def _merged(self, token_id: int) -> tuple[MergeStep, ...] | None:
+        names, ids = self._names, self._first(token_id)
         steps: list[MergeStep] = []
         while places := [(self._merges[pair][0], n) for n, pair in enumerate(pairwise(ids)) if pair in self._merges]:
             rank, here = min(places)
-            left, right = tokens[ids[here]], tokens[ids[here + 1]]
+            left, right = names[ids[here]], names[ids[here + 1]]
             ids[here : here + 2] = [self._merges[ids[here], ids[here + 1]][1]]
-            symbols = tuple(tokens[part] for part in ids)
+            symbols = tuple(names[part] for part in ids)
             steps.append(MergeStep(symbols, here, left, right, rank, self._facts.get((left, right))))
-        return steps if ids == [token_id] else None
+        return tuple(steps) if ids == [token_id] else None
 
 
 def _facts(trace: TrainingTrace, vocabulary: BPEVocabulary) -> dict[tuple[bytes, bytes], MergeFacts]:

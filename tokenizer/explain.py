@@ -98,7 +98,7 @@ def _walk(
 
 
 def _explain_bpe(tokenizer: BPETokenizer, trace: TrainingTrace | None) -> tuple[list[str], Cut, Describe]:
-    book = MergeBook(tokenizer, trace)
+    book = MergeBook.of(tokenizer, trace)
     pattern = tokenizer.pattern
     split = make_pretokenizer(pattern).split
 
@@ -114,7 +114,7 @@ def _explain_bpe(tokenizer: BPETokenizer, trace: TrainingTrace | None) -> tuple[
         steps = book.steps(token_id)
         if steps is None:
             return (), "taken whole: the piece is a token of the vocabulary, which no merges make"
-        return tuple(steps), "" if steps else "a byte, merged with none"
+        return steps, "" if steps else "a byte, merged with none"
 
     merges = len(tokenizer.vocabulary.merges)
     about = [f"Byte-level BPE: {tokenizer.vocab_size:,} tokens, {merges:,} merges."]

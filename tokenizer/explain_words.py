@@ -1,36 +1,40 @@
-"""Why the words of a normalised text are spelt by these tokens: WordPiece's longest matches, Unigram's best path."""
+"""Why the words of a normalised text are spelt by these tokens: WordPiece's longest matches, Unigram's best path, the
+merges over characters of SentencePiece's byte-pair encoding."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
+from typing import NamedTuple
 
+from .bpe_steps import MergeBook, MergeStep
 from .explanation import ExplainedToken, Piece, special_piece
 from .normalizers import align
+from .sentencepiece import SentencePieceTokenizer
 from .special import Segment
+from .unigram import UnigramTokenizer
 from .visible import visible
 from .wordpiece import PREFIX, WordPieceTokenizer
 from .words import WordTokenizer, encoded
-
-if TYPE_CHECKING:
-    from .unigram import UnigramTokenizer
 
 _FEW = 8  # failed matches that are listed
 
 
 class Spelt(NamedTuple):
-    """The tokens of one word: (id, start, stop, in characters of the word, a note) of each, and a note on them all."""
+    """The tokens of one word: (id, start, stop, in characters of the word, a note, merges) of each, and a note on them
+    all."""
 
-    tokens: list[tuple[int, int, int, str]]
+    tokens: list[tuple[int, int, int, str, tuple[MergeStep, ...]]]
     note: str
+
+
+Describe = Callable[[str], Spelt]
+"""Spells a word, and says why so."""
 
 
 def explain_words(tokenizer: WordTokenizer, segments: list[Segment]) -> tuple[list[str], list[Piece]]:
     """(sentences on the tokenizer, the words with their tokens); places are those of the text before normalisation."""
-    about, describe = _about(tokenizer), _DESCRIBE.get(tokenizer.kind, _spelling_alone)
-    spelt = lru_cache(maxsize=None)(lambda word: describe(tokenizer, word))
+    about, spelt = _about(tokenizer), cache(_DESCRIBE[tokenizer.kind](tokenizer))
     names = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
     vocabulary = tokenizer.vocabulary
     pieces = []
@@ -47,9 +51,9 @@ def explain_words(tokenizer: WordTokenizer, segments: list[Segment]) -> tuple[li
                 continue
             word = spelt(text[begin:end])
             tokens = []
-            for token_id, first, stop, note in word.tokens:
+            for token_id, first, stop, note, steps in word.tokens:
                 span = base + int(starts[begin + first]), base + int(stops[begin + stop - 1])
-                tokens.append(ExplainedToken(token_id, vocabulary[token_id].encode("utf-8"), *span, note=note))
+                tokens.append(ExplainedToken(token_id, vocabulary[token_id].encode("utf-8"), *span, steps, note))
             note = "; ".join(
                 filter(None, (_made_of(text[begin:end], segment, starts[begin], stops[end - 1]), word.note))
             )
@@ -66,7 +70,7 @@ def _about(tokenizer: WordTokenizer) -> list[str]:
     steps = ", ".join(type(step).__name__ for step in tokenizer.normalizers) or "nothing"
     cut = {"bert": "at white space and around punctuation", "metaspace": "before each \u2581", "none": "nowhere"}
     return [
-        f"{_NAMES.get(tokenizer.kind, tokenizer.kind)}: {tokenizer.vocab_size:,} tokens.",
+        f"{_NAMES[tokenizer.kind]}: {tokenizer.vocab_size:,} tokens.",
         f"The text is normalised first ({steps}), then cut {cut[tokenizer.split]}.",
     ]
 
@@ -74,6 +78,7 @@ def _about(tokenizer: WordTokenizer) -> list[str]:
 _NAMES = {
     "wordpiece": "WordPiece, which spells a word by the longest tokens that fit, from left to right",
     "unigram": "Unigram, which spells a word by the tokens whose probabilities have the greatest product",
+    "sentencepiece-bpe": "Byte-pair encoding over characters, which merges the pair of the lowest rank first",
 }
 
 
@@ -88,35 +93,36 @@ def _places(tokenizer: WordTokenizer, word: str) -> list[tuple[int, int, int]]:
     return places
 
 
-def _spelling_alone(tokenizer: WordTokenizer, word: str) -> Spelt:
-    return Spelt([(*place, "") for place in _places(tokenizer, word)], "")
-
-
-def _longest_matches(tokenizer: WordPieceTokenizer, word: str) -> Spelt:
+def _longest_matches(tokenizer: WordPieceTokenizer) -> Describe:
     vocabulary = tokenizer.vocabulary
-    tokens = []
-    for token_id, start, stop in _places(tokenizer, word):
-        if vocabulary[token_id] == tokenizer.unknown_token:
-            return Spelt([(token_id, start, stop, _why_unknown(tokenizer, word))], "")
-        prefix = PREFIX if start else ""
-        longer = [prefix + word[start:end] for end in range(len(word), stop, -1)]
-        note = f"the longest match: {_no_tokens(longer)}" if longer else "all that is left of the word"
-        tokens.append((token_id, start, stop, note))
-    return Spelt(tokens, "")
+    known = set(vocabulary)
+
+    def describe(word: str) -> Spelt:
+        tokens = []
+        for token_id, start, stop in _places(tokenizer, word):
+            if vocabulary[token_id] == tokenizer.unknown_token:
+                note = _why_unknown(known, word, tokenizer.longest_word)
+            else:
+                prefix = PREFIX if start else ""
+                longer = [prefix + word[start:end] for end in range(len(word), stop, -1)]
+                note = f"the longest match: {_no_tokens(longer)}" if longer else "all that is left of the word"
+            tokens.append((token_id, start, stop, note, ()))
+        return Spelt(tokens, "")
+
+    return describe
 
 
-def _why_unknown(tokenizer: WordPieceTokenizer, word: str) -> str:
-    if len(word) > tokenizer.longest_word:
-        return f"{len(word):,} characters, more than the {tokenizer.longest_word:,} that a word may have"
-    known = set(tokenizer.vocabulary)
+def _why_unknown(known: Collection[str], word: str, longest: int) -> str:
+    if len(word) > longest:
+        return f"{len(word):,} characters, more than the {longest:,} that a word may have"
     start = 0
     while start < len(word):
         prefix = PREFIX if start else ""
         stop = next((end for end in range(len(word), start, -1) if prefix + word[start:end] in known), None)
         if stop is None:
-            return f"no token begins what is left from {visible(prefix + word[start:])}, so the word is unknown"
+            break
         start = stop
-    return ""
+    return f"no token begins what is left from {visible(prefix + word[start:])}, so the word is unknown"
 
 
 def _no_tokens(names: list[str]) -> str:
@@ -124,40 +130,44 @@ def _no_tokens(names: list[str]) -> str:
     return f"{', '.join(map(visible, names[:_FEW]))}{more} {'is no token' if len(names) == 1 else 'are none'}"
 
 
-def _best_path(tokenizer: UnigramTokenizer, word: str) -> Spelt:
+def _best_path(tokenizer: UnigramTokenizer) -> Describe:
     scores = dict(tokenizer.pieces)
-    vocabulary = tokenizer.vocabulary
-    tokens = []
-    for token_id, start, stop in _places(tokenizer, word):
-        token = vocabulary[token_id]
-        known = token != tokenizer.unknown_token and token_id not in tokenizer._byte_ids
-        note = f"log-probability {scores[token]:.3f}" if known else "for a character that has no token"
-        tokens.append((token_id, start, stop, note))
     ordinary = {
-        token: scores[token] for token_id, token in tokenizer._ordinary() if token_id not in tokenizer._byte_ids
+        token: scores[token] for token_id, token in tokenizer._ordinary() if token_id not in set(tokenizer._byte_ids)
     }
-    best, second = two_best_spellings(word, ordinary, tokenizer._unknown_score)
-    note = f"log-probability {best[0]:.3f}"
-    if second is not None:
-        note += f"; next best {' '.join(map(visible, second[1]))}, {second[0]:.3f}"
-    return Spelt(tokens, note)
+    longest = max(map(len, ordinary), default=1)
+
+    def describe(word: str) -> Spelt:
+        tokens = []
+        for token_id, start, stop in _places(tokenizer, word):
+            score = ordinary.get(tokenizer.vocabulary[token_id])
+            note = "for a character that has no token" if score is None else f"log-probability {score:.3f}"
+            tokens.append((token_id, start, stop, note, ()))
+        best, second = two_best_spellings(word, ordinary, tokenizer._unknown_score, longest)
+        note = f"log-probability {best[0]:.3f}"
+        if second is not None:
+            note += f"; next best {' '.join(map(visible, second[1]))}, {second[0]:.3f}"
+        return Spelt(tokens, note)
+
+    return describe
 
 
 Path = tuple[float, list[str]]
 
 
-def two_best_spellings(word: str, scores: Mapping[str, float], unknown_score: float) -> tuple[Path, Path | None]:
+def two_best_spellings(
+    word: str, scores: Mapping[str, float], unknown_score: float, longest: int
+) -> tuple[Path, Path | None]:
     """The two spellings of the highest score, (score, tokens) of each: Viterbi's algorithm with two ways to each place.
 
-    A character without a token is one of its own, with unknown_score.
+    A character without a token is one of its own, with unknown_score; no token is longer than longest characters.
     """
-    longest = max(map(len, scores), default=1)
     # By place: the best ways there, each (score, place before, which of the ways to that place).
     ways: list[list[tuple[float, int, int]]] = [[(0.0, 0, 0)], *([] for _ in word)]
     for stop in range(1, len(word) + 1):
         for start in range(max(0, stop - longest), stop):
-            score = scores.get(word[start:stop], unknown_score if stop == start + 1 else -math.inf)
-            if score > -math.inf:
+            score = scores.get(word[start:stop], unknown_score if stop == start + 1 else None)
+            if score is not None:
                 ways[stop] += [(way[0] + score, start, n) for n, way in enumerate(ways[start])]
         ways[stop] = sorted(ways[stop], key=lambda way: (-way[0], way[1]))[:2]
     paths = []
@@ -171,7 +181,29 @@ def two_best_spellings(word: str, scores: Mapping[str, float], unknown_score: fl
     return paths[0], paths[1] if len(paths) > 1 else None
 
 
-_DESCRIBE: dict[str, Callable[[WordTokenizer, str], Spelt]] = {
+def _merges_over_characters(tokenizer: SentencePieceTokenizer) -> Describe:
+    vocabulary = tokenizer.vocabulary
+    id_of = {token: token_id for token_id, token in enumerate(vocabulary) if token is not None}
+    names = [None if token is None else token.encode("utf-8") for token in vocabulary]
+    rows = [
+        ((id_of[left], id_of[right], id_of[left + right]), rank) for rank, (left, right) in enumerate(tokenizer.merges)
+    ]
+    book = MergeBook(names, rows, lambda token_id: [id_of[character] for character in vocabulary[token_id]])
+    apart = {*tokenizer._byte_ids.tolist(), *tokenizer.special_tokens.values(), tokenizer._unknown_id}
+
+    def describe(word: str) -> Spelt:
+        tokens = []
+        for token_id, start, stop in _places(tokenizer, word):
+            steps = () if token_id in apart else book.steps(token_id)
+            note = "for a character that has no token" if token_id in apart else "" if steps else "merged with none"
+            tokens.append((token_id, start, stop, note, steps))
+        return Spelt(tokens, "")
+
+    return describe
+
+
+_DESCRIBE: dict[str, Callable[[WordTokenizer], Describe]] = {
     "wordpiece": _longest_matches,
     "unigram": _best_path,
+    "sentencepiece-bpe": _merges_over_characters,
 }
