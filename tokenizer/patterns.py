@@ -43,14 +43,17 @@ def _expression(name: str):
     return over_committed_classes(PATTERNS[name])
 
 
-def over_committed_classes(expression: str):
-    """One of the patterns, or an alternative of it, compiled over the committed classes: the regex package's own are
-    those of another version of Unicode."""
+def over_committed_classes(expression: str, cases: bool = True):
+    """An expression compiled over the committed classes: the regex package's own are those of another version of Unicode.
+
+    cases: also for \\p{Lu}, \\p{Lt}, \\p{Ll}, \\p{Lm} and \\p{Lo}, which must stand together as in o200k's pattern: the
+    classes keep Lu with Lt, and Lm with Lo.
+    """
     import regex  # here, because the scanners do without it
 
     letters = {"Lu": classes.UPPER, "Lt": "", "Ll": classes.LOWER, "Lm": classes.CASELESS, "Lo": ""}
     members = {
-        **{rf"\p{{{category}}}": _members(ranges) for category, ranges in letters.items()},
+        **({rf"\p{{{category}}}": _members(ranges) for category, ranges in letters.items()} if cases else {}),
         r"\p{L}": _members(" ".join(letters.values())),
         r"\p{M}": _members(classes.MARK),
         r"\p{N}": _members(classes.NUMBER),
@@ -66,6 +69,10 @@ def over_committed_classes(expression: str):
         if found is not None:
             parts.append(members[found] if inside else f"[{members[found]}]")
             position += len(found)
+            continue
+        if text[position] == "\\":
+            parts.append(text[position : position + 2])
+            position += 2
             continue
         inside = text[position] == "[" or (inside and text[position] != "]")
         parts.append(text[position])

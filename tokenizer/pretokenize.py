@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .errors import TokenizerError
-from .patterns import PATTERNS
+from .patterns import PATTERNS, over_committed_classes
 
 _BATCH = 1 << 13  # pieces; their ends stay in the processor's cache until they are used
 
@@ -103,7 +103,7 @@ class _Expression(Pretokenizer):
         import regex  # here, because the named patterns do without it
 
         try:
-            self._compiled = regex.compile(pattern)
+            self._compiled = over_committed_classes(pattern, cases=False)
         except (regex.error, RecursionError, OverflowError) as error:
             raise TokenizerError(
                 f"the pre-tokenisation pattern {pattern!r} is not a valid expression: {error}"

@@ -259,13 +259,15 @@ class WordTokenizer(Tokenizer):
         Raises TokenIdError as decode does.
         """
         text = super().decode_bytes(ids)
-        return text[1:] if self._first_space_is_ours() and text[:1] == b" " else text
+        return text[1:] if self.first_space_is_added and text[:1] == b" " else text
 
     def stream_decoder(self, errors: str = "replace") -> StreamDecoder:
         """A decoder for ids that arrive one at a time, as in generation."""
-        return _WordStreamDecoder(self, errors) if self._first_space_is_ours() else StreamDecoder(self, errors)
+        return _WordStreamDecoder(self, errors) if self.first_space_is_added else StreamDecoder(self, errors)
 
-    def _first_space_is_ours(self) -> bool:
+    @property
+    def first_space_is_added(self) -> bool:
+        """Whether encoding puts a space before a text, which decoding leaves out."""
         return self._split == "bert" or any(
             isinstance(step, Prepend) or (isinstance(step, Metaspace) and step.scheme != "never")
             for step in self._normalizers

@@ -1,0 +1,124 @@
+"""GPT-2's two files: vocab.bpe, the merges in order, and encoder.json, the ids. Also as merges.txt and vocab.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..base import Tokenizer
+from ..bpe import BPETokenizer
+from ..bpe_vocabulary import BPEVocabulary
+from ..errors import FormatError
+from .byte_characters import to_bytes, to_characters
+
+NAME = "gpt2"
+_PAIRS = (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json"))
+_HEADER = "#version: 0.2"
+
+
+def companion(path: Path) -> tuple[Path, Path] | None:
+    """The file of merges and that of ids, of which path is one; a prefix such as "gpt2." may stand before both names."""
+    for pair in _PAIRS:
+        for name in pair:
+            if path.name.endswith(name):
+                prefix = path.name.removesuffix(name)
+                merges, ids = (path.with_name(prefix + other) for other in pair)
+                if merges.is_file() and ids.is_file():
+                    return merges, ids
+    return None
+
+
+def pair_in(folder: Path) -> tuple[Path, Path] | None:
+    """The two files in a folder."""
+    return next((pair for name, _ in _PAIRS if (pair := companion(folder / name)) is not None), None)
+
+
+def gather(path: Path) -> dict[str, bytes]:
+    pair = pair_in(path) if path.is_dir() else companion(path)
+    if pair is None:
+        raise FormatError(
+            "expected the two files vocab.bpe and encoder.json (or merges.txt and vocab.json) side by side"
+        )
+    return {name: file.read_bytes() for name, file in zip(_PAIRS[0], pair, strict=True)}
+
+
+def parse(files: dict[str, bytes], ignore: frozenset[str], *, pattern: str | None = "gpt2") -> BPETokenizer:
+    ids = json.loads(files["encoder.json"])
+    if not isinstance(ids, dict) or not ids:
+        raise FormatError("expected encoder.json to hold an object of token to id")
+    lines = files["vocab.bpe"].decode("utf-8").split("\n")
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        line = line.removesuffix("\r")
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        parts = line.split(" ")
+        if len(parts) != 2 or not all(parts):
+            raise FormatError(f"line {number} of the merges is {line!r}; expected two tokens with a space between")
+        pairs.append(tuple(parts))
+    return from_names(ids, pairs, None, pattern=pattern, take_whole=False)
+
+
+def from_names(
+    ids: dict[str, int],
+    pairs: list[tuple[str, str]],
+    special: dict[str, int] | None,
+    *,
+    pattern: str | None,
+    take_whole: bool,
+) -> BPETokenizer:
+    """The tokenizer of such a vocabulary. special: name to id; None: what is neither a byte nor made by a merge."""
+    if special is None:
+        made = {left + right for left, right in pairs}
+        special = {name: token_id for name, token_id in ids.items() if len(name) > 1 and name not in made}
+    ordinary = {name: token_id for name, token_id in ids.items() if name not in special}
+    for name, token_id in ids.items():
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 1 << 24:
+            raise FormatError(f"token {name!r} has the id {token_id!r}; expected an integer from 0 to {(1 << 24) - 1}")
+    if len(set(ids.values())) < len(ids):
+        raise FormatError("two tokens have the same id; expected each id once")
+    tokens: list[bytes | None] = [None] * (max(ordinary.values(), default=-1) + 1)
+    for name, token_id in ordinary.items():
+        tokens[token_id] = to_bytes(name)
+    rows = []
+    for number, (left, right) in enumerate(pairs):
+        for name in (left, right, left + right):
+            if name not in ordinary:
+                raise FormatError(f"merge {number}, {left!r} with {right!r}: {name!r} is no ordinary token with an id")
+        rows.append((ordinary[left], ordinary[right], ordinary[left + right]))
+    return BPETokenizer(BPEVocabulary(tokens, rows, take_whole=take_whole), pattern=pattern, special_tokens=special)
+
+
+def names_and_pairs(tokenizer: BPETokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Token to id, special tokens included, and the merges, as such files write them."""
+    vocabulary = tokenizer.vocabulary
+    names: dict[str, int] = {}
+    entries = [(to_characters(token), n) for n, token in enumerate(vocabulary.tokens) if token is not None]
+    for name, token_id in [*entries, *tokenizer.special_tokens.items()]:
+        if name in names:
+            raise FormatError(
+                f"ids {names[name]} and {token_id} would both be written {name!r}; this format needs one id"
+            )
+        names[name] = token_id
+    names = dict(sorted(names.items(), key=lambda item: item[1]))
+    name_of = {token_id: name for name, token_id in names.items()}
+    merges = vocabulary.merges
+    if vocabulary.any_split:
+        # tiktoken's rule has no order among the splits of one token; this one is that of transformers' converter.
+        merges = sorted(merges.tolist(), key=lambda row: (row[2], row[0], row[1]))
+    return names, [(name_of[int(left)], name_of[int(right)]) for left, right, _ in merges]
+
+
+def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
+    if not isinstance(tokenizer, BPETokenizer):
+        raise FormatError(f"GPT-2's files hold byte-level BPE, not a {type(tokenizer).__name__}")
+    if tokenizer.vocabulary.take_whole:
+        raise FormatError('GPT-2\'s files cannot say that whole pieces are taken (take_whole); write "huggingface"')
+    names, pairs = names_and_pairs(tokenizer)
+    text = "\n".join([_HEADER, *(f"{left} {right}" for left, right in pairs), ""])
+    return {"vocab.bpe": text.encode("utf-8"), "encoder.json": json.dumps(names).encode("ascii")}
+
+
+def options_of(tokenizer: BPETokenizer) -> dict[str, Any]:
+    return {"pattern": tokenizer.pattern}

@@ -1,0 +1,301 @@
+"""Hugging Face's tokenizer.json: byte-level BPE, BPE over characters with "\u2581", WordPiece and Unigram.
+
+A file is a pipeline: normalizer, pre_tokenizer, model, post_processor, decoder. Those pipelines are read whose ids the
+tokenizers here give; any other component, field or setting is refused by its name. The post_processor only adds special
+tokens around a text: ``encode`` here never does that by itself, so the ids are those of
+``encode(text, add_special_tokens=False)``. Added tokens become special tokens, which text makes only where it is asked to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..base import Tokenizer
+from ..bpe import BPETokenizer
+from ..errors import FormatError
+from ..sentencepiece import SentencePieceTokenizer
+from ..unigram import UnigramTokenizer
+from ..wordpiece import PREFIX, WordPieceTokenizer
+from . import gpt2
+from .huggingface_steps import (
+    FIELDS_OF_DECODER,
+    decoder_of,
+    read_normalizers,
+    read_pre_tokenizer,
+    write_byte_level,
+    write_normalizers,
+)
+from .refuse import check_fields, refuse
+
+NAME = "huggingface"
+_TOP = (
+    "version",
+    "truncation",
+    "padding",
+    "added_tokens",
+    "normalizer",
+    "pre_tokenizer",
+    "post_processor",
+    "decoder",
+    "model",
+)
+_POST_PROCESSORS = ("TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel", "Sequence")
+_ADDED = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def gather(path: Path) -> dict[str, bytes]:
+    return {"": path.read_bytes()}
+
+
+def parse(files: dict[str, bytes], ignore: frozenset[str]) -> Tokenizer:
+    try:
+        data = json.loads(files[""].decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"expected JSON, found something else ({error})") from error
+    check_fields(data, _TOP, "tokenizer.json")
+    if data.get("version") != "1.0":
+        raise FormatError(f"expected version '1.0' of tokenizer.json, found {data.get('version')!r}")
+    for name in ("truncation", "padding"):
+        if data.get(name) is not None:
+            refuse(ignore, name, f"the file asks for {name}, which encode here never does")
+    post = data.get("post_processor")
+    if post is not None and post.get("type") not in _POST_PROCESSORS:
+        raise FormatError(f"the post_processor {post.get('type')!r} is not supported")
+    model = data["model"]
+    if not isinstance(model, dict):
+        raise FormatError(f"expected the model as a JSON object, found {type(model).__name__}")
+    kind = model.get("type") or _kind_of(model)
+    if kind not in _READERS:
+        raise FormatError(f"the model {kind!r} is not supported; expected one of {sorted(_READERS)}")
+    special = _added_tokens(data, ignore)
+    return _READERS[kind](data, model, special, ignore)
+
+
+def _kind_of(model: dict[str, Any]) -> str | None:
+    """Older files do not name the model."""
+    if "merges" in model:
+        return "BPE"
+    if "unk_id" in model:
+        return "Unigram"
+    return "WordPiece" if "max_input_chars_per_word" in model else None
+
+
+def _added_tokens(data: dict[str, Any], ignore: frozenset[str]) -> dict[str, int]:
+    special: dict[str, int] = {}
+    for token in data.get("added_tokens") or []:
+        check_fields(token, _ADDED, "an added token")
+        content = token["content"]
+        for name in ("single_word", "lstrip", "rstrip"):
+            if token.get(name):
+                refuse(ignore, name, f"the added token {content!r} asks for {name}, which is not supported")
+        if token.get("normalized") and data.get("normalizer") is not None:
+            refuse(ignore, "normalized", f"the added token {content!r} is looked for in normalised text: not supported")
+        if not token.get("special"):
+            refuse(
+                ignore,
+                "special",
+                f"the added token {content!r} is not special, so any text would make it; here it would be a special "
+                "token, made only where that is allowed",
+            )
+        special[content] = token["id"]
+    return special
+
+
+def _vocabulary(model: dict[str, Any]) -> list[str | None]:
+    ids = model["vocab"]
+    if not isinstance(ids, dict) or not ids:
+        raise FormatError("expected the model's vocab as an object of token to id")
+    for token, token_id in ids.items():
+        if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 1 << 24:
+            raise FormatError(f"token {token!r} has the id {token_id!r}; expected an integer from 0 to {(1 << 24) - 1}")
+    tokens: list[str | None] = [None] * (max(ids.values()) + 1)
+    for token, token_id in ids.items():
+        if tokens[token_id] is not None:
+            raise FormatError(f"the tokens {tokens[token_id]!r} and {token!r} have the same id, {token_id}")
+        tokens[token_id] = token
+    return tokens
+
+
+def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs = []
+    for number, merge in enumerate(model["merges"]):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(parts, list) or len(parts) != 2:
+            raise FormatError(f"merge {number} is {merge!r}; expected two tokens")
+        pairs.append(tuple(parts))
+    return pairs
+
+
+def _read_bpe(data: dict, model: dict, special: dict[str, int], ignore: frozenset[str]) -> Tokenizer:
+    known = ("type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk")
+    check_fields(model, (*known, "byte_fallback", "ignore_merges", "vocab", "merges"), "the BPE model")
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise FormatError(f"the BPE model has {name} {model[name]!r}, which is not supported")
+    pre_tokenizer = read_pre_tokenizer(data.get("pre_tokenizer"))
+    take_whole = bool(model.get("ignore_merges"))
+    if pre_tokenizer.byte_level:
+        if data.get("normalizer") is not None:
+            kind = data["normalizer"].get("type")
+            refuse(ignore, "normalizer", f"the normalizer {kind!r} before byte-level BPE is not supported")
+        decoder_of(data, "ByteLevel")
+        return gpt2.from_names(
+            model["vocab"], _merges(model), special, pattern=pre_tokenizer.pattern, take_whole=take_whole
+        )
+    if take_whole:
+        raise FormatError("the BPE model has ignore_merges without ByteLevel, which is not supported")
+    byte_fallback = bool(model.get("byte_fallback"))
+    decoder_of(data, "Metaspace")
+    return SentencePieceTokenizer(
+        _vocabulary(model),
+        _merges(model),
+        special_tokens=special,
+        unknown_token=model.get("unk_token"),
+        byte_fallback=byte_fallback,
+        fuse_unknown=bool(model.get("fuse_unk")),
+        normalizers=[*read_normalizers(data.get("normalizer")), *pre_tokenizer.steps],
+        split=pre_tokenizer.split,
+    )
+
+
+def _read_unigram(data: dict, model: dict, special: dict[str, int], ignore: frozenset[str]) -> Tokenizer:
+    check_fields(model, ("type", "unk_id", "vocab", "byte_fallback"), "the Unigram model")
+    pre_tokenizer = read_pre_tokenizer(data.get("pre_tokenizer"))
+    if pre_tokenizer.byte_level or pre_tokenizer.split == "bert":
+        raise FormatError("a Unigram model after the pre_tokenizer ByteLevel or BertPreTokenizer is not supported")
+    decoder_of(data, "Metaspace")
+    unknown = model.get("unk_id")
+    return UnigramTokenizer(
+        model["vocab"],
+        special_tokens=special,
+        unknown_token=None if unknown is None else model["vocab"][unknown][0],
+        byte_fallback=bool(model.get("byte_fallback")),
+        normalizers=[*read_normalizers(data.get("normalizer")), *pre_tokenizer.steps],
+        split=pre_tokenizer.split,
+    )
+
+
+def _read_wordpiece(data: dict, model: dict, special: dict[str, int], ignore: frozenset[str]) -> Tokenizer:
+    known = ("type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab")
+    check_fields(model, known, "the WordPiece model")
+    if model.get("continuing_subword_prefix", PREFIX) != PREFIX:
+        raise FormatError(f"the WordPiece model has another prefix than {PREFIX!r}, which is not supported")
+    if read_pre_tokenizer(data.get("pre_tokenizer")).split != "bert":
+        raise FormatError("a WordPiece model needs the pre_tokenizer BertPreTokenizer; another is not supported")
+    decoder = decoder_of(data, "WordPiece")
+    return WordPieceTokenizer(
+        _vocabulary(model),
+        special_tokens=special,
+        unknown_token=model.get("unk_token", "[UNK]"),
+        normalizers=read_normalizers(data.get("normalizer")),
+        longest_word=model.get("max_input_chars_per_word", 100),
+        cleanup=True if decoder is None else decoder.get("cleanup", True),
+    )
+
+
+_READERS: dict[str, Callable[..., Tokenizer]] = {
+    "BPE": _read_bpe,
+    "Unigram": _read_unigram,
+    "WordPiece": _read_wordpiece,
+}
+
+
+def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
+    if isinstance(tokenizer, BPETokenizer):
+        parts = _write_byte_level(tokenizer)
+    elif isinstance(tokenizer, SentencePieceTokenizer):
+        parts = _write_sentencepiece(tokenizer)
+    elif isinstance(tokenizer, UnigramTokenizer):
+        parts = _write_unigram(tokenizer)
+    elif isinstance(tokenizer, WordPieceTokenizer):
+        parts = _write_wordpiece(tokenizer)
+    else:
+        raise FormatError(f"tokenizer.json has no model for a {type(tokenizer).__name__}")
+    added = [
+        {
+            "id": token_id,
+            "content": name,
+            **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
+            "special": True,
+        }
+        for name, token_id in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    ]
+    head = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added}
+    return {"": json.dumps({**head, **parts}, ensure_ascii=False, indent=1).encode("utf-8")}
+
+
+def _ids(tokenizer: Any) -> dict[str, int]:
+    return {token: token_id for token_id, token in enumerate(tokenizer.vocabulary) if token is not None}
+
+
+def _bpe_model(vocab: dict[str, int], merges: list[tuple[str, str]], **settings: Any) -> dict[str, Any]:
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+    }
+    return {**model, **settings, "vocab": vocab, "merges": [list(merge) for merge in merges]}
+
+
+def _write_byte_level(tokenizer: BPETokenizer) -> dict[str, Any]:
+    names, pairs = gpt2.names_and_pairs(tokenizer)
+    return {
+        "normalizer": None,
+        "pre_tokenizer": write_byte_level(tokenizer.pattern),
+        "post_processor": None,
+        "decoder": {"type": "ByteLevel", **FIELDS_OF_DECODER},
+        "model": _bpe_model(names, pairs, ignore_merges=tokenizer.vocabulary.take_whole),
+    }
+
+
+def _write_sentencepiece(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
+    return {
+        **write_normalizers(tokenizer),
+        "model": _bpe_model(
+            _ids(tokenizer),
+            tokenizer.merges,
+            unk_token=tokenizer.unknown_token,
+            fuse_unk=tokenizer.fuse_unknown,
+            byte_fallback=tokenizer.byte_fallback,
+        ),
+    }
+
+
+def _write_unigram(tokenizer: UnigramTokenizer) -> dict[str, Any]:
+    tokens = [token for token, _ in tokenizer.pieces]
+    unknown = tokenizer.unknown_token
+    return {
+        **write_normalizers(tokenizer),
+        "model": {
+            "type": "Unigram",
+            "unk_id": None if unknown is None else tokens.index(unknown),
+            "vocab": [list(piece) for piece in tokenizer.pieces],
+            "byte_fallback": tokenizer.byte_fallback,
+        },
+    }
+
+
+def _write_wordpiece(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
+    return {
+        **write_normalizers(tokenizer),
+        "decoder": {"type": "WordPiece", "prefix": PREFIX, "cleanup": tokenizer.cleanup},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": tokenizer.unknown_token,
+            "continuing_subword_prefix": PREFIX,
+            "max_input_chars_per_word": tokenizer.longest_word,
+            "vocab": _ids(tokenizer),
+        },
+    }
+
+
+def options_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    return {}

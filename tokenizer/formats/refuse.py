@@ -1,0 +1,25 @@
+"""The one way to say that a file, or a format, has something that cannot be carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..errors import FormatError
+
+
+def refuse(ignore: Collection[str], name: str, what: str) -> None:
+    """Raise FormatError unless the caller said that what goes by this name may be left out."""
+    if name not in ignore:
+        raise FormatError(f"{what}; pass ignore={{{name!r}}} to go on without it")
+
+
+def check_fields(data: object, known: Collection[str], where: str) -> dict:
+    """The data, if it is a JSON object that has no other fields than these."""
+    if not isinstance(data, dict):
+        raise FormatError(f"expected {where} as a JSON object, found {type(data).__name__}")
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise FormatError(
+            f"{where} has the field {unknown[0]!r}, which is not supported: its meaning for the ids is not known here"
+        )
+    return data
