@@ -36,13 +36,13 @@ class MergeFacts:
             return f"{self.count:,} times in training, the last pair left"
         other = f"{show(self.runner_up[0])} + {show(self.runner_up[1])}"
         if self.tie_broken:
-            return f"{self.count:,} times in training, a tie with {other}: {_TIE_RULES[self.tie_break]}"
+            return f"{self.count:,} times in training, a tie with {other}, {_TIE_RULES[self.tie_break]}"
         return f"{self.count:,} times in training; next was {other}, {self.runner_up_count:,} times"
 
 
 _TIE_RULES = {
-    "lowest-id": "the pair with the lower ids goes first",
-    "greatest-bytes": "the pair whose bytes sort last goes first",
+    "lowest-id": "broken by the lower ids",
+    "greatest-bytes": "broken by the greater bytes",
 }
 
 

@@ -297,6 +297,44 @@ def test_a_missing_tokenizer_is_named_with_the_way_to_make_one(tmp_path):
     assert "there is no tokenizer" in refused("encode", "x", "-t", tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("to, name, back", [
+    ("huggingface", "tokenizer.json", []), ("gpt2", "folder", []),
+    ("tiktoken", "x.tiktoken", ["--pattern", "gpt2", "--special", "<end>=279"]),
+])  # fmt: skip
+def test_a_tokenizer_is_written_in_another_format_and_read_back(made, tmp_path, to, name, back):
+    folder, out = made
+    lost = ["--ignore", "special_tokens"] if to == "tiktoken" else []
+    output = tgl("convert", out, tmp_path / name, "--to", to, "--text", folder / "text.txt", *lost)
+    assert f"280 tokens, from own to {to}. Both give the same ids on 22 texts." in output
+    tgl("convert", tmp_path / name, tmp_path / "back.json", "--to", "own", *back)
+    again, tok = tokenizers.load(tmp_path / "back.json"), tokenizers.load(out)
+    text = TEXT + "é漢<end>"
+    assert again.encode(text, allowed_special="all") == tok.encode(text, allowed_special="all")
+    if to != "tiktoken":  # a file of any format will do as --tokenizer
+        assert tgl("encode", "the cat", "-t", tmp_path / name) == tgl("encode", "the cat", "-t", out)
+        assert "rank " in tgl("explain", "the cat", "-t", tmp_path / name)
+    else:
+        assert "--pattern P" in refused("encode", "the cat", "-t", tmp_path / name)
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--to", "wordpiece-vocab"], "BPE"), (["--to", "sentencepiece"], "unknown format 'sentencepiece'"),
+    (["--to", "tiktoken"], "does not hold special tokens"), (["--to", "own", "--pattern", "gpt2"], "--pattern is for tiktoken"),
+    (["--to", "own", "--special", "<x>=1"], "--special is for tiktoken"), (["--to", "own", "--from", "gpt2"], "vocab.bpe"),
+    (["--to", "own", "--from", "tiktoken"], "say which with --pattern"),
+    (["--to", "own", "--from", "tiktoken", "--pattern", "gpt2", "--special", "x"], "--special must be a name and an id"),
+])  # fmt: skip
+def test_a_conversion_that_cannot_be_is_refused_and_leaves_nothing_behind(made, tmp_path, args, message):
+    assert message in refused("convert", made[1], tmp_path / "out", *args)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_made_for_nothing_is_removed(tmp_path):
+    tgl("train", "--kind", "char", "--out", tmp_path / "char.json", stdin="abc")
+    assert "byte-level BPE" in refused("convert", tmp_path / "char.json", tmp_path / "new", "--to", "gpt2")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_model_is_trained_on_the_ids_of_a_tokenizers_file_and_keeps_it(made, tmp_path):
     folder, out = made
     run = lambda *args: CliRunner().invoke(app, ["train", *map(str, args)])
@@ -312,7 +350,7 @@ def test_a_model_is_trained_on_the_ids_of_a_tokenizers_file_and_keeps_it(made, t
 
 def test_help_names_every_command():
     output = tgl("--help")
-    assert all(name in output for name in ("train", "encode", "decode", "explain", "compare"))
+    assert all(name in output for name in ("train", "encode", "decode", "explain", "convert", "compare"))
 
 
 def test_the_output_is_the_same_where_a_terminal_has_few_characters(made):

@@ -24,6 +24,7 @@ errors = Screen(stderr=True)
 tokenizer = typer.Typer(no_args_is_help=True, help="Make tokenizers, look into them, compare them.")
 
 DEFAULT = Path("tokenizer.json")
+FORMATS = "own, huggingface, tiktoken, gpt2, wordpiece-vocab"
 Which = Annotated[Path, typer.Option("--tokenizer", "-t", help="The tokenizer's file, or a training run's directory.")]
 Files = Annotated[list[Path] | None, typer.Option("--file", "-f", help="Text files in place of TEXT; - is standard input.")]  # fmt: skip
 Allowed = Annotated[
@@ -206,3 +207,64 @@ def compare(
         if plot is not None:
             draw(found, plot)
             errors.say(f"The plot is in {plot}.")
+
+
+@tokenizer.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A tokenizer's file; of GPT-2's two files either, or their folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write; for gpt2 a folder.")],
+    to: Annotated[str, typer.Option(help=f"The format to write: {FORMATS}.")],
+    of: Annotated[str | None, typer.Option("--from", help="The format of IN. Default: what the file looks like.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="How text is cut, where IN does not say: gpt2, cl100k, o200k, none, or a regular expression.")] = None,
+    special: Annotated[list[str] | None, typer.Option(help="Of tiktoken files: a special token and its id, as NAME=ID.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Leave out this of what IN asks for or OUT cannot hold, by the name that the error gives.")] = None,
+    text: Annotated[list[Path] | None, typer.Option("--text", help="Compare both on this text, too.")] = None,
+    force: Force = False,
+):  # fmt: skip
+    """Write a tokenizer in another library's format.
+
+    What was written is read again, and must give the same ids on a set of
+    texts that bring differences out. What the other format cannot hold is
+    refused by name.
+    """
+    from tokenizer import formats
+
+    given = of or formats.recognise(source)
+    options = {}
+    if pattern is not None:
+        if given not in ("tiktoken", "gpt2"):
+            raise ValueError(f"--pattern is for tiktoken and gpt2 files: a {given} file says itself how text is cut")
+        options["pattern"] = None if pattern == "none" else pattern
+    elif given == "tiktoken":
+        raise ValueError(
+            f"{source} has ranks, but not the pattern that cuts text: say which with --pattern, cl100k say"
+        )
+    if special:
+        if given != "tiktoken":
+            raise ValueError(f"--special is for tiktoken files: a {given} file has its own special tokens")
+        options["special_tokens"] = dict(map(_name_and_id, special))
+    files.refuse_to_overwrite(target, force, "OUT")
+    probes = [*formats.check.PROBES, *(files.text_of([], [path]) for path in text or ())]
+    new_folder = to == "gpt2" and not target.exists()
+    with files.stoppable(), errors.status("Converting and comparing"):
+        try:
+            if new_folder:
+                target.mkdir()
+            tok = formats.convert(
+                source, target, to, source_format=given, ignore=ignore or (), probes=probes, **options
+            )
+        except BaseException:
+            if new_folder and not any(target.iterdir()):
+                target.rmdir()
+            raise
+    console.say(
+        f"{target}: {tok.kind}, {tok.vocab_size:,} tokens, from {given} to {to}. Both give the same ids on "
+        f"{len(probes):,} texts."
+    )
+
+
+def _name_and_id(text: str) -> tuple[str, int]:
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdecimal():
+        raise ValueError(f"--special must be a name and an id, <|endoftext|>=50256 say, got {text!r}")
+    return name, int(number)

@@ -26,13 +26,19 @@ _CHUNK_IDS = 1 << 16
 
 
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    """A tokenizer from its file, or the one of a training run from the run's directory."""
-    if path.is_dir():
+    """A tokenizer from a file of any format, or the one of a training run from the run's directory."""
+    from tokenizer import formats
+
+    if path.is_dir() and formats.gpt2.pair_in(path) is None:
         state = json.loads((checkpoint.find(path) / "state.json").read_text(encoding="utf-8"))
         return tokenizers.Tokenizer.from_dict(state["tokenizer"])
     if not path.exists():
         raise ValueError(f"there is no tokenizer {path}: make one with tgl tokenizer train FILES --out {path}")
-    return tokenizers.load(path)
+    if (name := formats.recognise(path)) == "tiktoken":
+        raise ValueError(
+            f"{path} has ranks, but not the pattern that cuts text: tgl tokenizer convert {path} OUT --to own --pattern P"
+        )
+    return formats.read(path, name)
 
 
 @contextmanager
