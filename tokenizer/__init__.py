@@ -21,13 +21,17 @@ from .errors import (
     TrainingError,
     UnknownCharacterError,
 )
+from .sentencepiece import SentencePieceTokenizer
 from .special import Trusted, Untrusted
+from .unigram import UnigramTokenizer
+from .wordpiece import WordPieceTokenizer
 
 __all__ = [
     "BPETokenizer",
     "BPEVocabulary",
     "CharTokenizer",
     "FormatError",
+    "SentencePieceTokenizer",
     "SpecialTokenError",
     "StreamDecoder",
     "TokenIdError",
@@ -35,7 +39,9 @@ __all__ = [
     "TokenizerError",
     "TrainingError",
     "Trusted",
+    "UnigramTokenizer",
     "UnknownCharacterError",
     "Untrusted",
+    "WordPieceTokenizer",
     "load",
 ]

@@ -17,7 +17,7 @@ from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .normalizers import METASPACE, Normalizer, Prepend, Replace
 from .special import MAX_IDS, as_integer, check_special_tokens
-from .symbol_train import Progress, frequent_characters, learn_tokens
+from .symbol_train import Progress, frequent_characters, known_runs, learn_tokens
 from .words import Spelling, WordTokenizer, encoded
 
 LLAMA_NORMALIZERS = (Prepend(METASPACE), Replace(" ", METASPACE))
@@ -113,12 +113,7 @@ class SentencePieceTokenizer(WordTokenizer):
         first = [*names, *(BYTE_TOKENS if byte_fallback else ())]
         words = cls._count_words(texts, normalizers, "none", names)
         kept = frequent_characters(words, character_coverage)
-        # A rare character parts the word: nothing is learnt across its bytes.
-        runs: dict[tuple[str, ...], int] = {}
-        for word, count in words.items():
-            for run in "".join(c if c in kept else "\0" for c in word).split("\0"):
-                if run:
-                    runs[tuple(run)] = runs.get(tuple(run), 0) + count
+        runs = {tuple(run): count for run, count in known_runs(words, kept).items()}
         join = lambda left, right: left + right
         tokens, merges = learn_tokens(
             runs, wanted - len(first), join, alphabet=[METASPACE], reserved=first, progress=progress

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from .bpe_readable import replace_pair
 from .errors import TrainingError
@@ -125,3 +125,13 @@ def frequent_characters(words: Mapping[str, int], coverage: float) -> set[str]:
         kept.add(character)
         left -= count
     return kept
+
+
+def known_runs(words: Mapping[str, int], characters: Collection[str]) -> Counter[str]:
+    """The words, each parted at the characters that are not among these, so that nothing is learnt across them."""
+    runs: Counter[str] = Counter()
+    for word, count in words.items():
+        for known, run in groupby(word, characters.__contains__):
+            if known:
+                runs["".join(run)] += count
+    return runs

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 
-from .byte_tokens import byte_token_ids, decoded_piece
-from .errors import TokenizerError
-from .normalizers import Metaspace, Normalizer
+from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece
+from .corpus import Corpus
+from .errors import TokenizerError, TrainingError
+from .normalizers import Metaspace, Normalizer, Unicode
+from .special import MAX_IDS, TextOrSpans, as_integer, check_special_tokens, split_segments
+from .symbol_train import Progress, frequent_characters, known_runs
 from .unigram_readable import UNKNOWN_PENALTY
 from .words import Spelling, WordTokenizer, encoded
 
@@ -62,6 +65,101 @@ class UnigramTokenizer(WordTokenizer):
             split=split,
         )
 
+    @classmethod
+    def train(
+        cls,
+        texts: Corpus,
+        vocab_size: int,
+        *,
+        special_tokens: Iterable[str] = ("<unk>", "<s>", "</s>"),
+        byte_fallback: bool = False,
+        character_coverage: float = 0.9995,
+        normalizers: Sequence[Normalizer] = (Unicode("NFKC"), Metaspace()),
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn tokens and their probabilities. The same texts give the same tokenizer.
+
+        Ids: the special tokens, the bytes, then the tokens, the most probable first.
+
+        Args:
+            texts: as for BPETokenizer.train.
+            vocab_size: number of ids wanted; a small text may give fewer.
+            special_tokens: names for the first ids, "<unk>" among them. Where one stands in a text, the text is cut.
+            byte_fallback: have tokens for the bytes; without, a rare character becomes "<unk>".
+            character_coverage: the most frequent characters get tokens until they make up this part of the text.
+            normalizers: as in the constructor.
+            progress: called after each round with the number of tokens left and the number wanted.
+
+        Raises:
+            TrainingError: there is no text, or vocab_size has no room for the characters.
+            SpecialTokenError, TypeError, OSError: as for BPETokenizer.train.
+        """
+        from .unigram_train import train
+
+        names = list(check_special_tokens(special_tokens, 0))
+        if "<unk>" not in names:
+            raise TrainingError(f'expected "<unk>" among the special tokens, got {names!r}')
+        wanted = as_integer(vocab_size)
+        if wanted is None or not 0 < wanted <= MAX_IDS:
+            raise TrainingError(f"expected vocab_size from 1 to {MAX_IDS}, got {vocab_size!r}")
+        first = [*names, *(BYTE_TOKENS if byte_fallback else ())]
+        words = cls._count_words(texts, normalizers, "metaspace", names)
+        alphabet = frequent_characters(words, character_coverage) - set(first)
+        runs = known_runs(words, alphabet)
+        if not runs:
+            raise TrainingError("expected some training text, got none; check that the corpus was read")
+        barred = set(first)
+        tokens = [piece for piece in train(runs, wanted - len(first), alphabet, progress) if piece[0] not in barred]
+        return cls(
+            [*((name, 0.0) for name in first), *tokens],
+            special_tokens=names,
+            byte_fallback=byte_fallback,
+            normalizers=normalizers,
+        )
+
+    def sample(
+        self,
+        text: TextOrSpans,
+        *,
+        seed: int,
+        alpha: float = 0.1,
+        allowed_special: str | Collection[str] = frozenset(),
+        disallowed_special: str | Collection[str] = (),
+    ) -> list[int]:
+        """Like encode, but each word gets a spelling drawn at random: subword regularisation (Kudo 2018, section 3.3).
+
+        Args:
+            seed: the same seed gives the same ids.
+            alpha: a spelling's probability to this power is its weight: 0 makes all alike, 1 leaves them as learnt, and
+                a large one gives the ids of encode.
+
+        Raises:
+            ValueError: alpha is negative or not finite. Otherwise as encode.
+        """
+        from .unigram_weigh import sample_words
+
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"expected alpha as a finite number of at least 0, got {alpha!r}")
+        random = np.random.default_rng(seed)
+        ids: list[int] = []
+        segments = split_segments(text, self._special_tokens, allowed_special, disallowed_special)
+        for place, segment in enumerate(segments):
+            if isinstance(segment, int):
+                ids.append(segment)
+                continue
+            for normalizer in self._chain(place, False, True):
+                segment = normalizer.apply(segment)
+            words = self._cut(segment)
+            data, stops = encoded(words)
+            found, ends, counts = self._empty_spelling(len(data), len(words))
+            unknown = (self._unknown_score, float(alpha), self._unknown_id, self._byte_ids)
+            work = work_arrays(stops)
+            size = sample_words(
+                data, stops, *self._tables, *unknown, random.random(len(data)), *work, found, ends, counts
+            )
+            ids += found[:size].tolist()
+        return ids
+
     @property
     def pieces(self) -> list[tuple[str, float]]:
         """(token, log-probability) by id (a copy)."""
@@ -83,16 +181,22 @@ class UnigramTokenizer(WordTokenizer):
     def _unknown_score(self) -> float:
         return float(self._scores.min()) - UNKNOWN_PENALTY
 
+    @property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        return self._trie.keys, self._trie.children, self._trie.values, self._scores
+
     def _spell(self, words: Sequence[str]) -> Spelling:
-        from .unigram_lattice import spell_words, work_arrays
+        from .unigram_lattice import spell_words
 
         text, stops = encoded(words)
-        ids, ends = np.empty(len(text), np.int32), np.empty(len(text), np.int32)
-        counts = np.empty(len(words), np.int64)
-        trie = (self._trie.keys, self._trie.children, self._trie.values, self._scores)
-        unknown = (self._unknown_score, self._unknown_id, self._byte_ids)
-        size = spell_words(text, stops, *trie, *unknown, *work_arrays(stops), ids, ends, counts)
-        return Spelling(ids[:size], ends[:size], counts)
+        spelling = self._empty_spelling(len(text), len(words))
+        unknown = (self._unknown_score, self._unknown_id, self._byte_ids, 0)
+        size = spell_words(text, stops, *self._tables, *unknown, *work_arrays(stops), *spelling)
+        return Spelling(spelling.ids[:size], spelling.ends[:size], spelling.counts)
+
+    @staticmethod
+    def _empty_spelling(length: int, words: int) -> Spelling:
+        return Spelling(np.empty(length, np.int32), np.empty(length, np.int32), np.empty(words, np.int64))
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -105,6 +209,12 @@ class UnigramTokenizer(WordTokenizer):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         common = cls._common_arguments(state)
         return cls(state["pieces"], byte_fallback=state["byte_fallback"], **common)
+
+
+def work_arrays(stops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the kernels write by place in a word: a score, where a token begins or ends, and which one it is."""
+    longest = int(np.diff(stops, prepend=0).max(initial=0))
+    return np.empty(longest + 1), np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int32)
 
 
 def _checked_pieces(pieces: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:

@@ -15,13 +15,7 @@ from .trie import child
 FLOAT64 = t.Array(t.float64, 1, "C", readonly=True)
 FLOAT64_OUT = FLOAT64.copy(readonly=False)
 _TRIE = [UINT64, INT32, INT32, FLOAT64]  # keys, children, values, and the log-probability by token
-_WORK = [FLOAT64_OUT, INT64_OUT, INT32_OUT]  # by place in the longest word, as `work_arrays` makes them
-
-
-def work_arrays(stops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By place in a word: the best score of what ends there, and where its last token begins, and which one it is."""
-    longest = int(np.diff(stops, prepend=0).max(initial=0))
-    return np.empty(longest + 1), np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int32)
+_WORK = [FLOAT64_OUT, INT64_OUT, INT32_OUT]  # by place in the longest word, as unigram.work_arrays makes them
 
 
 @inline
@@ -46,9 +40,30 @@ def spell_bytes(text, first, start, stop, byte_ids, ids, ends, size):
     return size
 
 
+@routine
+def emit(text, first, length, links, token, unknown, byte_ids, ids, ends, size):
+    """Write the tokens of one spelling: at each place where one begins, links says where it ends and token which it is,
+    -1 for a character that has none."""
+    start = 0
+    while start < length:
+        stop = links[start]
+        if token[start] >= 0:
+            ids[size], ends[size] = token[start], stop
+            size += 1
+        elif byte_ids.size:
+            size = spell_bytes(text, first, start, stop, byte_ids, ids, ends, size)
+        else:
+            while stop < length and token[stop] < 0:
+                stop = links[stop]
+            ids[size], ends[size] = unknown, stop
+            size += 1
+        start = stop
+    return size
+
+
 @compiled(
     INDEX,
-    [BYTES, INT64, *_TRIE, t.float64, INDEX, INT32, *_WORK, INT32_OUT, INT32_OUT, INT64_OUT],
+    [BYTES, INT64, *_TRIE, t.float64, INDEX, INT32, INDEX, *_WORK, INT32_OUT, INT32_OUT, INT64_OUT],
 )
 def spell_words(
     text,
@@ -60,6 +75,7 @@ def spell_words(
     unknown_score,
     unknown,
     byte_ids,
+    in_parts,
     best,
     begins,
     token,
@@ -69,8 +85,8 @@ def spell_words(
 ):
     """The best spelling of each word, as unigram_readable.spell_readable.
 
-    unknown: the id for what has no token; byte_ids: the ids of the 256 bytes to spell it with instead, or nothing.
-    Writes ids, ends (bytes within the word) and counts (tokens by word); returns how many tokens there are.
+    unknown: the id for what has no token; byte_ids: the ids of the 256 bytes to spell it with instead, or nothing;
+    in_parts: no token may be the whole word, if it has more than one character. Writes ids, ends (bytes within the word) and counts (tokens by word); returns how many tokens there are.
     """
     size = 0
     first = 0
@@ -88,7 +104,7 @@ def spell_words(
                 if node < 0:
                     break
                 found = values[node]
-                if found >= 0:
+                if found >= 0 and not (in_parts and n + 1 == length and start == 0 and after < length):
                     stop = n + 1
                     single |= stop == after
                     score = best[start] + scores[found]
@@ -106,20 +122,7 @@ def spell_words(
             begins[place], token[place] = ahead, ahead_token
             place, ahead, ahead_token = before, place, this
         before_size = size
-        start = 0
-        while start < length:
-            stop = begins[start]
-            if token[start] >= 0:
-                ids[size], ends[size] = token[start], stop
-                size += 1
-            elif byte_ids.size:
-                size = spell_bytes(text, first, start, stop, byte_ids, ids, ends, size)
-            else:
-                while stop < length and token[stop] < 0:
-                    stop = begins[stop]
-                ids[size], ends[size] = unknown, stop
-                size += 1
-            start = stop
+        size = emit(text, first, length, begins, token, unknown, byte_ids, ids, ends, size)
         counts[word] = size - before_size
         first += length
     return size
