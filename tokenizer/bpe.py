@@ -12,14 +12,14 @@ from typing import Any, Self
 import numpy as np
 
 from .base import Tokenizer
-from .bpe_train import Progress, count_words, train
+from .bpe_record import MergeRecord
+from .bpe_train import COUNT_MEMORY, TIE_BREAKS, Progress, count_words, train
 from .bpe_vocabulary import BPEVocabulary, Pair
 from .corpus import Corpus
 from .errors import TrainingError
 from .pretokenize import as_array, make_pretokenizer
 from .special import MAX_IDS, Segment, as_integer, check_special_tokens
 
-TIE_BREAKS = ("lowest-id", "greatest-bytes")
 _REMEMBERED = 1 << 18  # pieces that an encoder keeps the ids of: some 15 MB, for each thread that encodes
 _REMEMBERED_IN_STREAM = 1 << 12  # encode_iterable promises to stay small: below 1 MB in all
 
@@ -70,14 +70,19 @@ class BPETokenizer(Tokenizer):
         pattern: str | None = "gpt2",
         special_tokens: Iterable[str] | Mapping[str, int] = (),
         tie_break: str = "lowest-id",
+        continue_from: BPETokenizer | None = None,
+        invalid_utf8: str = "keep",
+        threads: int | None = None,
+        count_memory: int = COUNT_MEMORY,
         progress: Progress | None = None,
+        count_progress: Callable[[int], None] | None = None,
+        record: list[MergeRecord] | None = None,
     ) -> Self:
-        """Learn the merges from text. The same texts and arguments give the same tokenizer, everywhere.
+        """Learn the merges from text. The same texts and arguments give the same tokenizer, on any number of threads.
 
         Args:
             texts: one text, or an iterable of texts, read once; no merge goes across the border of two texts. A str
-                or bytes is text itself; a pathlib.Path is a file, or a folder with all the files below it. Bytes are
-                read as UTF-8, and bytes that are not valid UTF-8 are kept as they are.
+                or bytes is text itself; a pathlib.Path is a file, or a folder with all the files below it.
             vocab_size: number of ids wanted: 256 bytes + merges + special tokens. A text too small to give that many
                 merges gives a smaller vocabulary.
             pattern: as in the constructor.
@@ -86,32 +91,66 @@ class BPETokenizer(Tokenizer):
             tie_break: which of several most frequent pairs is merged: "lowest-id", the pair with the smaller left id,
                 then the smaller right id, which learns the merges of Hugging Face's tokenizers; or "greatest-bytes",
                 the pair of byte strings that sorts last.
-            progress: called after each merge with the number of merges done and the number wanted.
+            continue_from: a tokenizer whose ids, merges, special tokens and pattern are kept as they are; what is
+                learnt comes after. Its merges must be a list, not ranks (BPEVocabulary.from_ranks).
+            invalid_utf8: bytes that are not UTF-8 are kept as bytes ("keep"), become U+FFFD ("replace"), are left out
+                ("ignore"), or raise TrainingError ("strict").
+            threads: how many count, by default as many as this process has cores.
+            count_memory: bytes of counted pieces to hold before some go to temporary files.
+            progress: called with the number of merges done and the number wanted, at most a thousand times.
+            count_progress: called with the number of bytes counted so far, before that.
+            record: gets a MergeRecord for each merge.
 
         Raises:
-            TrainingError: the texts are empty, vocab_size is below 256 + special tokens or absurd, or tie_break is unknown.
+            TrainingError: the texts are empty, vocab_size is below 256 + special tokens or absurd, an argument is
+                unknown, continue_from cannot be gone on from, or bytes are not UTF-8 and invalid_utf8 is "strict".
             SpecialTokenError: the special tokens are not valid.
             TypeError: a text is neither str nor bytes nor a path.
             OSError: a path cannot be read.
         """
         if tie_break not in TIE_BREAKS:
             raise TrainingError(f"expected tie_break as one of {TIE_BREAKS}, got {tie_break!r}")
+        if threads is not None and (as_integer(threads) is None or threads < 1):
+            raise TrainingError(f"expected threads as 1 or more, got {threads!r}")
         if isinstance(special_tokens, Iterator):
             special_tokens = list(special_tokens)  # read twice
-        names = list(check_special_tokens(special_tokens, 256))
-        smallest = 256 + len(names)
+        base, kept, first_id = BPEVocabulary.from_pairs([]), {}, 256
+        if continue_from is not None:
+            base, kept, first_id = continue_from._vocabulary, continue_from._special_tokens, continue_from.vocab_size
+            if base.take_whole or base.any_split:
+                raise TrainingError("continue_from has ranks, not a list of merges, so none can be added to it")
+            if pattern not in ("gpt2", continue_from._pattern):
+                raise TrainingError(f"continue_from has the pattern {continue_from._pattern!r}; leave pattern out")
+            pattern = continue_from._pattern
+        names = list(check_special_tokens(special_tokens, first_id))
+        if again := kept.keys() & set(names):
+            raise TrainingError(f"continue_from has the special token {min(again)!r} already; name only new ones")
+        smallest = first_id + len(names)
         wanted = as_integer(vocab_size)
         if wanted is None or not smallest <= wanted <= MAX_IDS:
+            there = "256 bytes" if continue_from is None else f"the {first_id} ids of continue_from"
             raise TrainingError(
-                f"expected vocab_size of at least {smallest} (256 bytes + {len(names)} special tokens) and at most "
+                f"expected vocab_size of at least {smallest} ({there} + {len(names)} special tokens) and at most "
                 f"{MAX_IDS}, got {vocab_size!r}"
             )
         check_special_tokens(special_tokens, wanted - len(names))  # before the work, not after it
-        words = count_words(texts, make_pretokenizer(pattern).split, names)
-        if not words:
+        words = count_words(
+            texts,
+            make_pretokenizer(pattern),
+            [*kept, *names],
+            threads=threads,
+            memory=count_memory,
+            invalid_utf8=invalid_utf8,
+            progress=count_progress,
+        )
+        if not len(words.ends):
             raise TrainingError("expected some training text, got none; check that the corpus was read")
-        merges = train(words, wanted - smallest, tie_break, progress)
-        return cls(merges, pattern=pattern, special_tokens=special_tokens)
+        pairs = train(words, wanted - smallest, tie_break, progress, record, base=base, first_id=first_id)
+        if continue_from is None:
+            return cls(pairs, pattern=pattern, special_tokens=special_tokens)
+        vocabulary = base.extended(pairs, first_id)
+        added = check_special_tokens(special_tokens, first_id + len(pairs))
+        return cls(vocabulary, pattern=pattern, special_tokens={**kept, **added})
 
     @property
     def merges(self) -> list[Pair]:

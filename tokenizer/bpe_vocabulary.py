@@ -86,6 +86,14 @@ class BPEVocabulary:
             tokens[token_id] = token
         return cls(tokens, None, take_whole=True)
 
+    def extended(self, pairs: Sequence[Pair], first_id: int) -> BPEVocabulary:
+        """With more merges, which rank after those there are; pair n makes id first_id + n."""
+        tokens = [*self.tokens, *[None] * (first_id - len(self.tokens))]
+        for left, right in pairs:
+            tokens.append(tokens[left] + tokens[right])
+        added = [(left, right, first_id + number) for number, (left, right) in enumerate(pairs)]
+        return BPEVocabulary(tokens, [*self.merges.tolist(), *added], take_whole=self.take_whole)
+
     @property
     def pairs(self) -> list[Pair]:
         """The (left id, right id) of each merge, in the order of rank."""

@@ -15,6 +15,7 @@ import numpy as np
 from .errors import TokenizerError
 from .patterns import PATTERNS, over_committed_classes
 
+_NEAR_END = 1 << 10
 _BATCH = 1 << 13  # pieces; their ends stay in the processor's cache until they are used
 
 
@@ -93,9 +94,13 @@ class _Scanner(Pretokenizer):
     def safe_cut(self, text):
         from . import scan
 
-        data = text.encode("utf-8", "surrogateescape")
-        cut = scan.last_cut(scan.KINDS[self._name], as_array(data))
-        return cut if text.isascii() else len(data[:cut].decode("utf-8", "surrogateescape"))
+        for start in {max(0, len(text) - _NEAR_END): None, 0: None}:  # the last place is usually near the end
+            tail = text[start:]
+            data = tail.encode("utf-8", "surrogateescape")
+            cut = scan.last_cut(scan.KINDS[self._name], as_array(data))
+            if cut:
+                return start + (cut if tail.isascii() else len(data[:cut].decode("utf-8", "surrogateescape")))
+        return 0
 
 
 class _Expression(Pretokenizer):

@@ -60,7 +60,8 @@ class WordTable:
 
 
 def resized(array: np.ndarray, size: int) -> np.ndarray:
-    result = np.empty(size, dtype=array.dtype)
+    """A longer copy, zero at the end."""
+    result = np.zeros(size, dtype=array.dtype)
     result[: len(array)] = array
     return result
 
@@ -126,6 +127,12 @@ def note_of(value):
 @inline
 def _home(key, places):
     return np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & (places - 1)
+
+
+@inline
+def part_of(key):
+    """One of 64 parts, by bits of the hash that do not decide the place."""
+    return np.int64((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(58)) ^ np.int64(key & np.uint64(63))
 
 
 @inline

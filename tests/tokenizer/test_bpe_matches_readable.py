@@ -74,7 +74,7 @@ def test_fast_merging_of_any_symbols_agrees(rule, ids, repeats):
 @given(texts=st.lists(st.one_of(st.text(max_size=30), st.binary(max_size=30)), max_size=5), probe=st.text(max_size=30))
 def test_whole_tokenizer_agrees_with_the_readable_twin(texts, probe):
     split = make_pretokenizer("gpt2").split
-    words = count_words(texts, split)
+    words = count_words(texts, make_pretokenizer("gpt2")).as_dict()
     if not words:
         return
     tokenizer = BPETokenizer.train(texts, 300)
@@ -86,5 +86,5 @@ def test_whole_tokenizer_agrees_with_the_readable_twin(texts, probe):
 
 
 def test_counting_sees_each_piece_of_each_text():
-    words = count_words(["a b", b"b b\xff", "a"], make_pretokenizer("gpt2").split)
-    assert words == Counter({b"a": 2, b" b": 2, b"b": 1, b"\xff": 1})
+    words = count_words(["a b", b"b b\xff", "a"], make_pretokenizer("gpt2"))
+    assert words.as_dict() == Counter({b"a": 2, b" b": 2, b"b": 1, b"\xff": 1})
