@@ -17,7 +17,6 @@ import numpy as np
 
 from .bpe_record import MergeRecord
 from .bpe_vocabulary import BPEVocabulary, Pair
-from .byte_order import BYTE_ORDER, ID_OF_BYTE
 
 
 def train_readable(
@@ -25,15 +24,22 @@ def train_readable(
     merge_count: int,
     tie_break: str = "lowest-id",
     record: list[MergeRecord] | None = None,
+    *,
+    base: BPEVocabulary | None = None,
+    first_id: int = 256,
 ) -> list[Pair]:
-    """Learn merges from words and how often each occurs; merge number n makes the token with id 256 + n.
+    """Learn merges from words and how often each occurs; merge number n makes the token with id first_id + n.
 
     Of several most frequent pairs, "lowest-id" takes the smallest pair of ids, and "greatest-bytes" the pair whose two
     byte strings come last in the order of bytes. Stops early when no pair is left. A list given as record gets what
-    each choice was made from.
+    each choice was made from. The merges of base, by default none, have been made before.
     """
-    spellings = [(list(word.translate(ID_OF_BYTE)), count) for word, count in words.items()]
-    token_bytes = [bytes([value]) for value in BYTE_ORDER]
+    base = BPEVocabulary.from_pairs([]) if base is None else base
+    spellings = [
+        (merge_readable(base.byte_ids[list(word)].tolist(), base.merges, base.ranks), count)
+        for word, count in words.items()
+    ]
+    token_bytes = [*base.tokens, *[None] * (first_id - len(base.tokens))]
     merges: list[Pair] = []
     while len(merges) < merge_count:
         counts: Counter[Pair] = Counter()
@@ -52,7 +58,7 @@ def train_readable(
         best, runner_up = ranked[0], ranked[1] if len(ranked) > 1 else None
         if record is not None:
             record.append(MergeRecord(best, counts[best], runner_up, counts.get(runner_up, 0)))
-        new_id = 256 + len(merges)
+        new_id = first_id + len(merges)
         merges.append(best)
         token_bytes.append(token_bytes[best[0]] + token_bytes[best[1]])
         spellings = [(replace_pair(ids, best, new_id), count) for ids, count in spellings]

@@ -119,15 +119,19 @@ def replay(trace: TrainingTrace) -> BPETokenizer:
     Raises:
         FormatError: the merges of the trace are none that a tokenizer can have.
     """
-    if trace.continued_from is not None:
-        base = BPETokenizer.from_dict(trace.continued_from)
-        pairs = base.merges + [record.pair for record in trace.records]
-    else:
-        pairs = [record.pair for record in trace.records]
+    pairs = [record.pair for record in trace.records]
+    base = _base(trace)
     try:
-        return BPETokenizer(pairs, pattern=trace.pattern, special_tokens=trace.special_tokens)
-    except (TokenizerError, TypeError, AttributeError) as error:
+        if base is None:
+            return BPETokenizer(pairs, pattern=trace.pattern, special_tokens=trace.special_tokens)
+        vocabulary = base.vocabulary.extended(pairs, base.vocab_size)
+        return BPETokenizer(vocabulary, pattern=trace.pattern, special_tokens=trace.special_tokens)
+    except (TokenizerError, TypeError, AttributeError, IndexError) as error:
         raise FormatError(f"the trace cannot be replayed: {error}") from error
+
+
+def _base(trace: TrainingTrace) -> BPETokenizer | None:
+    return None if trace.continued_from is None else BPETokenizer.from_dict(trace.continued_from)
 
 
 def check(trace: TrainingTrace, texts: Corpus) -> None:
@@ -144,7 +148,9 @@ def check(trace: TrainingTrace, texts: Corpus) -> None:
         for part in [text] if names is None else names.split(text)[::2]:  # [1::2] are the names
             words.update(piece.encode("utf-8", "surrogateescape") for piece in split(part))
     counted: list[MergeRecord] = []
-    train_readable(words, len(trace.records), trace.tie_break, counted)
+    base = _base(trace)
+    given = {} if base is None else {"base": base.vocabulary, "first_id": base.vocab_size}
+    train_readable(words, len(trace.records), trace.tie_break, counted, **given)
     for number, record in enumerate(trace.records):
         found = counted[number] if number < len(counted) else None
         if record != found:

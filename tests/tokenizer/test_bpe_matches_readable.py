@@ -22,8 +22,11 @@ WORDS = st.dictionaries(WORD.filter(bool), st.integers(1, 5), max_size=12)
 @pytest.mark.parametrize("tie_break", ["lowest-id", "greatest-bytes"])
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(words=WORDS, merge_count=st.integers(0, 40))
-def test_fast_training_learns_the_same_merges(tie_break, words, merge_count):
-    assert train(words, merge_count, tie_break) == train_readable(words, merge_count, tie_break)
+def test_fast_training_learns_the_same_merges_by_the_same_counts(tie_break, words, merge_count):
+    fast, readable = [], []
+    merges = train(words, merge_count, tie_break, record=fast)
+    assert merges == train_readable(words, merge_count, tie_break, readable)
+    assert fast == readable and [record.pair for record in fast] == merges
 
 
 @st.composite
@@ -36,6 +39,16 @@ def merge_lists(draw):
         if pair not in merges:
             merges.append(pair)
     return merges
+
+
+@pytest.mark.parametrize("tie_break", ["lowest-id", "greatest-bytes"])
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(words=WORDS, merges=merge_lists(), free=st.integers(0, 3))
+def test_fast_training_goes_on_from_merges_as_the_readable_does(tie_break, words, merges, free):
+    base = {"base": BPEVocabulary.from_pairs(merges), "first_id": 256 + len(merges) + free}
+    fast, readable = [], []
+    assert train(words, 20, tie_break, record=fast, **base) == train_readable(words, 20, tie_break, readable, **base)
+    assert fast == readable
 
 
 @st.composite

@@ -48,6 +48,19 @@ def test_every_line_is_held_to_the_text(pattern, tie_break):
                 check(TrainingTrace(records, trace.pattern, trace.special_tokens, trace.tie_break), TEXT)
 
 
+@pytest.mark.parametrize("pattern", ["gpt2", None])
+def test_a_training_that_went_on_is_replayed_and_held_to_its_text(tmp_path, pattern):
+    base = BPETokenizer.train(TEXT[:90], 270, pattern=pattern, special_tokens=["<end>"])
+    records = []
+    longer = BPETokenizer.train(TEXT, 290, pattern="gpt2", special_tokens=["<new>"], continue_from=base, record=records)
+    trace = TrainingTrace.of(longer, records, continued_from=base)
+    trace.save(tmp_path / "trace.jsonl")
+    loaded = TrainingTrace.load(tmp_path / "trace.jsonl")
+    assert len(records) > 10 and replay(loaded).to_dict() == longer.to_dict()
+    check(loaded, TEXT)
+    assert longer.special_tokens["<end>"] == base.special_tokens["<end>"]
+
+
 def test_a_merge_after_the_last_one_of_the_text_is_found_out():
     longer = TrainingTrace((*TRACE.records, TRACE.records[-1]), TRACE.pattern, TRACE.special_tokens)
     with pytest.raises(FormatError, match=f"merge {len(TRACE.records)}: .* and the text gives None"):
