@@ -67,18 +67,40 @@ def train_readable(
 
 def encode_readable(word: bytes, vocabulary: BPEVocabulary) -> list[int]:
     """Spell a word: by the token that it is if the vocabulary takes those whole, else by its bytes, merged."""
-    if vocabulary.take_whole and word in vocabulary.tokens:
-        return [vocabulary.tokens.index(word)]
-    return merge_readable(vocabulary.byte_ids[list(word)].tolist(), vocabulary.merges, vocabulary.ranks)
+    return ReadableEncoder(vocabulary).encode(word)
 
 
 def merge_readable(ids: Sequence[int], merges: np.ndarray, ranks: np.ndarray) -> list[int]:
     """Apply the merge of the lowest rank, the leftmost first where there are several, until none can be applied."""
+    return _merge(ids, _rules(merges, ranks))
+
+
+class ReadableEncoder:
+    """encode_readable for many words of one vocabulary."""
+
+    def __init__(self, vocabulary: BPEVocabulary) -> None:
+        whole = vocabulary.tokens if vocabulary.take_whole else []
+        self._whole = {token: token_id for token_id, token in enumerate(whole)}
+        self._byte_ids = vocabulary.byte_ids.tolist()
+        self._rules = _rules(vocabulary.merges, vocabulary.ranks)
+
+    def encode(self, word: bytes) -> list[int]:
+        """The ids of one word."""
+        if word in self._whole:
+            return [self._whole[word]]
+        return _merge([self._byte_ids[value] for value in word], self._rules)
+
+
+def _rules(merges: np.ndarray, ranks: np.ndarray) -> dict[Pair, tuple[int, int]]:
+    """Rank and id made, by pair."""
+    return {(left, right): (rank, made) for (left, right, made), rank in zip(merges.tolist(), ranks.tolist())}
+
+
+def _merge(ids: Sequence[int], rules: Mapping[Pair, tuple[int, int]]) -> list[int]:
     result = list(ids)
-    rule = {(left, right): (rank, made) for (left, right, made), rank in zip(merges.tolist(), ranks.tolist())}
-    while places := [(rule[pair][0], n) for n, pair in enumerate(pairwise(result)) if pair in rule]:
+    while places := [(rules[pair][0], n) for n, pair in enumerate(pairwise(result)) if pair in rules]:
         _, here = min(places)
-        _, made = rule[result[here], result[here + 1]]
+        _, made = rules[result[here], result[here + 1]]
         result[here : here + 2] = [made]
     return result
 

@@ -40,7 +40,7 @@ def count_words(
     """
     from .word_counts import count_pieces  # here: it loads Numba
 
-    rules = SpecialRules({name: 0 for name in cut_out}, "all", ())
+    rules = SpecialRules(dict.fromkeys(cut_out, 0), "all", ())
 
     def plain() -> Iterator[list[str]]:
         for blocks in read_blocks(texts, invalid_utf8):
@@ -102,7 +102,7 @@ def _spelled(data: np.ndarray, ends: np.ndarray, base: BPEVocabulary) -> tuple[n
     """The ids of the words, end to end, and where each word ends among them."""
     if not len(base.merges) or not len(ends):
         return base.byte_ids[data], ends
-    from .bpe_encode import EncodingTables, Encoder
+    from .bpe_encode import Encoder, EncodingTables
 
     encoder = Encoder(EncodingTables(base), 1)  # each word comes once, so there is nothing to remember
     return encoder.encode(data, ends, np.full(len(ends), -1, dtype=np.int64), [ends])

