@@ -13,6 +13,11 @@ from typer.testing import CliRunner
 
 import tokenizer as tokenizers
 from tokenizer.explain import explain
+from tokenizer.normalizers import Bert
+from tokenizer.sentencepiece import SentencePieceTokenizer
+from tokenizer.trace import TrainingTrace, check, replay
+from tokenizer.unigram import UnigramTokenizer
+from tokenizer.wordpiece import BERT_SPECIAL_TOKENS, WordPieceTokenizer
 from transformer.cli import tokenizer_files
 from transformer.cli.app import app
 from transformer.cli.screen import Screen
@@ -64,6 +69,13 @@ def test_training_writes_a_tokenizer_and_says_what_to_do_with_it(tmp_path):
 @pytest.mark.parametrize("options, expected", [
     (["--kind", "char"], lambda: tokenizers.CharTokenizer.train(TEXT)),
     (["--kind", "char", "--byte-fallback"], lambda: tokenizers.CharTokenizer.train(TEXT, byte_fallback=True)),
+    (["--kind", "sentencepiece", "--vocab-size", "320", "--special", "<a>"],
+     lambda: SentencePieceTokenizer.train(TEXT, 320, special_tokens=["<unk>", "<s>", "</s>", "<a>"])),
+    (["--kind", "unigram", "--vocab-size", "320"], lambda: UnigramTokenizer.train(TEXT, 320, byte_fallback=True)),
+    (["--kind", "unigram", "--vocab-size", "60", "--no-byte-fallback"], lambda: UnigramTokenizer.train(TEXT, 60)),
+    (["--kind", "wordpiece", "--vocab-size", "60"], lambda: WordPieceTokenizer.train(TEXT, 60)),
+    (["--kind", "wordpiece", "--vocab-size", "60", "--cased", "--special", "<a>"], lambda: WordPieceTokenizer.train(
+        TEXT, 60, normalizers=(Bert(lowercase=False),), special_tokens=[*BERT_SPECIAL_TOKENS, "<a>"])),
     (["--pattern", "none", "--vocab-size", "280"], lambda: tokenizers.BPETokenizer.train(TEXT, 280, pattern=None)),
     (["--pattern", r"\w+", "--vocab-size", "280", "--tie-break", "greatest-bytes", "--special", "<a>", "--special", "<b>"],
      lambda: tokenizers.BPETokenizer.train(TEXT, 280, pattern=r"\w+", tie_break="greatest-bytes", special_tokens=["<a>", "<b>"])),
@@ -80,6 +92,52 @@ def test_training_reads_folders_and_says_when_the_text_gives_fewer_tokens(tmp_pa
     output = tgl("train", tmp_path / "texts", "--out", tmp_path / "new.json")
     assert "The text gives no more: 4,096 tokens were asked for." in output
     assert b"cdcd" in [tokenizers.load(tmp_path / "new.json").token_bytes(n) for n in range(256, 260)]
+
+
+def test_what_is_not_text_is_left_out_of_folders_and_refused_by_name(tmp_path):
+    (tmp_path / "texts" / ".git").mkdir(parents=True)
+    (tmp_path / "texts" / "a.txt").write_text("abab")
+    (tmp_path / "texts" / ".git" / "b").write_text("xyxyxy")
+    (tmp_path / "texts" / "c").write_bytes(b"\x00zz" * 30000 + b"\xff")
+    result = invoke("train", tmp_path / "texts", "--out", tmp_path / "new.json")
+    assert f"Left out, since it is not UTF-8 text: {tmp_path / 'texts' / 'c'}." in result.stderr
+    assert tokenizers.load(tmp_path / "new.json").to_dict() == tokenizers.BPETokenizer.train("abab", 300).to_dict()
+    message = refused("train", tmp_path / "texts" / "c", "--out", tmp_path / "other.json")
+    assert "c is not UTF-8 (invalid start byte near byte 90,000)" in message
+    tgl(
+        "train",
+        tmp_path / "texts" / "c",
+        "--out",
+        tmp_path / "other.json",
+        "--invalid-utf8",
+        "keep",
+        "--pattern",
+        "none",
+    )
+    assert tokenizers.load(tmp_path / "other.json").vocab_size > 260
+
+
+def test_a_trace_of_the_training_is_kept_and_explained(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    trace = tmp_path / "new.trace.jsonl"
+    output = tgl("train", tmp_path / "text.txt", "--vocab-size", 275, "--out", tmp_path / "new.json", "--trace", trace)
+    assert f"Written: {tmp_path / 'new.json'} and {trace}." in output
+    loaded = TrainingTrace.load(trace)
+    assert replay(loaded).to_dict() == tokenizers.load(tmp_path / "new.json").to_dict()
+    check(loaded, TEXT)
+    beside = tgl("explain", "the cat", "-t", tmp_path / "new.json")
+    trace.rename(tmp_path / "elsewhere")
+    assert "ranks only" in tgl("explain", "the cat", "-t", tmp_path / "new.json")
+    named = tgl("explain", "the cat", "-t", tmp_path / "new.json", "--trace", tmp_path / "elsewhere")
+    first = loaded.records[0]
+    assert named == beside and f"rank 0: {first.count} times in training; next was " in named and "a tie with" in named
+    tgl("train", tmp_path / "text.txt", "--vocab-size", 278, "--continue-from", tmp_path / "new.json", "--out",
+        tmp_path / "more.json", "--trace", tmp_path / "more.trace.jsonl")  # fmt: skip
+    more = tokenizers.load(tmp_path / "more.json")
+    assert more.merges[:19] == tokenizers.load(tmp_path / "new.json").merges and more.vocab_size == 278
+    assert replay(TrainingTrace.load(tmp_path / "more.trace.jsonl")).to_dict() == more.to_dict()
+    args = ("explain", "a", "-t", tmp_path / "new.json", "--trace", tmp_path / "more.trace.jsonl")
+    assert "the trace is that of another training" in refused(*args)
 
 
 @pytest.mark.parametrize("options, message", [

@@ -33,7 +33,7 @@ def token_names(tokenizer: Tokenizer) -> Callable[[int], bytes]:
     return tokenizer.token_bytes
 
 
-def tokens_text(tokens: Iterable[tuple[bytes, bool]], console: Screen) -> Text:
+def tokens_text(tokens: Iterable[tuple[bytes, bool]], console: Screen, breaks: bool = True) -> Text:
     """(bytes, whether special) of each token as one text, with line breaks where the tokens have them."""
     encoding, border = console.encoding, "" if has_colours(console) else border_of(console)
     text = Text()
@@ -44,7 +44,7 @@ def tokens_text(tokens: Iterable[tuple[bytes, bool]], console: Screen) -> Text:
             shown = f"[{shown}]"
         text.append(between)
         text.append(shown, style="" if border else SPECIAL if special else COLOURS[number % len(COLOURS)])
-        between = "\n" if b"\n" in token and not special else border
+        between = "\n" if breaks and b"\n" in token and not special else border
     return text
 
 
