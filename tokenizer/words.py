@@ -321,8 +321,8 @@ class _WordStreamDecoder(StreamDecoder):
 
     _begun = False
 
-    def push(self, token_id: int) -> str:
-        text = super().push(token_id)
+    def feed(self, token_id: int) -> str:
+        text = super().feed(token_id)
         if self._begun or not text:
             return text
         self._begun = True

@@ -6,7 +6,17 @@ import pickle
 
 import pytest
 
-from tokenizer import BPETokenizer, CharTokenizer, FormatError, Tokenizer, load
+from tokenizer import (
+    BPETokenizer,
+    CharTokenizer,
+    FormatError,
+    SentencePieceTokenizer,
+    Tokenizer,
+    UnigramTokenizer,
+    WordPieceTokenizer,
+    load,
+    normalizers,
+)
 
 TOKENIZERS = [
     BPETokenizer.train("the cat sat on the mat", 270, special_tokens=["<s>", "\u00e9nd"]),
@@ -14,6 +24,13 @@ TOKENIZERS = [
     BPETokenizer([(97, 98)], pattern=r"\p{L}+| ", special_tokens={"<s>": 300}),
     CharTokenizer.train("h\u00e9llo \U0001f600", special_tokens=["<s>"]),
     CharTokenizer('\n"\\', byte_fallback=True),
+    WordPieceTokenizer(["[PAD]", None, "[UNK]", "a", "##b"], special_tokens={"[UNK]": 2, "[PAD]": 0, "<s>": 1}),
+    SentencePieceTokenizer.train(
+        "the cat sat " * 9, 290, normalizers=[normalizers.Unicode("NFC"), normalizers.Metaspace("first")]
+    ),
+    UnigramTokenizer(
+        [("<unk>", 0.0), ("a", -1.25), ("\u2581a", -1e-9)], normalizers=[normalizers.Strip(), normalizers.Metaspace()]
+    ),
 ]
 
 
@@ -92,7 +109,7 @@ def damaged(number, **changes):
         (damaged(0, version=1), "expected version 2, found 1"),
         (damaged(0, version="drop"), "found None"),
         (damaged(0, kind="drop"), "kind"),
-        (damaged(0, kind="wordpiece"), r"among \['bpe', 'char'\], found 'wordpiece'"),
+        (damaged(0, kind="morse"), r"'bpe', 'char', .*, found 'morse'"),
         (damaged(0, merges="drop"), "lacks the field 'merges'"),
         (damaged(0, merges=[[97, 5000]]), "merge 0"),
         (damaged(0, merges=[[97, 98, 99]]), "merge 0"),
@@ -107,6 +124,11 @@ def damaged(number, **changes):
         (damaged(3, characters="aa"), "once"),
         (damaged(3, characters=[1]), "damaged"),
         (damaged(3, byte_fallback="no"), "byte_fallback"),
+        (damaged(5, normalizers=[{"type": "Rot13"}]), "Rot13"),
+        (damaged(5, normalizers=[{"type": "Bert", "speed": 3}]), "damaged"),
+        (damaged(5, split="words"), "expected split"),
+        (damaged(6, merges=[["a", "zz"]]), "not in the vocabulary"),
+        (damaged(7, pieces=[["a", "b"]]), "finite number"),
     ],
 )
 def test_damaged_data_is_named(data, message, tmp_path):

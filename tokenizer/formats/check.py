@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import FormatError
+from ..errors import FormatError, UnknownCharacterError
 
 PROBES = (
     "",
@@ -52,6 +52,9 @@ def check_same(a: Any, b: Any, probes: Iterable[str] = PROBES) -> None:
             )
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    found = tokenizer.encode(text)
+def _ids(tokenizer: Any, text: str) -> list:
+    try:
+        found = tokenizer.encode(text)
+    except UnknownCharacterError as error:
+        return [f"no token for {error.character!r}"]
     return list(getattr(found, "ids", found))

@@ -36,8 +36,9 @@ def read(
     """
     path = Path(path)
     module = _module(format or recognise(path))
+    left_out = _names(ignore)
     try:
-        return module.parse(module.gather(path), _names(ignore), **options)
+        return module.parse(module.gather(path), left_out, **options)
     except TokenizerError as error:
         raise FormatError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
