@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .hashing import home_of
 from .native import INDEX, INT32, INT32_OUT, INT64_OUT, UINT64, UINT64_OUT, compiled, inline, routine
 from .native import types as t
 
@@ -49,13 +50,6 @@ class PairTable:
 def pair_key(left, right):
     """Distinct for each pair, and never 0, which stands for a free place."""
     return (np.uint64(left) << np.uint64(32)) + np.uint64(right) + np.uint64(1)
-
-
-@inline
-def home_of(key, mask):
-    """Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4)."""
-    mixed = key * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64((mixed >> np.uint64(32)) & np.uint64(mask))
 
 
 @inline

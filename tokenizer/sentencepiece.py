@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from .normalizers import METASPACE, Normalizer, Prepend, Replace
 from .special import MAX_IDS, as_integer, check_special_tokens
 from .symbol_train import Progress, frequent_characters, known_runs, learn_tokens
 from .words import Spelling, WordTokenizer, encoded
+
+if TYPE_CHECKING:
+    from .bpe_merge import PairTable
+    from .trie import Trie
 
 LLAMA_NORMALIZERS = (Prepend(METASPACE), Replace(" ", METASPACE))
 
@@ -142,8 +146,8 @@ class SentencePieceTokenizer(WordTokenizer):
         return self._fuse_unknown
 
     @cached_property
-    def _tables(self) -> tuple[np.ndarray, ...]:
-        """What the kernel reads: the trie of single characters, the merges, and the length of each token in bytes."""
+    def _tables(self) -> tuple[Trie, PairTable, np.ndarray]:
+        """The tokens of one character, the merges, and the length in bytes of each token that is text, 0 of others."""
         from .bpe_merge import PairTable
         from .trie import Trie
 
@@ -155,20 +159,31 @@ class SentencePieceTokenizer(WordTokenizer):
         lengths = np.zeros(len(self._tokens), dtype=np.int32)
         for token_id, token in ordinary.items():
             lengths[token_id] = len(token.encode())
-        return characters.keys, characters.children, characters.values, pairs.keys, pairs.values, pairs.made, lengths
+        return characters, pairs, lengths
 
     def _spell(self, words: Sequence[str]) -> Spelling:
-        from .bpe_merge import SCRATCH
-        from .sentencepiece_merge import spell_words
+        from .sentencepiece_merge import first_tokens
 
+        characters, pairs, lengths = self._tables
         text, stops = encoded(words)
-        longest = int(np.diff(stops, prepend=0).max(initial=0))
         ids, ends = np.empty(len(text), np.int32), np.empty(len(text), np.int32)
         counts = np.empty(len(words), np.int64)
+        trie = (characters.keys, characters.children, characters.values)
         unknown = (self._unknown_id, int(self._fuse_unknown), self._byte_ids)
-        scratch = np.empty(SCRATCH * longest, np.int64), np.empty(longest, np.int64)
-        size = spell_words(text, stops, *self._tables, *unknown, *scratch, ids, ends, counts)
-        return Spelling(ids[:size], ends[:size], counts)
+        first_tokens(text, stops, *trie, *unknown, ids, ends, counts)
+        rows, row_ends = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
+        start = 0
+        for number, count in enumerate(counts.tolist()):
+            row = slice(start, start + count)
+            merged = pairs.merge(ids[row])
+            # Bytes and unknown characters take part in no merge, so they are still there, in their order.
+            length = lengths[merged]
+            length[length == 0] = np.diff(ends[row], prepend=0)[lengths[ids[row]] == 0]
+            rows.append(merged)
+            row_ends.append(np.cumsum(length, dtype=np.int32))
+            counts[number] = len(merged)
+            start += count
+        return Spelling(np.concatenate(rows), np.concatenate(row_ends), counts)
 
     def _words_part_at_spaces(self) -> bool:
         return super()._words_part_at_spaces() and METASPACE not in self._special_tokens

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .bpe_merge import home_of
+from .hashing import home_of
 from .native import BYTES, INT32, INT32_OUT, INT64, UINT64_OUT, compiled, inline
 from .native import types as t
 

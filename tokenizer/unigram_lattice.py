@@ -8,36 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .native import BYTES, INDEX, INT32, INT32_OUT, INT64, INT64_OUT, UINT64, compiled, inline, routine
+from .native import BYTES, INDEX, INT32, INT32_OUT, INT64, INT64_OUT, UINT64, compiled, routine
 from .native import types as t
 from .trie import child
+from .utf8 import next_character, spell_bytes
 
 FLOAT64 = t.Array(t.float64, 1, "C", readonly=True)
 FLOAT64_OUT = FLOAT64.copy(readonly=False)
 _TRIE = [UINT64, INT32, INT32, FLOAT64]  # keys, children, values, and the log-probability by token
 _WORK = [FLOAT64_OUT, INT64_OUT, INT32_OUT]  # by place in the longest word, as unigram.work_arrays makes them
-
-
-@inline
-def next_character(text, place, stop):
-    place += 1
-    while place < stop and (text[place] & 0xC0) == 0x80:
-        place += 1
-    return place
-
-
-@routine
-def spell_bytes(text, first, start, stop, byte_ids, ids, ends, size):
-    """One character by its bytes; the escape of a byte, ED B2 80 to ED B3 BF, by that byte."""
-    lead, second = text[first + start], text[first + min(start + 1, stop - 1)]
-    if lead == 0xED and (second == 0xB2 or second == 0xB3):
-        ids[size] = byte_ids[((second & 3) << 6) | (text[first + start + 2] & 63)]
-        ends[size] = stop
-        return size + 1
-    for n in range(start, stop):
-        ids[size], ends[size] = byte_ids[text[first + n]], n + 1
-        size += 1
-    return size
 
 
 @routine

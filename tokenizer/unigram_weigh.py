@@ -9,7 +9,8 @@ import numpy as np
 from .native import BYTES, INDEX, INT32, INT32_OUT, INT64, INT64_OUT, UINT64, compiled, inline
 from .native import types as t
 from .trie import child
-from .unigram_lattice import FLOAT64, FLOAT64_OUT, emit, next_character
+from .unigram_lattice import FLOAT64, FLOAT64_OUT, emit
+from .utf8 import next_character
 
 _TRIE = [UINT64, INT32, INT32, FLOAT64]  # keys, children, values, and the log-probability by token
 
