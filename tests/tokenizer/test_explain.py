@@ -185,7 +185,7 @@ def test_every_alternative_of_the_named_patterns_is_put_in_words(name):
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=50, deadline=None)
 @given(text=TEXTS | st.text(max_size=8))
 def test_every_cut_of_a_named_pattern_has_its_alternative(name, text):
     place = 0
@@ -243,7 +243,7 @@ def test_wordpiece_names_what_it_looked_for():
     assert "more than the 100" in long.note
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=50, deadline=None)
 @given(
     st.text("abc", max_size=8),
     st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(-40, -1).map(lambda n: n / 4), min_size=1),

@@ -1,7 +1,10 @@
 """The record of a training: kept, replayed, and held to the text."""
 
+import argparse
+import inspect
 import json
 import random
+import textwrap
 from collections import Counter
 
 import pytest
@@ -46,6 +49,18 @@ def test_every_line_is_held_to_the_text(pattern, tie_break):
             records = (*trace.records[:number], wrong, *trace.records[number + 1 :])
             with pytest.raises(FormatError, match=f"merge {number}: the trace says"):
                 check(TrainingTrace(records, trace.pattern, trace.special_tokens, trace.tie_break), TEXT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tie_break", ["lowest-id", "greatest-bytes"])
+@pytest.mark.parametrize("pattern", ["gpt2", "cl100k", "o200k"])
+def test_every_line_of_a_longer_training_is_held_to_its_text(pattern, tie_break):
+    text = inspect.getsource(argparse) + inspect.getsource(textwrap)
+    records = []
+    tokenizer = BPETokenizer.train(text, 256 + 400, pattern=pattern, tie_break=tie_break, record=records)
+    trace = TrainingTrace.of(tokenizer, records, tie_break)
+    assert len(records) == 400 and replay(trace).to_dict() == tokenizer.to_dict()
+    check(trace, text)
 
 
 @pytest.mark.parametrize("pattern", ["gpt2", None])

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import tokenizer as tokenizers
@@ -27,8 +28,21 @@ from transformer.cli.tokenizer_view import COLOURS, SPECIAL, print_explanation, 
 TEXT = "the cat sat on the mat, the dog at the door: that hat, that cat! \n" * 20
 
 
+@pytest.fixture(scope="module", autouse=True)
+def commands_built_once():
+    """Building them takes longer than most of them do."""
+    command = typer.main.get_command(app)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", lambda app: command, raising=False)
+        yield
+
+
+def run(*args, stdin=None):
+    return CliRunner().invoke(app, list(map(str, args)), input=stdin)
+
+
 def invoke(*args, stdin=None):
-    return CliRunner().invoke(app, ["tokenizer", *map(str, args)], input=stdin)
+    return run("tokenizer", *args, stdin=stdin)
 
 
 def tgl(*args, stdin=None):
@@ -213,7 +227,7 @@ def test_ids_go_to_a_file_and_back_byte_for_byte(made, tmp_path, suffix):
     assert np.array_equal(read[suffix](file), ids) and read[suffix](file).dtype == np.uint16
     tgl("decode", "-t", made[1], "--file", file, "--out", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == data
-    assert CliRunner().invoke(app, ["tokenizer", "decode", "-t", str(made[1]), "-f", str(file)]).stdout_bytes == data
+    assert invoke("decode", "-t", made[1], "-f", file).stdout_bytes == data
 
 
 def test_no_ids_make_a_file_too(made, tmp_path):
@@ -395,15 +409,14 @@ def test_a_folder_made_for_nothing_is_removed(tmp_path):
 
 def test_a_model_is_trained_on_the_ids_of_a_tokenizers_file_and_keeps_it(made, tmp_path):
     folder, out = made
-    run = lambda *args: CliRunner().invoke(app, ["train", *map(str, args)])
     size = "--layers 1 --heads 2 --channels 16 --block-size 16 --batch-size 4"
     small = (*size.split(), "--out", tmp_path / "run")
-    result = run("--data", folder / "text.txt", "--tokenizer", out, "--steps", 2, *small)
+    result = run("train", "--data", folder / "text.txt", "--tokenizer", out, "--steps", 2, *small)
     assert result.exit_code == 0 and "of 280 kinds" in result.output, result.output
     assert tgl("encode", "the cat", "-t", tmp_path / "run") == tgl("encode", "the cat", "-t", out)
-    result = run("--resume", "--steps", 3, "--out", tmp_path / "run")
+    result = run("train", "--resume", "--steps", 3, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert "there is no tokenizer none.json" in str(run("--tokenizer", "none.json", *small).exception)
+    assert "there is no tokenizer none.json" in str(run("train", "--tokenizer", "none.json", *small).exception)
 
 
 def test_help_names_every_command():
