@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .errors import TokenizerError
-from .patterns import PATTERNS, over_committed_classes
+from .patterns import PATTERNS, without_younger
 
 _NEAR_END = 1 << 10
 _BATCH = 1 << 13  # pieces; their ends stay in the processor's cache until they are used
@@ -108,7 +108,7 @@ class _Expression(Pretokenizer):
         import regex  # here, because the named patterns do without it
 
         try:
-            self._compiled = over_committed_classes(pattern, cases=False)
+            self._compiled = regex.compile(pattern)
         except (regex.error, RecursionError, OverflowError) as error:
             raise TokenizerError(
                 f"the pre-tokenisation pattern {pattern!r} is not a valid expression: {error}"
@@ -133,7 +133,7 @@ class _Expression(Pretokenizer):
     def _cuts(self, text: str) -> Iterator[int]:
         """Where the pieces of a text end, in characters."""
         end = 0
-        for match in self._compiled.finditer(text):
+        for match in self._compiled.finditer(without_younger(text)):
             start, stop = match.span()
             if start < end or start == stop:  # an empty match, or one of an expression that searches backwards
                 continue

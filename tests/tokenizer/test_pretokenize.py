@@ -106,3 +106,9 @@ def test_long_text_of_one_kind_is_few_pieces(name):
 def test_invalid_pattern_is_named(pattern):
     with pytest.raises(TokenizerError, match="pattern"):
         make_pretokenizer(pattern)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "o200k"])
+def test_an_expression_of_the_user_cuts_every_character_as_the_named_pattern_does(name):
+    text = "".join(f"{chr(code)} " for code in range(0x34000) if not 0xD800 <= code < 0xE000)
+    assert make_pretokenizer(f"(?:{PATTERNS[name]})").split(text) == make_pretokenizer(name).split(text)
