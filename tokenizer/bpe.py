@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -138,7 +138,8 @@ class BPETokenizer(Tokenizer):
                 f"{MAX_IDS}, got {vocab_size!r}"
             )
         check_special_tokens(special_tokens, wanted - len(names))  # before the work, not after it
-        words = count_words(
+        count = partial(
+            count_words,
             texts,
             make_pretokenizer(pattern),
             [*kept, *names],
@@ -147,9 +148,7 @@ class BPETokenizer(Tokenizer):
             invalid_utf8=invalid_utf8,
             progress=count_progress,
         )
-        if not len(words.ends):
-            raise TrainingError("expected some training text, got none; check that the corpus was read")
-        pairs = train(words, wanted - smallest, tie_break, progress, record, base=base, first_id=first_id)
+        pairs = train(_some(count()), wanted - smallest, tie_break, progress, record, base=base, first_id=first_id)
         if continue_from is None:
             return cls(pairs, pattern=pattern, special_tokens=special_tokens)
         vocabulary = base.extended(pairs, first_id)
@@ -259,3 +258,10 @@ class BPETokenizer(Tokenizer):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         vocabulary = BPEVocabulary.from_state(state)
         return cls(vocabulary, pattern=state["pattern"], special_tokens=state["special_tokens"])
+
+
+def _some(words):
+    """The words counted; held by nobody else, so that training can give up their memory."""
+    if not len(words.ends):
+        raise TrainingError("expected some training text, got none; check that the corpus was read")
+    return words

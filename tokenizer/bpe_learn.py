@@ -39,8 +39,10 @@ class Learner:
         self, symbols: np.ndarray, ends: np.ndarray, weights: np.ndarray, tokens: list[bytes], greatest_bytes: bool
     ) -> None:
         self._symbols = symbols
-        self._starts = np.concatenate(([0], ends)).astype(np.int64)
-        self._lengths = np.diff(self._starts).astype(np.int32)
+        self._starts = np.zeros(len(ends) + 1, dtype=np.int64)
+        self._starts[1:] = ends
+        self._lengths = np.empty(len(ends), dtype=np.int32)
+        np.subtract(self._starts[1:], self._starts[:-1], out=self._lengths, casting="unsafe")
         self._weights = weights
         self._greatest_bytes = greatest_bytes
         data = b"".join(tokens)
@@ -63,7 +65,6 @@ class Learner:
         # The new pairs of one step, with the word of each, in the order of the words.
         self._event_pairs = np.zeros(1 << 14, dtype=np.int32)
         self._event_words = np.zeros(1 << 14, dtype=np.int32)
-        self._places = np.empty(len(symbols) + len(symbols) // 2 + 1024, dtype=np.int32)
         self._begin()
 
     def learn(self, merges: int) -> np.ndarray:
@@ -91,7 +92,8 @@ class Learner:
         pairs = int(self._state[_PAIRS])
         cursors = np.cumsum(self._sizes[:pairs], dtype=np.int64) - self._sizes[:pairs]
         self._firsts[:pairs] = cursors
-        self._state[_PLACES] = self._sizes[:pairs].sum(dtype=np.int64)  # at most one for each symbol: there is room
+        self._state[_PLACES] = places = int(self._sizes[:pairs].sum(dtype=np.int64))
+        self._places = np.empty(places + places // 4 + 1024, dtype=np.int32)
         last_words = np.zeros(pairs, dtype=np.int64)
         _find_places(self._symbols, self._starts, self._keys, self._numbers, cursors, last_words, self._places)
         _fill_heap(
@@ -114,9 +116,12 @@ class Learner:
         elif what == _PLACES_FULL:
             # The pairs of the step that is not over yet have no words among the places.
             settled = int(self._state[_FIRST_FRESH])
-            left = _compact(settled, self._counts, self._firsts, self._sizes, self._places)
+            left = _compact(
+                settled, self._pair_keys, self._counts, self._firsts, self._sizes, self._places,
+                self._symbols, self._starts, self._lengths,
+            )  # fmt: skip
             self._state[_PLACES] = left
-            if left + int(self._state[_EVENTS]) > len(self._places) * 3 // 4:
+            if left + int(self._state[_EVENTS]) > len(self._places) * 15 // 16:
                 self._places = resized(self._places, 2 * len(self._places))
         else:
             self._token_data = resized(self._token_data, 2 * len(self._token_data))
@@ -413,16 +418,21 @@ def _learn(
         state[_CHOSEN] = _NONE
 
 
-@compiled(INDEX, [INDEX, INT64_OUT, INT64_OUT, INT32_OUT, INT32_OUT])
-def _compact(pairs, counts, firsts, sizes, places):
-    """Give up the words of pairs that are gone, so that the others stand without gaps: how many words there are."""
+@compiled(INDEX, [INDEX, UINT64_OUT, INT64_OUT, INT64_OUT, INT32_OUT, INT32_OUT, INT32_OUT, INT64, INT32_OUT])
+def _compact(pairs, pair_keys, counts, firsts, sizes, places, symbols, starts, lengths):
+    """Let each pair keep the words that still have it, without gaps between: how many places that takes."""
     cursor = 0
     for number in range(pairs):
-        if counts[number] <= 0:
-            sizes[number] = 0
-        first = firsts[number]
+        left, right = _left(pair_keys[number]), _right(pair_keys[number])
+        first, stop = firsts[number], firsts[number] + sizes[number]
         firsts[number] = cursor
-        for n in range(sizes[number]):
-            places[cursor + n] = places[first + n]
-        cursor += sizes[number]
+        if counts[number] > 0:
+            for n in range(first, stop):
+                word = places[n]
+                for at in range(starts[word], starts[word] + lengths[word] - 1):
+                    if symbols[at] == left and symbols[at + 1] == right:
+                        places[cursor] = word
+                        cursor += 1
+                        break
+        sizes[number] = cursor - firsts[number]
     return cursor

@@ -80,8 +80,10 @@ def train(
     symbols, ends = _spelled(words.data, words.ends, base)
     tokens = [token or b"" for token in base.tokens]
     tokens += [b""] * (first_id - len(tokens))
-    learner = Learner(symbols, ends, words.counts, tokens, tie_break == "greatest-bytes")
-    del symbols, ends, words
+    counts = words.counts
+    del words  # the bytes are not needed any more: with millions of words they are much
+    learner = Learner(symbols, ends, counts, tokens, tie_break == "greatest-bytes")
+    del symbols, ends, counts
     merges: list[Pair] = []
     at_once = max(1, merge_count // _REPORTS) if progress is not None else merge_count
     while len(merges) < merge_count:

@@ -25,7 +25,6 @@ from .word_table import MISSING, WordTable, add_word, find_word, key_of, part_of
 PARTS = 64
 _BATCH = 1 << 18  # characters for a thread at a time
 _FIRST_WORDS = 1 << 14
-_ROW_BYTES = 8  # of a word's length and of its count in a file
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,10 @@ class _Counter:
         data = np.empty(int(lengths.sum()), dtype=np.uint8)
         _gather(table.data, table.ends, order, data)
         path = self._folder / f"{id(self)}-{len(self.runs)}"
+        sizes = np.bincount(parts, minlength=PARTS)
+        data_sizes = np.bincount(parts[order], weights=lengths, minlength=PARTS).astype(np.int64)
         with open(path, "xb") as file:
-            for array in (np.bincount(parts, minlength=PARTS), lengths, self._counts[: table.count][order], data):
+            for array in (sizes, data_sizes, lengths, self._counts[: table.count][order], data):
                 array.tofile(file)
         self.runs.append(path)
         table.clear()
@@ -207,17 +208,15 @@ def _added_up(counters: list[_Counter]) -> WordCounts:
 
 def _read_part(run: Path, part: int) -> WordCounts:
     """The words of one part of a file that spill wrote."""
-    sizes = np.fromfile(run, dtype=np.int64, count=PARTS)
+    sizes, data_sizes = np.fromfile(run, dtype=np.int64, count=2 * PARTS).reshape(2, PARTS)
     words, before, here = int(sizes.sum()), int(sizes[:part].sum()), int(sizes[part])
-    head = 8 * PARTS
-    lengths = np.fromfile(run, dtype=np.int64, count=before + here, offset=head)
-    counts = np.fromfile(run, dtype=np.int64, count=here, offset=head + _ROW_BYTES * (words + before))
-    skipped = int(lengths[:before].sum())
-    ends = np.cumsum(lengths[before:])
-    data = np.fromfile(
-        run, dtype=np.uint8, count=int(ends[-1]) if here else 0, offset=head + 2 * _ROW_BYTES * words + skipped
-    )
-    return WordCounts(data, ends, counts)
+    lengths_at = 8 * 2 * PARTS
+    counts_at = lengths_at + 8 * words
+    data_at = counts_at + 8 * words + int(data_sizes[:part].sum())
+    lengths = np.fromfile(run, dtype=np.int64, count=here, offset=lengths_at + 8 * before)
+    counts = np.fromfile(run, dtype=np.int64, count=here, offset=counts_at + 8 * before)
+    data = np.fromfile(run, dtype=np.uint8, count=int(data_sizes[part]), offset=data_at)
+    return WordCounts(data, np.cumsum(lengths), counts)
 
 
 @compiled(t.boolean, [BYTES, INT64, INT64, INT64_OUT, UINT64_OUT, INT64_OUT, BYTES_OUT, INT64_OUT])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenizer import BPETokenizer
+from tokenizer import BPETokenizer, BPEVocabulary
 from tokenizer.patterns import PATTERNS
 
 DATA = pathlib.Path(__file__).parents[2].parent / "shared/data"
@@ -98,6 +98,77 @@ class TestGpt2IdsAreThoseOfThePeer:
             assert gpt2.tokenizer.encode(text) == encode(text)
 
         check()
+
+
+ANY_TEXT = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(" \n\r\t\u00a0'stlreLS\u017f1/.\u00e9\u0301"))
+)
+
+
+@pytest.fixture(scope="module")
+def trained_ranks():
+    """Ranks that we learn, for the patterns whose published ones cannot be had here."""
+    texts = [text * 3 for text in standard_library()[::60]]
+
+    def train(pattern):
+        tokenizer = BPETokenizer.train(texts, 2000, pattern=pattern)
+        return {tokenizer.token_bytes(token_id): token_id for token_id in range(tokenizer.vocab_size)}
+
+    return train
+
+
+@pytest.fixture(params=PATTERNS)
+def rank_pair(request, trained_ranks):
+    """Our encoder and tiktoken's, of the same ranks."""
+    tiktoken = pytest.importorskip("tiktoken", reason="the comparison with tiktoken needs it installed")
+    ranks = trained_ranks(request.param)
+    expression = PATTERNS[request.param].replace(r"\Z", "$")
+    peer = tiktoken.Encoding(request.param, pat_str=expression, mergeable_ranks=ranks, special_tokens={})
+    ours = BPETokenizer(BPEVocabulary.from_ranks(ranks), pattern=request.param)
+    return ours.encode, peer.encode_ordinary
+
+
+class TestRanksGiveTheIdsOfTiktokenWithEachPattern:
+    def test_on_source_code(self, rank_pair):
+        ours, peer = rank_pair
+        for text in standard_library()[1::90]:
+            assert ours(text) == peer(text)
+
+    def test_on_random_text(self, rank_pair):
+        ours, peer = rank_pair
+
+        @settings(derandomize=True, max_examples=300, deadline=None)
+        @given(ANY_TEXT)
+        def check(text):
+            assert ours(text) == peer(text)
+
+        check()
+
+    @pytest.mark.slow
+    def test_on_a_hundred_thousand_random_texts(self, rank_pair):
+        ours, peer = rank_pair
+
+        @settings(derandomize=True, max_examples=100_000, deadline=None, database=None)
+        @given(st.one_of(ANY_TEXT, st.text(st.characters())))
+        def check(text):
+            assert ours(text) == peer(text)
+
+        check()
+
+    @pytest.mark.slow
+    def test_on_every_code_point_in_every_place(self, rank_pair):
+        ours, peer = rank_pair
+        characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+        text = "".join(f"a{c}1{c} {c}. {c}{c}'{c}A{c}B" for c in characters if ord(c) < 0x3400 or ord(c) % 64 == 0)
+        for part in ("".join(characters), text):
+            assert ours(part) == peer(part)
+
+    @pytest.mark.slow
+    def test_on_whole_corpora(self, rank_pair):
+        ours, peer = rank_pair
+        texts = [(DATA / name).read_text(encoding="utf-8") for name in TEXTS if (DATA / name).exists()]
+        for text in [*texts, "".join(standard_library())]:
+            assert ours(text) == peer(text)
 
 
 @needs_gpt2
