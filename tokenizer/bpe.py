@@ -25,7 +25,7 @@ from .special import MAX_IDS, Segment, as_integer, check_special_tokens
 
 _FEW_CHARACTERS = 2000  # up to here plain Python takes less time than Numba takes to load
 _REMEMBERED = 1 << 18  # pieces that an encoder keeps the ids of: some 15 MB, for each thread that encodes
-_REMEMBERED_IN_STREAM = 1 << 12  # encode_iterable promises to stay small: below 1 MB in all
+_REMEMBERED_IN_STREAM = 1 << 11  # encode_iterable promises to stay small: below 1 MB in all
 
 
 class BPETokenizer(Tokenizer):
