@@ -18,6 +18,7 @@ from .char import CharTokenizer
 from .errors import TokenizerError
 from .explain_words import explain_words
 from .explanation import ExplainedToken, Explanation, Piece, special_piece
+from .patterns import PATTERNS, without_younger
 from .pretokenize import make_pretokenizer
 from .special import Segment, SpecialRules, as_text, name_expression
 from .trace import TrainingTrace
@@ -103,10 +104,11 @@ def _explain_bpe(tokenizer: BPETokenizer, trace: TrainingTrace | None) -> tuple[
     split = make_pretokenizer(pattern).split
 
     def cut(text: str) -> Iterator[tuple[str, str, str]]:
+        seen = text if pattern is None or pattern in PATTERNS else without_younger(text)
         start = 0
         for piece in split(text):
             stop = start + len(piece)
-            rule = matching_alternative(pattern, text, start, stop) if pattern is not None else None
+            rule = matching_alternative(pattern, seen, start, stop) if pattern is not None else None
             yield piece, rule or "", IN_WORDS.get(rule, "") if rule else _WITHOUT_RULE[pattern is None]
             start = stop
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenizer import BPETokenizer, CharTokenizer, TokenizerError
@@ -58,6 +58,7 @@ TOKENIZERS = {
     "bpe, cl100k": BPETokenizer(BPE.merges, pattern="cl100k", special_tokens=SPECIAL),
     "bpe, o200k": BPETokenizer(BPE.merges, pattern="o200k", special_tokens=SPECIAL),
     "bpe, a pattern with gaps": BPETokenizer(BPE.merges, pattern=r"[a-m]+|(?<=t)\S", special_tokens=SPECIAL),
+    "bpe, an expression": BPETokenizer(BPE.merges, pattern=r"\p{L}+|[\s\S]", special_tokens=SPECIAL),
     "ranks": BPETokenizer(BPEVocabulary.from_ranks(RANKS), special_tokens=SPECIAL),
     "char": CharTokenizer("the caso<>|", byte_fallback=True, special_tokens=SPECIAL),
     "wordpiece": WordPieceTokenizer.train(TEXT, 80, special_tokens=["[UNK]", *SPECIAL]),
@@ -193,6 +194,14 @@ def test_every_cut_of_a_named_pattern_has_its_alternative(name, text):
         rule = matching_alternative(name, as_text(text), place, place + len(piece))
         assert rule in split_alternatives(PATTERNS[name])
         place += len(piece)
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(text=TEXTS | st.text(max_size=8))
+@example(text="a\U000323b0\U000323b1")  # letters since Unicode 17, and not yet in the committed classes
+def test_every_cut_of_an_expression_that_matches_everything_has_its_alternative(text):
+    found = explain(TOKENIZERS["bpe, an expression"], text)
+    assert all(piece.rule in (r"\p{L}+", r"[\s\S]") for piece in found.pieces)
 
 
 @pytest.mark.parametrize("pattern, parts", [
