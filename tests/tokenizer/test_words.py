@@ -1,6 +1,7 @@
 """WordPiece, Unigram and byte-pair encoding over characters: each equal to its readable twin, and true to its promises."""
 
 import itertools
+import json
 import math
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from tokenizer import (
 from tokenizer import normalizers as n
 from tokenizer.byte_tokens import BYTE_TOKENS
 from tokenizer.sentencepiece_readable import spell_readable as merge_readable
+from tokenizer.symbol_train import learn_tokens
 from tokenizer.unigram_readable import UNKNOWN_PENALTY, add_logs, expected_counts_readable
 from tokenizer.unigram_readable import spell_readable as viterbi_readable
 from tokenizer.unigram_train import _Corpus, digamma
@@ -359,3 +361,59 @@ def test_wrong_vocabularies_are_refused():
         UnigramTokenizer([("<unk>", 0.0), ("a", math.nan)])
     with pytest.raises(TokenizerError, match="unknown token, or use byte_fallback"):
         UnigramTokenizer([("a", 0.0)], unknown_token=None)
+
+
+def learn_readable(words, size, join):
+    """The rule of symbol_train.learn_tokens with every count taken anew."""
+    tokens = sorted({symbol for word in words for symbol in word}, key=lambda symbol: (len(symbol), symbol))
+    spellings = {word: list(word) for word in words}
+    merges = []
+    while len(tokens) < size:
+        counts = Counter()
+        for word, count in words.items():
+            for pair in itertools.pairwise(spellings[word]):
+                counts[pair] += count
+        if not counts:
+            break
+        order = {token: number for number, token in enumerate(tokens)}
+        left, right = min(counts, key=lambda pair: (-counts[pair], order[pair[0]], order[pair[1]]))
+        merges.append((left, right))
+        if join(left, right) not in order:
+            tokens.append(join(left, right))
+        for spelling in spellings.values():
+            place = 0
+            while place + 1 < len(spelling):
+                if spelling[place : place + 2] == [left, right]:
+                    spelling[place : place + 2] = [join(left, right)]
+                place += 1
+    return tokens, merges
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.text("aab", min_size=1, max_size=9), st.integers(1, 5), min_size=1, max_size=5), st.booleans()
+)
+def test_learning_tokens_is_the_same_as_counting_anew(words, wordpiece):
+    if wordpiece:
+        words = {(word[0], *("##" + letter for letter in word[1:])): count for word, count in words.items()}
+    else:
+        words = {tuple(word): count for word, count in words.items()}
+    join = (lambda left, right: left + right.removeprefix("##")) if wordpiece else (lambda left, right: left + right)
+    assert learn_tokens(words, 12, join) == learn_readable(words, 12, join)
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    st.lists(st.text("aabc ", min_size=1, max_size=25), min_size=1, max_size=6).filter(
+        lambda texts: "".join(texts).strip()
+    )
+)
+def test_merges_over_characters_are_learnt_as_hugging_face_learns_them(texts):
+    hf = pytest.importorskip("tokenizers", reason="the comparison with Hugging Face's tokenizers needs it installed")
+    peer = hf.Tokenizer(hf.models.BPE())
+    peer.pre_tokenizer = hf.pre_tokenizers.WhitespaceSplit()
+    peer.train_from_iterator(texts, hf.trainers.BpeTrainer(vocab_size=12, show_progress=False))
+    words = Counter(tuple(word) for text in texts for word in text.split())
+    tokens, merges = learn_tokens(words, 12, lambda left, right: left + right)
+    assert [list(merge) for merge in merges] == json.loads(peer.to_str())["model"]["merges"]
+    assert {token: number for number, token in enumerate(tokens)} == peer.get_vocab()
