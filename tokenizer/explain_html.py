@@ -115,8 +115,7 @@ def _page(explanation: Explanation, title: str) -> Iterator[str]:
         if token.token_id not in seen:
             seen.add(token.token_id)
             yield f'<article id="t{token.token_id}"><h2><code>{escape(visible(token.token))}</code></h2>'
-            size = f"{len(token.token)} byte" + ("s" if len(token.token) != 1 else "")
-            yield f'<p class="soft">id {token.token_id:,}, {size}</p>'
+            yield f'<p class="soft">id {token.token_id:,}</p>'
             if token.steps:
                 yield "<ol>" + "".join(map(_step, token.steps)) + "</ol>"
             yield "</article>"

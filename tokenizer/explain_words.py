@@ -67,11 +67,14 @@ def _made_of(word: str, segment: str, start: int, stop: int) -> str:
 
 
 def _about(tokenizer: WordTokenizer) -> list[str]:
-    steps = ", ".join(type(step).__name__ for step in tokenizer.normalizers) or "nothing"
+    steps = ", ".join(getattr(step, "form", type(step).__name__) for step in tokenizer.normalizers) or "nothing"
     cut = {"bert": "at white space and around punctuation", "metaspace": "before each \u2581", "none": "nowhere"}
+    where = cut[tokenizer.split]
+    if tokenizer.split == "none" and tokenizer._cut_words is not None:
+        where += ", though no token reaches across the spaces"
     return [
         f"{_NAMES[tokenizer.kind]}: {tokenizer.vocab_size:,} tokens.",
-        f"The text is normalised first ({steps}), then cut {cut[tokenizer.split]}.",
+        f"The text is normalised first ({steps}), then cut {where}.",
     ]
 
 
