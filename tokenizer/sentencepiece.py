@@ -16,6 +16,7 @@ from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece
 from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .normalizers import METASPACE, Normalizer, Prepend, Replace
+from .sentencepiece_readable import spell_readable
 from .special import MAX_IDS, as_integer, check_special_tokens
 from .symbol_train import Progress, frequent_characters, known_runs, learn_tokens
 from .words import Spelling, WordTokenizer, encoded
@@ -160,6 +161,19 @@ class SentencePieceTokenizer(WordTokenizer):
         for token_id, token in ordinary.items():
             lengths[token_id] = len(token.encode())
         return characters, pairs, lengths
+
+    @cached_property
+    def _plain(self) -> tuple[dict[str, int], dict[tuple[int, int], tuple[int, int]], set[str]]:
+        """The id of each token, (rank, id made) by pair of ids, and the tokens that no text is spelt with."""
+        ranks = {
+            (self._id_of[left], self._id_of[right]): (rank, self._id_of[left + right])
+            for rank, (left, right) in enumerate(self._merges)
+        }
+        return self._id_of, ranks, set(self._id_of) - {token for _, token in self._ordinary()}
+
+    def _spell_plainly(self, word: str) -> list[int]:
+        ids, ranks, barred = self._plain
+        return spell_readable(word, ids, ranks, self.byte_fallback, self._unknown_id, self._fuse_unknown, barred)
 
     def _spell(self, words: Sequence[str]) -> Spelling:
         from .sentencepiece_merge import first_tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from .byte_tokens import BYTE_TOKENS
 
@@ -14,7 +14,7 @@ def spell_readable(
     byte_fallback: bool,
     unknown_id: int,
     fuse_unknown: bool,
-    barred: Sequence[str] = (),
+    barred: Collection[str] = (),
 ) -> list[int]:
     """The ids of a word.
 

@@ -15,7 +15,7 @@ from .errors import TokenizerError, TrainingError
 from .normalizers import Metaspace, Normalizer, Unicode
 from .special import MAX_IDS, TextOrSpans, as_integer, check_special_tokens, split_segments
 from .symbol_train import Progress, frequent_characters, known_runs
-from .unigram_readable import UNKNOWN_PENALTY
+from .unigram_readable import UNKNOWN_PENALTY, spell_readable
 from .words import Spelling, WordTokenizer, encoded
 
 
@@ -136,6 +136,7 @@ class UnigramTokenizer(WordTokenizer):
         Raises:
             ValueError: alpha is negative or not finite. Otherwise as encode.
         """
+        from .unigram_lattice import work_arrays
         from .unigram_weigh import sample_words
 
         if not 0 <= alpha < math.inf:
@@ -185,8 +186,27 @@ class UnigramTokenizer(WordTokenizer):
     def _tables(self) -> tuple[np.ndarray, ...]:
         return self._trie.keys, self._trie.children, self._trie.values, self._scores
 
+    @cached_property
+    def _scores_of_text(self) -> tuple[dict[str, float], int]:
+        """The scores of the tokens that text is spelt with, and the characters of the longest one."""
+        bytes_apart = set(self._byte_ids.tolist())
+        scores = {token: float(self._scores[n]) for n, token in self._ordinary() if n not in bytes_apart}
+        return scores, max(map(len, scores), default=0)
+
+    def _spell_plainly(self, word: str) -> list[int]:
+        scores, longest = self._scores_of_text
+        ids: list[int] = []
+        for piece, known in spell_readable(word, scores, self._unknown_score, longest):
+            if known:
+                ids.append(self._id_of[piece])
+            elif self.byte_fallback:
+                ids += self._byte_ids[list(piece.encode("utf-8", "surrogateescape"))].tolist()
+            else:
+                ids.append(self._unknown_id)
+        return ids
+
     def _spell(self, words: Sequence[str]) -> Spelling:
-        from .unigram_lattice import spell_words
+        from .unigram_lattice import spell_words, work_arrays
 
         text, stops = encoded(words)
         spelling = self._empty_spelling(len(text), len(words))
@@ -209,12 +229,6 @@ class UnigramTokenizer(WordTokenizer):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         common = cls._common_arguments(state)
         return cls(state["pieces"], byte_fallback=state["byte_fallback"], **common)
-
-
-def work_arrays(stops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the kernels write by place in a word: a score, where a token begins or ends, and which one it is."""
-    longest = int(np.diff(stops, prepend=0).max(initial=0))
-    return np.empty(longest + 1), np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int32)
 
 
 def _checked_pieces(pieces: Sequence[tuple[str, float]]) -> tuple[list[str], list[float]]:

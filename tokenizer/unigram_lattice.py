@@ -16,7 +16,13 @@ from .utf8 import next_character, spell_bytes
 FLOAT64 = t.Array(t.float64, 1, "C", readonly=True)
 FLOAT64_OUT = FLOAT64.copy(readonly=False)
 _TRIE = [UINT64, INT32, INT32, FLOAT64]  # keys, children, values, and the log-probability by token
-_WORK = [FLOAT64_OUT, INT64_OUT, INT32_OUT]  # by place in the longest word, as unigram.work_arrays makes them
+_WORK = [FLOAT64_OUT, INT64_OUT, INT32_OUT]  # by place in the longest word, as `work_arrays` makes them
+
+
+def work_arrays(stops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the kernels write by place in a word: a score, where a token begins or ends, and which one it is."""
+    longest = int(np.diff(stops, prepend=0).max(initial=0))
+    return np.empty(longest + 1), np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int32)
 
 
 @routine

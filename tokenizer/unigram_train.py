@@ -153,8 +153,7 @@ def _trie(scores: Scores):
 
 
 def _spell(text, stops, trie, values, in_parts: bool) -> tuple[np.ndarray, np.ndarray]:
-    from .unigram import work_arrays
-    from .unigram_lattice import spell_words
+    from .unigram_lattice import spell_words, work_arrays
 
     ids, ends = np.empty(len(text), np.int32), np.empty(len(text), np.int32)
     counts = np.empty(len(stops), np.int64)

@@ -12,6 +12,7 @@ from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .normalizers import Bert, Normalizer
 from .special import MAX_IDS, as_integer, check_special_tokens
+from .wordpiece_readable import spell_readable
 from .words import Spelling, WordTokenizer, encoded
 
 PREFIX = "##"
@@ -147,6 +148,14 @@ class WordPieceTokenizer(WordTokenizer):
             for token_id, token in self._ordinary()
             if token != PREFIX
         )
+
+    @cached_property
+    def _ordinary_ids(self) -> dict[str, int]:
+        return {token: token_id for token_id, token in self._ordinary()}
+
+    def _spell_plainly(self, word: str) -> list[int]:
+        tokens = spell_readable(word, self._ordinary_ids, self._unknown_id, PREFIX, self._longest_word)
+        return [token_id for token_id, _ in tokens]
 
     def _spell(self, words: Sequence[str]) -> Spelling:
         from .wordpiece_match import spell_words

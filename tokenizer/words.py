@@ -9,6 +9,7 @@ A subclass spells words. Ids need not begin with bytes, and the special tokens m
 from __future__ import annotations
 
 import re
+import sys
 from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from .offsets import in_text, joined_text
 from .special import Segment, SpecialRules, TextOrSpans, check_special_tokens, name_expression, split_segments
 from .streaming import stream_segments
 
+_FEW_CHARACTERS = 2000  # up to here plain Python takes less time than Numba takes to load
+_LONG_WORD = 200  # the readable twins' time grows with its square
 SPLITS = ("bert", "metaspace", "none")
 _NAMED_STEPS = (
     steps.Unicode,
@@ -142,6 +145,10 @@ class WordTokenizer(Tokenizer):
     def _spell(self, words: Sequence[str]) -> Spelling:
         """The tokens of each word; no word is empty."""
 
+    @abstractmethod
+    def _spell_plainly(self, word: str) -> list[int]:
+        """The same ids for one word, by the readable twin: sooner done with a short text than Numba is loaded."""
+
     def _ordinary(self) -> Iterator[tuple[int, str]]:
         """(id, token) of the tokens that text can be spelt with: no special ones, nor the unknown one."""
         for token_id, token in enumerate(self._tokens):
@@ -171,11 +178,17 @@ class WordTokenizer(Tokenizer):
                 text = normalizer.apply(text)
             batches.append(np.fromiter(map(numbers.__getitem__, self._cut(text)), dtype=np.int64))
         numbers.default_factory = None  # it refers back to the dict, and would keep it alive until a collection
-        spelling = self._spell(list(numbers))
-        rows = RowTable.laid_out(spelling.ids.astype(self._dtype), spelling.counts)
+        rows = self._rows(list(numbers))
         return np.concatenate(
             [np.array([batch], self._dtype) if isinstance(batch, int) else rows.gather(batch) for batch in batches]
         )
+
+    def _rows(self, words: list[str]) -> RowTable:
+        if "numba" not in sys.modules and sum(map(len, words)) <= _FEW_CHARACTERS:
+            if max(map(len, words), default=0) <= _LONG_WORD:
+                return RowTable([self._spell_plainly(word) for word in words], self._dtype)
+        spelling = self._spell(words)
+        return RowTable.laid_out(spelling.ids.astype(self._dtype), spelling.counts)
 
     def _chain(self, place: int, continued: bool, first: bool) -> tuple[Normalizer, ...]:
         if place:

@@ -109,6 +109,14 @@ def test_merges_over_characters_are_those_of_the_readable_twin(word, tokenizer):
 @every
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(text=st.one_of(TEXTS, BYTES))
+def test_short_texts_get_the_same_ids_without_numba(tokenizer, text):
+    for word in tokenizer._cut(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")):
+        assert tokenizer._spell_plainly(word) == tokenizer._spell([word]).ids.tolist()
+
+
+@every
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(text=st.one_of(TEXTS, BYTES))
 def test_decoding_gives_what_the_normalisation_left(tokenizer, text):
     ids = tokenizer.encode(text)
     assert max(ids, default=0) < tokenizer.vocab_size
