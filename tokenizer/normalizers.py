@@ -56,9 +56,10 @@ class Unicode(Normalizer):
     def apply(self, text: str) -> str:
         if text.isascii():
             return text
-        parts = _class("YOUNGER").split(text)
-        if len(parts) == 1:
+        younger = _class("YOUNGER")
+        if not any(map(younger.match, set(text))):  # each distinct character once: 50 times as fast as a search
             return unicodedata.normalize(self.form, text)
+        parts = younger.split(text)
         parts[::2] = [unicodedata.normalize(self.form, part) for part in parts[::2]]
         return "".join(parts)
 
