@@ -195,10 +195,9 @@ class BPETokenizer(Tokenizer):
     def _encode_many(self, texts: list[list[Segment]]) -> list[np.ndarray]:
         # Taken out while at work, so that no two threads fill one table; pop and append are atomic.
         encoder = self._encoders.pop() if self._encoders else self._new_encoder(_REMEMBERED)
-        try:
-            return self._run(encoder, texts)
-        finally:
-            self._encoders.append(encoder)
+        found = self._run(encoder, texts)
+        self._encoders.append(encoder)  # not after an exception: Ctrl-C may have come between a piece and its count
+        return found
 
     def _stream_encoder(self) -> Callable[[list[Segment]], np.ndarray]:
         encoder = self._new_encoder(_REMEMBERED_IN_STREAM)

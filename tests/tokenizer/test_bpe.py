@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenizer import BPETokenizer, SpecialTokenError, TokenizerError, TrainingError
+from tokenizer.bpe_encode import Encoder
 
 SPACE = 220  # GPT-2's order of the bytes: the visible ones first, so "!" is 0
 A, B, C, D = (ord(character) - ord("!") for character in "abcd")
@@ -126,6 +127,23 @@ def test_memory_of_pieces_stays_bounded_and_does_not_change_ids(trained, room, m
             assert tokenizer.encode(text) == trained.encode(text)
     (encoder,) = tokenizer._encoders
     assert encoder._words.capacity == room
+
+
+def test_an_encoding_that_was_stopped_leaves_nothing_behind(trained, monkeypatch):
+    first, second = (" ".join(f"{word}{n}" for n in range(300)) for word in ("cat", "mat"))
+    tokenizer = BPETokenizer(trained.merges)
+    tokenizer.encode(TEXT)
+    run = Encoder._call
+
+    def stop(*arguments):
+        run(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Encoder, "_call", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode(first)
+    monkeypatch.undo()
+    assert tokenizer.encode(second + first) == trained.encode(second + first)
 
 
 def test_threads_may_share_a_tokenizer(trained):
