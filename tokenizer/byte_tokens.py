@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from .errors import TokenizerError
+from .errors import SpecialTokenError, TokenizerError
 from .normalizers import METASPACE
 
 BYTE_TOKENS = tuple(f"<0x{value:02X}>" for value in range(256))
@@ -31,6 +31,16 @@ def byte_token_ids(tokens: Sequence[str | None], byte_fallback: bool) -> np.ndar
             f"{missing[0]}; add them, or set byte_fallback=False"
         )
     return np.array([id_of[token] for token in BYTE_TOKENS], dtype=np.int32)
+
+
+def refuse_special_bytes(special_tokens: Iterable[str], byte_ids: np.ndarray) -> None:
+    """Raise SpecialTokenError if a byte's token is also a special one: any text with a rare character would make it."""
+    special = set(special_tokens).intersection(BYTE_TOKENS) if len(byte_ids) else ()
+    if special:
+        raise SpecialTokenError(
+            f"the byte token {min(special)!r} is among the special tokens, but text makes it; leave the bytes out of "
+            "special_tokens"
+        )
 
 
 def decoded_piece(token: str | None, byte_fallback: bool) -> bytes | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece
+from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece, refuse_special_bytes
 from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .normalizers import METASPACE, Normalizer, Prepend, Replace
@@ -78,6 +78,7 @@ class SentencePieceTokenizer(WordTokenizer):
             normalizers=normalizers,
             split=split,
         )
+        refuse_special_bytes(self._special_tokens, self._byte_ids)
         self._merges = _checked_merges(merges, self._id_of, dict(self._ordinary()), set(self._byte_ids.tolist()))
 
     @classmethod

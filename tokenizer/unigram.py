@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece
+from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece, refuse_special_bytes
 from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .normalizers import Metaspace, Normalizer, Unicode
@@ -64,6 +64,7 @@ class UnigramTokenizer(WordTokenizer):
             normalizers=normalizers,
             split=split,
         )
+        refuse_special_bytes(self._special_tokens, self._byte_ids)
 
     @classmethod
     def train(

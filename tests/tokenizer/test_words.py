@@ -365,6 +365,10 @@ def test_wrong_vocabularies_are_refused():
         SentencePieceTokenizer(["<unk>", "a", "b"], [("a", "b")], byte_fallback=False)
     with pytest.raises(TokenizerError, match="text must not make it"):
         SentencePieceTokenizer(["<unk>", "<", "s>", "<s>"], [("<", "s>")], byte_fallback=False, special_tokens=["<s>"])
+    for kind, learnt in ((SentencePieceTokenizer, SENTENCEPIECE.merges), (UnigramTokenizer, None)):
+        vocabulary = SENTENCEPIECE.vocabulary if learnt else UNIGRAM_BYTES.pieces
+        with pytest.raises(SpecialTokenError, match="<0x98>"):  # a snowman would make it
+            kind(vocabulary, *([learnt] if learnt else []), byte_fallback=True, special_tokens=["<unk>", "<0x98>"])
     with pytest.raises(TokenizerError, match="finite"):
         UnigramTokenizer([("<unk>", 0.0), ("a", math.nan)])
     with pytest.raises(TokenizerError, match="unknown token, or use byte_fallback"):
