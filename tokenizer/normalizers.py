@@ -22,6 +22,7 @@ from .errors import TokenizerError
 Piece = tuple[int, str]
 """How many characters of the input, and what they become: alignments are sequences of these."""
 
+_LONG_RUN = 100  # marks
 METASPACE = "\u2581"  # the block that stands for a space in SentencePiece's vocabularies
 
 
@@ -58,9 +59,9 @@ class Unicode(Normalizer):
             return text
         younger = _class("YOUNGER")
         if not any(map(younger.match, set(text))):  # each distinct character once: 50 times as fast as a search
-            return unicodedata.normalize(self.form, text)
+            return _normal_form(self.form, text)
         parts = younger.split(text)
-        parts[::2] = [unicodedata.normalize(self.form, part) for part in parts[::2]]
+        parts[::2] = [_normal_form(self.form, part) for part in parts[::2]]
         return "".join(parts)
 
     def pieces(self, text: str) -> Iterator[Piece]:
@@ -69,6 +70,27 @@ class Unicode(Normalizer):
             if stop == len(text) or not _joins_backwards(text[stop]):
                 yield stop - start, self.apply(text[start:stop])
                 start = stop
+
+
+def _normal_form(form: str, text: str) -> str:
+    """unicodedata.normalize, which takes quadratic time to sort a long run of marks: such a run is sorted before."""
+    decomposed = "NFKD" if form in ("NFKC", "NFKD") else "NFD"
+    marks = {character for character in set(text) if _is_sorted(decomposed, character)}
+    if sum(map(text.count, marks)) >= _LONG_RUN:
+        run = re.compile(f"[{''.join(map(re.escape, sorted(marks)))}]{{{_LONG_RUN},}}")
+        text = run.sub(lambda found: _in_order(decomposed, found[0]), text)
+    return unicodedata.normalize(form, text)
+
+
+def _in_order(decomposed: str, run: str) -> str:
+    parts = "".join([unicodedata.normalize(decomposed, character) for character in run])
+    return "".join(sorted(parts, key=unicodedata.combining))  # stable, as the canonical order is
+
+
+@cache
+def _is_sorted(decomposed: str, character: str) -> bool:
+    """Whether the normal form moves it past its neighbours, by the combining class."""
+    return unicodedata.combining(unicodedata.normalize(decomposed, character)[0]) > 0
 
 
 @cache
