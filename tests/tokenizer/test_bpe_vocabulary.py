@@ -57,6 +57,7 @@ def test_several_merges_may_make_one_token():
         ([*BYTES, b"ab"], [(id_of("a"), id_of("b"), 256)] * 2, "merge 1.*twice"),
         ([*BYTES, b"ab"], [(id_of("a"), id_of("b"))], "merge 0"),
         ([*BYTES, b"ab"], [(id_of("a"), id_of("b"), 300)], "merge 0"),
+        ([*BYTES, b"ab"], [(id_of("a"), id_of("b"), 256 - (1 << 32))], "merge 0"),
     ],
 )
 def test_what_no_vocabulary_has_is_named(tokens, merges, message):
