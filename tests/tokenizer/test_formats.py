@@ -179,11 +179,16 @@ REFUSED = [
     (huggingface(BPE, model__vocab={"a": 0}, model__merges=[]), "255 of the 256 bytes"),
     (huggingface(BPE, model__merges=[["t", "h", "e"]]), "merge 0"),
     (huggingface(BPE, model__merges=[["zz", "z"]]), "merge 0"),
-    (huggingface(UNIGRAM, model__unk_id=10**6), "damaged"),
+    (huggingface(UNIGRAM, model__unk_id=10**6), "unk_id 1000000"),
     (huggingface(UNIGRAM, model__vocab=[["a"]]), "piece 0|damaged"),
     (huggingface(WORDPIECE, model__continuing_subword_prefix="@@"), "prefix"),
     (huggingface(WORDPIECE, model__vocab={"a": 0, "b": 0, "[UNK]": 1}), "same id"),
     ({"model": 5}, "version"),
+    (huggingface(BPE, added_tokens=added(id=400)), f"'<s>' has id 400, but {S}"),
+    (huggingface(UNIGRAM, model__unk_id=-1), "unk_id -1"),
+    (huggingface(WORDPIECE, decoder__prefix="@@"), "WordPiece with prefix '@@'"),
+    (huggingface(LLAMA, decoder__decoders__0__content="X"), "Replace with content 'X'"),
+    (huggingface(LLAMA, decoder__decoders__3__start=2), "Strip with start 2"),
 ]
 
 
@@ -194,6 +199,25 @@ def test_what_is_not_supported_is_refused_by_name(data, message, tmp_path):
     with pytest.raises(FormatError, match=message) as caught:
         formats.read(path)
     assert "tokenizer.json" in str(caught.value)
+
+
+def test_the_same_special_tokens_come_back_or_the_file_is_not_written(tmp_path):
+    # No merge makes "xyz", so the two files of GPT-2 would read it as special.
+    vocabulary = BPEVocabulary([*(bytes([n]) for n in range(256)), b"ab", b"xyz"], [(97, 98, 256)])
+    with pytest.raises(FormatError, match=r"'xyz', 257.*ignore=\{'special_tokens'\}"):
+        formats.write(BPETokenizer(vocabulary), tmp_path, "gpt2")
+    # Hugging Face gives the id after the last piece to an added token, whatever the file says.
+    gap = UnigramTokenizer(UNIGRAM.pieces, special_tokens={**UNIGRAM.special_tokens, "<x>": 99})
+    with pytest.raises(FormatError, match="without a token"):
+        formats.write(gap, tmp_path / "tokenizer.json", "huggingface")
+    assert os.listdir(tmp_path) == []
+
+
+def test_cleanup_is_found_in_a_sequence_of_decoders(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    parts = [{"type": "WordPiece", "prefix": "##", "cleanup": False}]
+    path.write_text(json.dumps(huggingface(WORDPIECE, decoder={"type": "Sequence", "decoders": parts})))
+    assert not formats.read(path).cleanup
 
 
 def test_what_may_be_left_out_is_left_out_when_asked(tmp_path):

@@ -72,6 +72,9 @@ def from_names(
     if special is None:
         made = {left + right for left, right in pairs}
         special = {name: token_id for name, token_id in ids.items() if len(name) > 1 and name not in made}
+    for name, token_id in special.items():
+        if ids.get(name, token_id) != token_id:
+            raise FormatError(f"the added token {name!r} has id {token_id!r}, but {ids[name]!r} in the model's vocab")
     ordinary = {name: token_id for name, token_id in ids.items() if name not in special}
     for name, token_id in ids.items():
         if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 1 << 24:

@@ -168,6 +168,8 @@ def _read_unigram(data: dict, model: dict, special: dict[str, int], ignore: froz
         raise FormatError("a Unigram model after the pre_tokenizer ByteLevel or BertPreTokenizer is not supported")
     decoder_of(data, "Metaspace")
     unknown = model.get("unk_id")
+    if unknown is not None and (isinstance(unknown, bool) or not 0 <= unknown < len(model["vocab"])):
+        raise FormatError(f"the Unigram model has unk_id {unknown!r}, which is no id of its vocab")
     return UnigramTokenizer(
         model["vocab"],
         special_tokens=special,
@@ -192,7 +194,7 @@ def _read_wordpiece(data: dict, model: dict, special: dict[str, int], ignore: fr
         unknown_token=model.get("unk_token", "[UNK]"),
         normalizers=read_normalizers(data.get("normalizer")),
         longest_word=model.get("max_input_chars_per_word", 100),
-        cleanup=True if decoder is None else decoder.get("cleanup", True),
+        cleanup=decoder[0].get("cleanup", True) if decoder else True,
     )
 
 
@@ -272,6 +274,11 @@ def _write_sentencepiece(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
 def _write_unigram(tokenizer: UnigramTokenizer) -> dict[str, Any]:
     tokens = [token for token, _ in tokenizer.pieces]
     unknown = tokenizer.unknown_token
+    added = sorted(set(tokenizer.special_tokens.values()) - set(range(len(tokens))))
+    if None in tokens or added != list(range(len(tokens), tokenizer.vocab_size)):
+        raise FormatError(
+            "an id without a token cannot be written: Hugging Face numbers the tokens of Unigram in order"
+        )
     return {
         **write_normalizers(tokenizer),
         "model": {

@@ -217,24 +217,34 @@ def _decoder(tokenizer: WordTokenizer) -> dict[str, Any]:
     return {"type": "Sequence", "decoders": decoders}
 
 
+# Fields of a decoder that change the text, and the values that say what the tokenizers here do.
 _DECODERS = {
-    "ByteLevel": ("ByteLevel",),
-    "WordPiece": ("WordPiece",),
-    "Metaspace": ("Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"),
+    "ByteLevel": {"ByteLevel": {}},
+    "WordPiece": {"WordPiece": {"prefix": ("##",)}},
+    "Metaspace": {
+        "Metaspace": {"replacement": (METASPACE,)},
+        "Replace": {"pattern": ({"String": METASPACE},), "content": (" ",)},
+        "ByteFallback": {},
+        "Fuse": {},
+        "Strip": {"content": (" ",), "start": (0, 1), "stop": (0,)},
+    },
 }
 
 
-def decoder_of(data: dict[str, Any], kind: str) -> dict[str, Any] | None:
-    """The decoder, if it is of the kind that this model's tokenizer has here. It does not change ids, only text.
+def decoder_of(data: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The parts of the decoder, if they are those that this model's tokenizer has here. It does not change ids, only text.
 
     Raises:
         FormatError: it is another one.
     """
     decoder = data.get("decoder")
     if decoder is None:
-        return None
+        return []
     parts = decoder["decoders"] if decoder.get("type") == "Sequence" else [decoder]
     for part in parts:
         if part.get("type") not in _DECODERS[kind]:
             raise FormatError(f"the decoder {part.get('type')!r} is not supported for this model")
-    return decoder
+        for field, values in _DECODERS[kind][part["type"]].items():
+            if part.get(field, values[0]) not in values:
+                raise FormatError(f"the decoder {part['type']} with {field} {part[field]!r} is not supported")
+    return parts

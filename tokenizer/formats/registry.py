@@ -13,6 +13,7 @@ from ..errors import FormatError, TokenizerError
 from ..serialize import FORMAT, write_bytes
 from . import gpt2, huggingface, own, tiktoken, wordpiece_vocab
 from .check import PROBES, check_same
+from .refuse import refuse
 
 FORMATS = {module.NAME: module for module in (own, huggingface, tiktoken, gpt2, wordpiece_vocab)}
 """By name, modules with ``files(tokenizer, ignore)``, file name to content, and ``parse(files, ignore, **options)``."""
@@ -71,6 +72,9 @@ def write(
     contents = module.files(tokenizer, _names(ignore))
     copy = module.parse(contents, _names(ignore), **module.options_of(tokenizer))
     check_same(tokenizer, copy, probes)
+    if copy.special_tokens != tokenizer.special_tokens:
+        names = sorted(copy.special_tokens.items() ^ tokenizer.special_tokens.items())
+        refuse(_names(ignore), "special_tokens", f"special tokens would be others when the file is read: {names}")
     for name, content in contents.items():
         write_bytes(path / name if name else path, [content])
 
