@@ -23,7 +23,8 @@ from .patterns import PATTERNS, split_readable
 from .pretokenize import as_array, make_pretokenizer
 from .special import MAX_IDS, Segment, as_integer, check_special_tokens
 
-_FEW_CHARACTERS = 2000  # up to here plain Python takes less time than Numba takes to load
+_FEW_CHARACTERS = 2000  # in all, plain Python takes less time for so many than Numba takes to load
+_LONG_PIECE = 200  # bytes; the readable twin's time grows with the square: 2,000 emoji took it 6 s
 _REMEMBERED = 1 << 18  # pieces that an encoder keeps the ids of: some 15 MB, for each thread that encodes
 _REMEMBERED_IN_STREAM = 1 << 11  # encode_iterable promises to stay small: below 1 MB in all
 
@@ -38,9 +39,9 @@ class BPETokenizer(Tokenizer):
         merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
             The order is the rank: of the merges that can be applied to a piece of text, the first one is.
             Or a BPEVocabulary, whose ids may be in any order.
-        pattern: the pre-tokenisation: "gpt2", "cl100k" or "o200k", None (merges may go anywhere), or a regular expression in the syntax of
-            the ``regex`` package. Text that the expression does not match forms pieces of its own. A bare word is
-            taken as a name.
+        pattern: the pre-tokenisation: "gpt2", "cl100k" or "o200k", None (merges may go anywhere), or a regular
+            expression in the syntax of the ``regex`` package. Text that the expression does not match forms pieces of
+            its own. A bare word is taken as a name.
         special_tokens: names, which get the ids after the ordinary tokens; or a mapping of name to id.
 
     Raises:
@@ -61,6 +62,7 @@ class BPETokenizer(Tokenizer):
         self._pattern = pattern
         self._pretokenizer = make_pretokenizer(pattern)
         self._encoders: list = []  # one for each thread that has encoded at the same time as others
+        self._spelt_plainly = 0  # characters
         tokens = self._vocabulary.tokens
         free = {token_id for token_id, token in enumerate(tokens) if token is None}
         super().__init__(tokens, check_special_tokens(special_tokens, len(tokens), free))
@@ -172,20 +174,23 @@ class BPETokenizer(Tokenizer):
 
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
         if not self._encoders and "numba" not in sys.modules and self._pattern in PATTERNS:
-            size = sum(len(segment) for segment in segments if isinstance(segment, str))
-            if size <= _FEW_CHARACTERS:
-                return self._encode_plainly(segments)
+            self._spelt_plainly += sum(len(segment) for segment in segments if isinstance(segment, str))
+            if self._spelt_plainly <= _FEW_CHARACTERS and (ids := self._encode_plainly(segments)) is not None:
+                return ids
         return self._encode_many([segments])[0]
 
-    def _encode_plainly(self, segments: list[Segment]) -> np.ndarray:
-        """As the readable twins do it: sooner done with a short text than Numba is loaded."""
+    def _encode_plainly(self, segments: list[Segment]) -> np.ndarray | None:
+        """As the readable twins do it: sooner done with a short text than Numba is loaded. None if a piece is long."""
         ids: list[int] = []
         for segment in segments:
             if isinstance(segment, int):
                 ids.append(segment)
                 continue
             for piece in split_readable(self._pattern, segment):
-                ids += self._readable.encode(piece.encode("utf-8", "surrogateescape"))
+                data = piece.encode("utf-8", "surrogateescape")
+                if len(data) > _LONG_PIECE:
+                    return None
+                ids += self._readable.encode(data)
         return np.array(ids, dtype=np.int32)
 
     @cached_property

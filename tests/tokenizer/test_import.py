@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
 import sys
@@ -18,3 +20,22 @@ def test_import_and_characters_load_neither_numba_nor_regex_nor_the_other_packag
     loaded = set(result.stdout.split())
     assert "tokenizer" in loaded
     assert not loaded & {"numba", "regex", "tinygrad_lite", "transformer"}
+
+
+SHORT_TEXTS = """
+import sys
+from tokenizer import BPETokenizer
+tokenizer = BPETokenizer([(64, 64)])
+loaded = []
+for text in ["a short text"] * 3 + [sys.argv[1]] * int(sys.argv[2]):
+    tokenizer.encode(text)
+    loaded.append("numba" in sys.modules)
+print(loaded[2], loaded[-1])
+"""
+
+
+@pytest.mark.parametrize("text, times", [("a" * 300, 1), ("some words " * 9, 30)])
+def test_compiled_code_is_loaded_for_a_long_piece_and_after_a_few_short_texts(text, times):
+    command = [sys.executable, "-c", SHORT_TEXTS, text, str(times)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.split() == ["False", "True"]
