@@ -180,7 +180,13 @@ class Replace(Normalizer):
 
     @property
     def local(self) -> bool:  # type: ignore[override]
-        return not re.search("[^ ] ", self.pattern)
+        spaces = (" ", METASPACE)
+        if re.search(f"[^ {METASPACE}][ {METASPACE}]", self.pattern):  # the space may be a metaspace by now
+            return False
+        # A space stays one at the beginning, and the end of what is no space stays something else.
+        if self.pattern[0] in spaces:
+            return self.content[:1] in spaces
+        return self.content[-1:] not in ("", *spaces)
 
     def apply(self, text: str) -> str:
         return text.replace(self.pattern, self.content)

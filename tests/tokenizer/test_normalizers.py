@@ -134,3 +134,19 @@ def test_local_steps_can_be_applied_apart_before_a_space_after_a_letter(left, ri
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(TokenizerError, match="expected|needs"):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "local"),
+    [
+        (" ", "\u2581", True),
+        ("``", '"', True),
+        ("t\u2581", "z", False),
+        ("t ", "z", False),
+        (" t", "z", False),
+        ("t", " ", False),
+        ("t", "", False),
+    ],
+)
+def test_a_replacement_at_a_space_is_not_local(pattern, content, local):
+    assert n.Replace(pattern, content).local is local
