@@ -174,8 +174,8 @@ class Tokenizer(ABC):
         """Encode one text that arrives in chunks, such as an open file, and give its ids one by one.
 
         The ids are those of the joined chunks, wherever these are cut. The memory does not grow with the text, but
-        for a BPETokenizer with None or an expression as its pattern: a place that is safe to cut is not known there,
-        so the text is joined first.
+        where no place is known that is safe to cut, so that the text is joined first: for a BPETokenizer with None or
+        an expression as its pattern, a UnigramTokenizer with the split "none", and some normalisers, such as Strip.
 
         Raises:
             SpecialTokenError, UnknownCharacterError: as encode does, when the iteration gets there.

@@ -51,6 +51,8 @@ class UnigramTokenizer(WordTokenizer):
         normalizers: Sequence[Normalizer] = (Metaspace(),),
         split: str = "metaspace",
     ) -> None:
+        if split == "bert":
+            raise TokenizerError('expected split as "metaspace" or "none", got "bert"')
         tokens, scores = _checked_pieces(pieces)
         self._scores = np.array(scores, dtype=np.float64)
         self._byte_ids = byte_token_ids(tokens, byte_fallback)
@@ -172,6 +174,9 @@ class UnigramTokenizer(WordTokenizer):
         """Whether characters without a token are spelt by their bytes."""
         return bool(len(self._byte_ids))
 
+    def _words_part_at_spaces(self) -> bool:
+        return False  # sums over a part round otherwise, and rounding decides between equally good spellings
+
     @cached_property
     def _trie(self):
         from .trie import Trie
@@ -238,6 +243,8 @@ def _checked_pieces(pieces: Sequence[tuple[str, float]]) -> tuple[list[str], lis
         if not isinstance(piece, Sequence) or isinstance(piece, str) or len(piece) != 2:
             raise TokenizerError(f"piece {number} is {piece!r}; expected a token and its log-probability")
         token, score = piece
+        if not isinstance(token, str):
+            raise TokenizerError(f"piece {number} is {piece!r}; expected a token and its log-probability")
         if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score):
             raise TokenizerError(f"piece {number}, {token!r}, has the score {score!r}; expected a finite number")
         tokens.append(token)

@@ -107,6 +107,16 @@ def unigram(normalizer, pre_tokenizer, byte_fallback=False):
     return peer
 
 
+def unigram_of_ties():
+    """Many spellings are equally good but for the rounding of their sums, which run over the whole text."""
+    scores = {"<unk>": 0.0, "\u2581": -3.1, "e": -2.3, "i": -2.7, "n": -3.3, "in": -4.1, "ne": -4.1}
+    scores |= {"ei": -3.7, "ie": -3.7, "ein": -5.9, "<s>": -9.0}
+    peer = hf.Tokenizer(models.Unigram(list(scores.items()), unk_id=0))
+    peer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    peer.add_special_tokens(WORDS[:2])
+    return peer
+
+
 LLAMA_STEPS = steps.Sequence([steps.Prepend("\u2581"), steps.Replace(" ", "\u2581")])
 PEERS = {
     "gpt2": lambda: byte_level(None),
@@ -127,6 +137,7 @@ PEERS = {
         steps.Sequence([steps.NFD(), steps.Lowercase(), steps.StripAccents()]),
         pre_tokenizers.Metaspace(prepend_scheme="first"),
     ),
+    "unigram, whole texts": lambda: unigram_of_ties(),
     "unigram, bytes": lambda: unigram(steps.NFC(), pre_tokenizers.Metaspace(), byte_fallback=True),
 }
 COMMON = st.sampled_from(
@@ -167,6 +178,12 @@ def test_ids_on_random_text(pair):
         check(pair, text)
 
     compare()
+
+
+def test_ids_where_spellings_are_equally_good(pair):
+    chance = random.Random(0)
+    for _ in range(20):
+        check(pair, "".join(chance.choices("ein ", k=2000)))
 
 
 def test_offsets_on_text(pair):

@@ -275,7 +275,7 @@ def _write_unigram(tokenizer: UnigramTokenizer) -> dict[str, Any]:
     tokens = [token for token, _ in tokenizer.pieces]
     unknown = tokenizer.unknown_token
     added = sorted(set(tokenizer.special_tokens.values()) - set(range(len(tokens))))
-    if None in tokens or added != list(range(len(tokens), tokenizer.vocab_size)):
+    if added != list(range(len(tokens), tokenizer.vocab_size)):
         raise FormatError(
             "an id without a token cannot be written: Hugging Face numbers the tokens of Unigram in order"
         )
