@@ -19,7 +19,7 @@ from tokenizer.sentencepiece import SentencePieceTokenizer
 from tokenizer.trace import TrainingTrace, check, replay
 from tokenizer.unigram import UnigramTokenizer
 from tokenizer.wordpiece import BERT_SPECIAL_TOKENS, WordPieceTokenizer
-from transformer.cli import tokenizer_files
+from transformer.cli import tokenizer_files, tokenizer_train
 from transformer.cli.app import app
 from transformer.cli.screen import Screen
 from transformer.cli.tokenizer_compare import short_names
@@ -78,6 +78,21 @@ def test_training_writes_a_tokenizer_and_says_what_to_do_with_it(tmp_path):
     command = re.search(r"^ +tgl tokenizer (explain --tokenizer .*)$", output, re.M).group(1)
     assert str(tmp_path / "new.json") in command and "the cat sat" in command
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new.json", "text.txt"]
+
+
+def test_the_training_text_cannot_command_the_terminal(tmp_path):
+    output = tgl(
+        "train", "--vocab-size", 260, "--out", tmp_path / "new.json", stdin="one \x1b]0;title\x07 two\u202e three"
+    )
+    assert "\x1b" not in output and "\u202e" not in output and "'one three'" in output
+
+
+def test_only_the_beginning_of_a_large_text_is_read_to_measure_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizer_train, "SAMPLE", 10)
+    (tmp_path / "a").write_bytes(b"1234")
+    (tmp_path / "b").write_bytes(b"\xff" * 20)
+    monkeypatch.setattr(tokenizers.corpus.Path, "read_bytes", None)  # a file of any size would be in memory as a whole
+    assert tokenizer_train._sample([tmp_path / "a", tmp_path / "b"]) == b"1234" + b"\xff" * 6
 
 
 @pytest.mark.parametrize("options, expected", [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import tokenizer as tokenizers
-from tokenizer.corpus import read_texts
+from tokenizer.corpus import read_blocks
+from tokenizer.visible import visible
 
 from . import tokenizer_files as files
 from .run_view import quoted
@@ -20,7 +22,7 @@ from .screen import Screen
 from .tokenizer_view import token_names, tokens_text
 
 VOCAB_SIZE = 4096
-SAMPLE = 1_000_000  # characters of the training text, to measure on
+SAMPLE = 1_000_000  # bytes of the training text, to measure on
 SHOWN, LONGEST = 60, 12  # tokens
 LONG = 40  # bytes of a token that are shown
 
@@ -221,7 +223,8 @@ def _say_what_was_made(made: tokenizers.Tokenizer, corpus: list, given: dict):
         line = tokens_text(((token, False) for token in names), console, breaks=title == "Text")
         console.print(f"{title}: ", line, sep="")
     written = [str(given[name]) for name in ("out", "trace") if name in given]
-    words = " ".join(text[:200].decode("utf-8", "ignore").split()[:6]) or "text"
+    words = text[:200].decode("utf-8", "ignore").split()
+    words = " ".join([word for word in words if visible(word) == word][:6]) or "text"  # nothing that a terminal obeys
     console.say(
         f"Written: {' and '.join(written)}. Try:",
         f"tgl tokenizer explain --tokenizer {quoted(given['out'])} {quoted(words)}",
@@ -230,9 +233,8 @@ def _say_what_was_made(made: tokenizers.Tokenizer, corpus: list, given: dict):
 
 def _sample(corpus: list) -> bytes:
     """The beginning of the training text."""
+    blocks = chain.from_iterable(read_blocks(corpus))  # of bytes, since the corpus is paths and bytes
     raw = b""
-    for text in read_texts(corpus):
-        raw += text[: SAMPLE - len(raw)].encode("utf-8", "surrogateescape")
-        if len(raw) >= SAMPLE:
-            break
+    while len(raw) < SAMPLE and (block := next(blocks, None)) is not None:
+        raw += block[: SAMPLE - len(raw)]
     return raw
