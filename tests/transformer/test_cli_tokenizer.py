@@ -169,6 +169,23 @@ def test_a_trace_of_the_training_is_kept_and_explained(tmp_path):
     assert "the trace is that of another training" in refused(*args)
 
 
+def test_what_would_fail_after_the_learning_or_be_ignored_is_refused_before_it(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizers.BPETokenizer, "train", None)
+    for place in (
+        ["--out", tmp_path / "no" / "x.json"],
+        ["--out", tmp_path / "x.json", "--trace", tmp_path / "no" / "t"],
+    ):
+        assert "there is no folder" in refused("train", *place, stdin=TEXT)
+    message = refused("train", "--continue-from", made[1], "--pattern", "o200k", "--out", tmp_path / "x", stdin=TEXT)
+    assert "--continue-from has the pattern gpt2" in message
+
+
+def test_a_pattern_that_is_the_default_is_not_ignored_for_that_of_the_tokenizer_gone_on_from(tmp_path):
+    tgl("train", "--pattern", "cl100k", "--vocab-size", 260, "--out", tmp_path / "old.json", stdin=TEXT)
+    options = ["--continue-from", tmp_path / "old.json", "--pattern", "gpt2", "--out", tmp_path / "new.json"]
+    assert "has the pattern cl100k" in refused("train", *options, stdin=TEXT)
+
+
 @pytest.mark.parametrize("options, message", [
     (["--kind", "sentence"], "--kind must be one of bpe,"),
     (["--kind", "char", "--vocab-size", "300"], "--vocab-size is not for --kind char"),

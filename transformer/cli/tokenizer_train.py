@@ -59,6 +59,9 @@ def train(
         raise ValueError(f"--{name.replace('_', '-')} is not for --kind {kind}: leave it out")
     files.refuse_to_overwrite(out, force)
     files.refuse_to_overwrite(trace, force, "--trace")
+    for path in filter(None, (out, trace)):
+        if not path.parent.is_dir():  # now, and not after hours of learning
+            raise ValueError(f"there is no folder {path.parent} for {path.name}: make it first")
     with files.stoppable():
         corpus = _corpus(texts or [Path(files.STDIN)], any_bytes=invalid_utf8 is not None)
         made = learn(corpus, given)
@@ -126,6 +129,10 @@ def _learn_bpe(corpus: list, given: dict) -> tokenizers.Tokenizer:
     base = files.read_tokenizer(given["continue_from"]) if "continue_from" in given else None
     if base is not None and not isinstance(base, tokenizers.BPETokenizer):
         raise ValueError(f"--continue-from must be byte-level BPE, and {given['continue_from']} is of kind {base.kind}")
+    if base is not None and "pattern" in given and given["pattern"] != (base.pattern or "none"):
+        raise ValueError(
+            f"--continue-from has the pattern {base.pattern or 'none'}, which is kept: leave --pattern out"
+        )
     with _progress() as (count, merge):
         made = tokenizers.BPETokenizer.train(
             corpus,
