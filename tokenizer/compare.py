@@ -62,6 +62,8 @@ def compare(name: str, load: Load, text: str, progress: Callable[[int], None] = 
     """
     if not text:
         raise ValueError("the text to compare on is empty: there is nothing to count")
+    from . import native  # noqa: F401  until Numba is loaded, short texts are spelt by the readable twins
+
     size = len(text.encode("utf-8", "surrogatepass"))
     load().encode_to_array(text[:1000])  # what is compiled or loaded once a process is no part of the time
     fastest = float("inf")

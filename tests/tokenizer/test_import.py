@@ -39,3 +39,17 @@ def test_compiled_code_is_loaded_for_a_long_piece_and_after_a_few_short_texts(te
     command = [sys.executable, "-c", SHORT_TEXTS, text, str(times)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout.split() == ["False", "True"]
+
+
+COMPARED = """
+import sys
+from tokenizer import BPETokenizer
+from tokenizer.compare import compare
+compare("name", lambda: BPETokenizer([(64, 64)]), "a short text")
+print("numba" in sys.modules)
+"""
+
+
+def test_tokenizers_are_compared_by_their_compiled_code():
+    result = subprocess.run([sys.executable, "-c", COMPARED], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout == "True\n"
