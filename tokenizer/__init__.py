@@ -1,4 +1,4 @@
-"""Tokenizers: text to ids and back. Stands alone; needs NumPy, and ``regex`` for some patterns and non-ASCII text.
+"""Tokenizers: text to ids and back. Stands alone; needs NumPy, Numba and ``regex``.
 
 Example:
     from tokenizer import BPETokenizer, load

@@ -1,8 +1,9 @@
 """A table of distinct byte strings for kernels: open addressing, and the bytes end to end in one array.
 
 A place of the table is two numbers: the key of a word, or 0 if it is free, and its value: the number of the word and a
-note. The key of a word of up to seven bytes is these bytes and their count, so nothing else needs to be compared; that of a longer one is a
-hash. Against bytes hashed and compared one by one, the search for a word of a text took 28 ns in place of 51.
+note. The key of a word of up to seven bytes is these bytes and their count, so nothing else needs to be compared; that
+of a longer one is a hash. Against bytes hashed and compared one by one, the search for a word of a text took 28 ns in
+place of 51.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python tests/tokenizer/make_unicode_classes.py
 
 Version 16.0.0 is that of the regular expressions in tiktoken 0.14 and in Hugging Face's tokenizers 0.23 (both have 141,028
-letters); tests/tokenizer/test_scan.py holds every code point to tiktoken. Committed, because each version of Python and
-of the regex package has another, and ids must not change with them.
+letters); tests/tokenizer/test_peers.py holds every code point to tiktoken. Committed, because each version of Python
+and of the regex package has another, and ids must not change with them.
 """
 
 import pathlib
