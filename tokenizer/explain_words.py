@@ -135,9 +135,8 @@ def _no_tokens(names: list[str]) -> str:
 
 def _best_path(tokenizer: UnigramTokenizer) -> Describe:
     scores = dict(tokenizer.pieces)
-    ordinary = {
-        token: scores[token] for token_id, token in tokenizer._ordinary() if token_id not in set(tokenizer._byte_ids)
-    }
+    bytes_apart = set(tokenizer._byte_ids.tolist())
+    ordinary = {token: scores[token] for token_id, token in tokenizer._ordinary() if token_id not in bytes_apart}
     longest = max(map(len, ordinary), default=1)
 
     def describe(word: str) -> Spelt:
