@@ -25,10 +25,12 @@ _NAMED = {
     PATTERNS["gpt2"]: "gpt2",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
 }
-# Any other expression is taken if it has only what both engines read alike.
+# Any other expression is taken if it has only what both engines read alike; a "[" within [...] is not. No two of
+# these can match the same, so that a match takes no second try.
+_ESCAPE = r"\\[pP]\{\^?[A-Z][a-z]?\} | \\[sSrnt] | \\[^\w\s]"
 _COMMON = re.compile(
-    r"""(?: \\[pP]\{\^?[A-Z][a-z]?\} | \\[sSrnt] | \\[^\w\s] | \[\^? | \] | \(\?(?:i?:|[=!]) | \( | \)
-    | (?:[?*+] | \{\d+(?:,\d*)?\} ) (?![+]) | \{\d+(?:,\d*)?\}\? | [^\\\[\](){}?*+.^$&] | - | \| )*""",
+    rf"""(?: {_ESCAPE} | \[\^? (?: {_ESCAPE} | [^\\\[\]&] )+ \] | \(\?(?:i?:|[=!]) | \((?!\?) | \)
+    | (?:[?*+] | \{{\d+(?:,\d*)?\}} ) (?![+]) | [^\\\[\](){{}}?*+.^$&] )*""",
     re.VERBOSE,
 )
 FIELDS_OF_DECODER = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
