@@ -177,3 +177,15 @@ def test_what_is_kept_for_a_model_goes_with_it():
     del model
     gc.collect()
     assert reader() is None
+
+
+@pytest.mark.parametrize("shape, dtype", [((), np.int64), ((2,), np.int64), ((1,), np.int32)])
+def test_a_cache_on_the_device_is_cut_to_one_int64(shape, dtype):
+    model = make()
+    reader = DeviceReader(model)
+    with pytest.raises(TypeError, match=r"cut_to: an array must be int64 \(1,\)"):
+        reader.cache.cut_to(model.device.xp.zeros(shape, dtype))
+    with pytest.raises(ValueError, match="from 0 to 12, got 13"):
+        reader.cache.cut_to(np.int64(13))
+    reader.cache.cut_to(np.int64(0))
+    assert not reader.cache.layers[0].is_on_device
