@@ -9,6 +9,7 @@ from kernels.cuda.checks import needs_cuda
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
 from tinygrad_lite.device import get_device
+from tinygrad_lite.kernels.cuda import draws
 from tinygrad_lite.kernels.cuda.graph import Graph
 from tinygrad_lite.kernels.cuda.launch import cupy
 from tinygrad_lite.kernels.cuda.product import matmul
@@ -105,3 +106,18 @@ def test_other_threads_look_at_their_indices_meanwhile():
 
     Graph(function, tgl.Generator(0))(np.zeros(1))
     assert seen == [True] and xp.checks_values
+
+
+def test_what_other_threads_draw_is_not_moved_by_a_capture():
+    seen = []
+
+    def function(x):
+        thread = threading.Thread(target=lambda: seen.append(draws.moved()))
+        thread.start()
+        thread.join()
+        seen.append(draws.moved())
+        return [x + 1.0]
+
+    graph = Graph(function, tgl.Generator(0))
+    graph(np.zeros(1)), graph(np.zeros(1))
+    assert [array is None for array in seen] == [True, True, True, False] and draws.moved() is None
