@@ -1,6 +1,8 @@
 """The same training on "cuda" and in half precision: the CPU's curve, within what the types round."""
 
+import gc
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -206,3 +208,15 @@ def test_a_step_launches_these_kernels_and_no_others(model):
             names = [name for name in names if name != "dropout"]
             expected = [name.removesuffix(" + C") for name in expected]
         assert names == expected
+
+
+@needs_cuda
+def test_a_steps_graph_and_its_memory_go_with_the_last_reference():
+    step = losses(3, model="llama", device="cuda")[1].device_step
+    kept = [weakref.ref(x) for x in (step, step.graph, step.graph.pool)]
+    gc.disable()  # which would find them in a cycle, some time
+    try:
+        del step
+        assert [x() for x in kept] == [None] * 3
+    finally:
+        gc.enable()
