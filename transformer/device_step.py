@@ -35,7 +35,11 @@ class DeviceStep:
             if ids.min() < 0 or ids.max() >= self.vocab_size:
                 raise IndexError(f"{name}: ids must be in [0, {self.vocab_size}), got from {ids.min()} to {ids.max()}")
         rows = self.replayed.advance()
-        loss, norm = self.graph(inputs, targets, rows, np.float32(loss_scale))
+        try:
+            loss, norm = self.graph(inputs, targets, rows, np.float32(loss_scale))
+        except Exception:
+            self.replayed.withdraw()
+            raise
         if not np.isfinite(norm):
             self.replayed.withdraw()
         return float(loss), float(norm)

@@ -220,3 +220,18 @@ def test_a_steps_graph_and_its_memory_go_with_the_last_reference():
         assert [x() for x in kept] == [None] * 3
     finally:
         gc.enable()
+
+
+@needs_cuda
+def test_a_step_that_fails_is_not_counted(monkeypatch):
+    def fail(*inputs):
+        raise MemoryError
+
+    made = losses(1, device="cuda")[1]
+    flats = [flat for group in made.optimizer._flats for flat in group]
+    before = [list(flat.steps) for flat in flats]
+    with monkeypatch.context() as patch:
+        patch.setattr(made.device_step, "graph", fail)
+        with pytest.raises(MemoryError):
+            made.train_step(1)
+    assert [list(flat.steps) for flat in flats] == before and {n for steps in before for n in steps} == {1}
