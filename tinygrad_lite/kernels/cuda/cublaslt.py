@@ -28,7 +28,7 @@ from . import nvrtc
 from .launch import cupy
 
 TYPES = {float32: lt.CUDA_R_32F, float16: lt.CUDA_R_16F, bfloat16: lt.CUDA_R_16BF}
-WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
+WORKSPACE_BYTES = 32 << 20  # at most for what a product needs on the way; what NVIDIA recommends for Hopper
 ALIGNMENT = 256  # bytes; CuPy's allocations begin at multiples, views may not
 ALGORITHMS = 8  # asked of the heuristic, its guess at the best first
 TIMED = 3  # runs of each
@@ -154,9 +154,14 @@ class Plan:
         self.algorithms = self._algorithms()
 
     def run(self, operands: Operands, stream: int, algorithm):
-        """Launch the product of the matrices at these pointers on a stream."""
+        """Launch the product of the matrices at these pointers on a stream, the current one.
+
+        Its workspace goes back to the pool at once, as any array that dies: what the stream launches next may write
+        there, and what a graph captures has it in the graph's own pool.
+        """
         a, b, c, d, bias, aux = operands
         needed = algorithm.workspaceSize
+        workspace = Pointer(cupy().empty((needed,), dtype=np.uint8)) if needed else None
         with self.lock:  # until the launch the description holds these pointers, not another thread's
             if bias is not None:
                 self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
@@ -164,7 +169,7 @@ class Plan:
                 self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
             self._call(
                 "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
-                c, self.d, d, self.d, byref(algorithm.algo), _workspace(stream) if needed else None, needed, stream,
+                c, self.d, d, self.d, byref(algorithm.algo), workspace, needed, stream,
             )  # fmt: skip
 
     def _layout(self, dtype, rows, columns, is_turned):
@@ -275,25 +280,11 @@ def _write_choices(kept: dict[str, int]):
 
 
 _plans: dict[Problem, Plan] = {}
-_workspaces: dict[tuple, object] = {}
 
 
 def _alignment(pointer):
     """The largest power of two, up to ALIGNMENT, that divides where an array begins."""
     return None if pointer is None else min(ALIGNMENT, pointer.value & -pointer.value or ALIGNMENT)
-
-
-def _workspace(stream: int) -> int:
-    """Where the products of a stream put what they need on the way; kept, for a captured graph remembers it.
-
-    Two products at once must not share one, so each stream has its own. From CuPy's own pool: what a graph captures
-    may have another one, which goes with the graph.
-    """
-    lib = cupy()
-    key = lib.cuda.Device().id, stream
-    if key not in _workspaces:
-        _workspaces[key] = lib.get_default_memory_pool().malloc(WORKSPACE_BYTES)
-    return _workspaces[key].ptr
 
 
 @cache
