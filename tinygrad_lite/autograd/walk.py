@@ -124,7 +124,7 @@ class Walk:
             xp, saved = self.functional, self._as_tensors(node)
         else:
             xp = node.device.xp
-            if node.dtype.itemsize == 2 and node.dtype in HALF and not is_exact(op, saved):
+            if node.dtype.itemsize == 2 and node.dtype in HALF and not is_exact(op, saved, node.device.xp):
                 g, saved = widen(g), [tuple(map(widen, s)) if type(s) is tuple else widen(s) for s in saved]
         sent, wanted, variadic = [], self.wanted, op.variadic
         for i, parent in enumerate(node.parents):

@@ -35,6 +35,7 @@ class Namespace:
     `lib.erf` is used where there is one; NumPy has none, so ours is the C library's.
     """
 
+    takes_halves: frozenset = frozenset()  # ops that here add half precision up in float32, and round a result once
     formulas: dict = {}  # by name, each op's forward(xp, *arrays, **params): what no library offers
 
     def __init__(self, lib, name: str):
