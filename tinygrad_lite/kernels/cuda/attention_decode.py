@@ -8,7 +8,7 @@ from .arrays import VECTOR_BYTES, blocks, empty, fits_vectors
 from .launch import Source
 
 DTYPES = (float32, bfloat16, float16)
-THREADS, CHUNK, WIDTHS = 128, 64, (32, 64, 128)  # as in attention_decode.cu; head sizes up to a width
+THREADS, CHUNK, WIDTHS = 128, 128, (32, 64, 128)  # as in attention_decode.cu; head sizes up to a width
 
 _names = {
     (width, vectors): f"attention_decode<T, {width}, {str(vectors).lower()}>"
