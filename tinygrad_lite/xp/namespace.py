@@ -100,6 +100,14 @@ class Namespace:
         """Whether x can be written in place, each element once. CuPy's flags do not know about writing."""
         return x.flags.c_contiguous and getattr(x.flags, "writeable", True)
 
+    def add_into(self, out, x):
+        """out += x."""
+        out += x
+
+    def assign(self, out, x):
+        """out[...] = x."""
+        out[...] = x
+
     def array_copy(self, x):
         """A writable C-contiguous copy."""
         return self.lib.array(x, copy=True, order="C")
