@@ -82,6 +82,8 @@ def check(b, heads, key_heads, room, d, position, window, dtype):
     (1, 3, 1, 140, 13, 139, 11),
     (1, 1, 1, 140, 80, 77, 1),
     (1, 2, 1, 65, 128, 64, 1000),
+    (1, 1, 1, 20, 37, 19, None),
+    (1, 1, 1, 20, 75, 19, None),
 ])  # fmt: skip
 def test_attention_decode(b, heads, key_heads, room, d, position, window, dtype):
     check(b, heads, key_heads, room, d, position, window, dtype)

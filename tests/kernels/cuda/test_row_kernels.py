@@ -109,7 +109,8 @@ def both_ways(name, x, g=None, dtype=float32, device_name="cuda", previous=None,
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "bias_gelu"])
 @pytest.mark.parametrize(
     "shape, blocks",
-    [((70, 33), 3), ((70, 64), 3), ((50, 384), 3), ((50, 768), 3), ((7, 1032), 3), ((7, 8200), 3), ((300, 40), 99)],
+    [((70, 33), 3), ((70, 64), 3), ((7, 1032), 3), ((7, 8200), 3), ((300, 40), 99)]
+    + [pytest.param((50, c), 3, marks=pytest.mark.slow) for c in (384, 768)],
 )
 def test_columns_are_summed_over_many_turns_of_rows_and_many_blocks(shape, blocks, name, dtype, monkeypatch):
     monkeypatch.setattr(row_kernels, "SUM_BLOCKS", blocks)
