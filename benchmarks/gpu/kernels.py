@@ -3,7 +3,7 @@
 The bytes are those that must move: each input read once, each output written once. The same work by other means may
 move fewer (a fused one), never the kernel itself. They are set against a copy's bytes a second in the same process: a
 copy of 2 GiB, and one that moves as many bytes as the kernel. For a launch takes time to begin and to end: on an H200 a
-copy that moves 100 MB has 0.85 of the large one's speed.
+copy that moves 100 MB has 0.83 to 0.92 of the large one's speed.
 """
 
 from __future__ import annotations
