@@ -122,6 +122,14 @@ def test_a_step_that_takes_much_memory_is_run(monkeypatch):
     assert not replayed[2].is_replayed
 
 
+def test_the_recorded_batch_again_is_no_proof():
+    _, _, step = made = make()
+    given = batches(1) * 5
+    assert train(made, given) == train(make(enabled=False), given) and not step.is_replayed
+    train(made, batches(1, seed=1))
+    assert step.is_replayed
+
+
 def test_no_replay_before_the_comparison():
     _, _, step = made = make()
     for (inputs, targets), is_replayed in zip(batches(4), (False, False, True, True)):
