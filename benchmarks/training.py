@@ -69,27 +69,26 @@ class Batches:
 
 def make_ours(setup: Setup, threads: int):
     """Our step: tokens (B, T + 1) to the loss before it."""
-    from tinygrad_lite import Generator, Tensor, optim
+    from tinygrad_lite import Generator, optim
     from tinygrad_lite.threads import set_num_threads
+    from transformer.gradient_step import GradientStep
     from transformer.model import GPT
 
     set_num_threads(threads)
     model = GPT(setup.model, Generator(0))
     groups = optim.decay_groups(list(model.named_parameters()), DECAY)
     adam = optim.AdamW(groups, lr=setup.lr, betas=setup.betas)
-    parameters = list(model.parameters())
+    parameters, gradients = list(model.parameters()), GradientStep(model, adam)  # as the trainer
     done = 0
 
     def step(tokens):
         nonlocal done
         adam.set_lr(setup.lr_at(done))
-        adam.zero_grad()
-        loss = model(Tensor(np.ascontiguousarray(tokens[:, :-1])), Tensor(np.ascontiguousarray(tokens[:, 1:])))
-        loss.backward()
+        loss = gradients(tokens[None, :, :-1], tokens[None, :, 1:])
         norm = optim.grad_norm(parameters)  # clipped as the trainer does: while AdamW reads the gradients anyway
         adam.step(grad_scale=optim.clip_coefficient(norm, CLIP))
         done += 1
-        return loss.item()
+        return loss
 
     return step
 

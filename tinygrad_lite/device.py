@@ -68,7 +68,7 @@ def _open_cuda() -> Device:
     xp = Namespace(lib, "cupy")
     from .kernels.cuda.product import stacked  # which asks for this device when it is called
 
-    xp.matmul = stacked
+    xp.matmul, xp.takes_halves = stacked, frozenset({"matmul"})
     try:
         from cupyx.scipy.special import erf
 

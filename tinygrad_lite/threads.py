@@ -49,6 +49,7 @@ _threads = 0  # 0: not settled yet
 _workers = []
 _pool_busy = _thread.allocate_lock()
 _state = None  # the words of native/pool.py
+tape = None  # where launches are noted down, while some thread records (tape.py)
 
 
 class _State:
@@ -116,6 +117,8 @@ def parallel_for(kernel, n, grain, *args):
     """
     if n <= 0:
         return
+    if tape is not None:
+        tape.note(parallel_for, kernel, n, grain, *args)
     threads = _threads or _settle()
     if callable(kernel):  # NUMBA_DISABLE_JIT=1: plain Python
         kernel(0, n, *args)
@@ -131,6 +134,14 @@ def parallel_for(kernel, n, grain, *args):
                     worker.go.release()
             failed = kernel.launch(state.address, kernel.address, n, step, *args)
         _check(failed)
+
+
+def host(function, *args):
+    """function(*args), which writes into arrays that it is given: what a kernel leaves to NumPy and data decide."""
+    if tape is None:
+        function(*args)
+    else:
+        tape.note_whole(function, *args)
 
 
 def _check(failed):

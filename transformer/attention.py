@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
+
+import numpy as np
 
 from tinygrad_lite import as_tensor, nn
 from tinygrad_lite import functional as F
@@ -108,9 +111,27 @@ class Cache:
     def __init__(self, batch: int, model):
         config, like = model.config, next(model.parameters())
         self.layers = [LayerCache(batch, config, like) for _ in range(config.layers)]
-        self.length = 0
+        self.length, self.most, self.device = 0, config.block_size, like.device
 
     def cut_to(self, length):
-        """Hold the first `length` positions, an int, or an int64 array (1,) on the device; later ones are forgotten."""
+        """Hold the first `length` positions, an integer, or an int64 array (1,) on a GPU; later ones are forgotten.
+
+        Raises TypeError for anything else, ValueError for more positions than it holds, or on a GPU, where replays of a
+        graph add some that Python does not see, than it has room for.
+        """
+        on_gpu = self.device.xp.lib is not np
+        if on_gpu and isinstance(length, self.device.xp.ndarray):
+            if (length.shape, length.dtype) != ((1,), np.int64):
+                raise TypeError(f"cut_to: an array must be int64 (1,), got {length.dtype} {length.shape}")
+        else:
+            try:
+                length = operator.index(length)  # of NumPy's integers too: `is_on_device` tells by the type
+            except TypeError:
+                raise TypeError(
+                    f"cut_to: expected an integer, or an int64 array (1,) on a GPU, got {length!r}"
+                ) from None
+            held = self.most if on_gpu else self.length
+            if not 0 <= length <= held:
+                raise ValueError(f"cut_to: expected a length from 0 to {held}, got {length}")
         for part in (self, *self.layers):
             part.length = length

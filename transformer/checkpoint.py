@@ -7,12 +7,13 @@
     DIR/earlier-20261124-150312/              a run that was here before, moved aside
 
 A checkpoint is written to a temporary name, flushed, then renamed, then named in `latest`, and only then the one before
-is removed: a process killed at any moment leaves a whole one, and what it had begun to write or to remove the next save
-clears away. A second one of the same step is step-00000250.1.
+is removed: a process killed at any moment leaves a whole one, and what it had begun to write or to remove the next run
+in the directory clears away. A second one of the same step is step-00000250.1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -44,20 +45,28 @@ def lock(out):
     out.mkdir(parents=True, exist_ok=True)
     held = FileLock(out / ".lock")
     try:
-        return held.acquire(timeout=0)
+        context = held.acquire(timeout=0)
     except Timeout:
         raise CheckpointError(
             f"{out}: another process is training there: wait for it, or choose another --out"
         ) from None
+    _sweep(out)  # whether this run will save anything or not
+    return context
+
+
+def _sweep(out: Path):
+    """Remove what a process had begun to write or to remove when it was killed."""
+    for pattern in (".writing-*", f"{_REMOVING}*"):
+        for left in out.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Path:
     """Write a checkpoint, point `latest` at it, and only then drop the ones before; returns its directory."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob(".writing-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    before, remnants = _checkpoints(out), list(out.glob(f"{_REMOVING}*"))
+    _sweep(out)  # before anything is written: the disk may be full
+    before = _checkpoints(out)
     writing, final, number = out / f".writing-{os.getpid()}", out / f"step-{step:08d}", 0
     while (
         final.exists()
@@ -76,11 +85,10 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     _flush(pointer)
     replace(pointer, out / "latest")
     for old in before:  # under another name first: a removal that is cut short is known by it, and finished by the next
-        gone = out / f"{_REMOVING}{os.getpid()}-{old.name}"
-        replace(old, gone)
-        remnants.append(gone)
-    for gone in remnants:
-        shutil.rmtree(gone, ignore_errors=True)
+        # Where it is open elsewhere it stays whole, and the next save's to remove.
+        with contextlib.suppress(OSError):
+            replace(old, out / f"{_REMOVING}{os.getpid()}-{old.name}")
+    _sweep(out)
     return final
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from functools import partial
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class DeviceReader(Reader):
         super().__init__(weakref.proxy(model))  # for it is kept as long as its model, see `reading`
         self.parameters = list(model.parameters())
         self.places = self._places()
-        self.graph = Graph(self._step, Generator(0), enabled=settings.use_graph)  # nothing is drawn
+        # A function that does not hold this reader, whose memory then goes with it. Nothing is drawn.
+        self.graph = Graph(partial(_step, self.model, self.cache), Generator(0), enabled=settings.use_graph)
 
     def _places(self):
         return [p.data.data.ptr for p in self.parameters]
@@ -76,11 +78,12 @@ class DeviceReader(Reader):
             return super().next(text, known)
         return self.graph(np.array([text[-1], known], np.int64))[0][0, -1]
 
-    def _step(self, given):
-        """given: a token and its position, on the device."""
-        self.cache.cut_to(given[1:])
-        with no_grad():
-            return [last_logits(self.model, as_tensor(given[:1].reshape(1, 1), self.model.device), self.cache).data]
+
+def _step(model, cache, given):
+    """The logits after one new token; given: that token and its position, on the device."""
+    cache.cut_to(given[1:])
+    with no_grad():
+        return [last_logits(model, as_tensor(given[:1].reshape(1, 1), model.device), cache).data]
 
 
 _kept = weakref.WeakKeyDictionary()  # a model's DeviceReader, while nobody reads with it

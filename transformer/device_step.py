@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tinygrad_lite import Generator, as_tensor
@@ -19,10 +21,10 @@ class DeviceStep:
     """
 
     def __init__(self, model, optimizer, max_norm: float, generator: Generator):
-        self.model, self.optimizer, self.max_norm = model, optimizer, max_norm
-        self.parameters = list(model.parameters())
-        self.replayed = ReplayedSteps(optimizer)
-        self.graph = Graph(self._step, generator, enabled=settings.use_graph)
+        self.vocab_size, self.replayed = model.config.vocab_size, ReplayedSteps(optimizer)
+        # A function that does not hold this object, whose graph and memory then go with it.
+        step = partial(_step, model, optimizer, list(model.parameters()), self.replayed, max_norm)
+        self.graph = Graph(step, generator, enabled=settings.use_graph)
 
     def __call__(self, inputs: np.ndarray, targets: np.ndarray, loss_scale: float = 1.0) -> tuple[float, float]:
         """(mean loss, gradient's norm) of micro-batches (K, B, T) of token ids, after which the weights are updated.
@@ -30,25 +32,29 @@ class DeviceStep:
         Raises IndexError for an id outside of the vocabulary, which the GPU would read past.
         """
         for name, ids in (("inputs", inputs), ("targets", targets)):
-            if ids.min() < 0 or ids.max() >= self.model.config.vocab_size:
-                raise IndexError(
-                    f"{name}: ids must be in [0, {self.model.config.vocab_size}), got from {ids.min()} to {ids.max()}"
-                )
+            if ids.min() < 0 or ids.max() >= self.vocab_size:
+                raise IndexError(f"{name}: ids must be in [0, {self.vocab_size}), got from {ids.min()} to {ids.max()}")
         rows = self.replayed.advance()
-        loss, norm = self.graph(inputs, targets, rows, np.float32(loss_scale))
+        try:
+            loss, norm = self.graph(inputs, targets, rows, np.float32(loss_scale))
+        except Exception:
+            self.replayed.withdraw()
+            raise
         if not np.isfinite(norm):
             self.replayed.withdraw()
         return float(loss), float(norm)
 
-    def _step(self, inputs, targets, rows, loss_scale):
-        device, count = self.model.device, inputs.shape[0]
-        self.optimizer.zero_grad()
-        total = None
-        for k in range(count):
-            loss = self.model(as_tensor(inputs[k], device), as_tensor(targets[k], device))
-            loss.backward(as_tensor(loss_scale * (1.0 / count), device))  # each micro-batch weighs 1/K
-            total = loss.data if total is None else total + loss.data
-        spans = [span for span, _ in gradient_spans(self.parameters)]
-        norm, coefficient = norm_and_coefficient(spans, loss_scale, self.max_norm)
-        self.replayed.apply(rows, coefficient)
-        return total * (1.0 / count), norm
+
+def _step(model, optimizer, parameters, replayed, max_norm, inputs, targets, rows, loss_scale):
+    """Update the weights; returns the mean loss and the gradient's norm. All arrays are on the device."""
+    device, count = model.device, inputs.shape[0]
+    optimizer.zero_grad()
+    total = None
+    for k in range(count):
+        loss = model(as_tensor(inputs[k], device), as_tensor(targets[k], device))
+        loss.backward(as_tensor(loss_scale * (1.0 / count), device))  # each micro-batch weighs 1/K
+        total = loss.data if total is None else total + loss.data
+    spans = [span for span, _ in gradient_spans(parameters)]
+    norm, coefficient = norm_and_coefficient(spans, loss_scale, max_norm)
+    replayed.apply(rows, coefficient)
+    return total * (1.0 / count), norm

@@ -11,6 +11,7 @@ import os
 import sys
 
 from .config import GPTConfig
+from .gradient_step import LARGEST_TAPE
 from .presets import TrainConfig
 
 MIB = 2**20
@@ -38,6 +39,9 @@ def expected_bytes(model: GPTConfig, train: TrainConfig, parameters: int, hidden
     logits = (chunk if chunk == rows else chunk + c) * model.vocab_size  # of many chunks the head's gradient too
     moments = 2 * parameters - (hidden if train.optimizer == "muon" else 0)
     copies = parameters + (moments if train.steps is None else 0)
+    tape = 2 * kept  # what backward computes is kept too
+    if train.device == "cpu" and not model.dropout and 4 * (2 * parameters + tape + logits) <= LARGEST_TAPE:
+        kept += tape  # a small step is recorded, and compared with a run while the tape is there
     return int(4 * (2 * parameters + moments + max(kept + logits + copies, moments)))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from tinygrad_lite.config import settings
 from . import checkpoint
 from .data import DataError, Loader
 from .evaluation import Evaluation, evaluate
+from .gradient_step import GradientStep
 from .log import JsonLines, layer_report
-from .model import GPT, as_tokens
+from .model import GPT
 from .presets import FREE_ON_RESUME, TrainConfig
 
 DECAY_SHARE = 0.4  # of a wsd run's steps: a long decay suits a short run, arXiv:2405.18392
@@ -71,6 +71,7 @@ class Trainer:
         self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
         self.optimizer = build_optimizer(self.model, config)
         self.device_step = build_device_step(self.model, self.optimizer, config)
+        self.gradient_step = GradientStep(self.model, self.optimizer, enabled=settings.use_graph)
         self.scaler = optim.LossScaler(enabled=config.dtype == "float16")
         self.progress = Progress()
         self.log = JsonLines(None if out is None else out / "log.jsonl")
@@ -96,7 +97,8 @@ class Trainer:
         if self.device_step is not None:
             total, norm = self.device_step(*map(np.stack, zip(*batches)), scale)
         else:
-            total, norm = self._backward(batches, scale)
+            total = self.gradient_step(*map(np.stack, zip(*batches)), scale)
+            norm = optim.grad_norm(self.parameters) / scale
         finite = self.scaler.update(norm)
         if not finite and self.scaler.enabled and math.isfinite(total) and self.scaler.scale > LEAST_SCALE:
             return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": False, "skipped": True}
@@ -111,18 +113,6 @@ class Trainer:
             coefficient = optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0
             self.optimizer.step(grad_scale=coefficient / scale)
         return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": 0 < c.clip < norm}
-
-    def _backward(self, batches, scale: float) -> tuple[float, float]:
-        """(mean loss, gradient's norm) of micro-batches; the gradients are `scale` times too large."""
-        model, total = self.model, 0.0
-        self.optimizer.zero_grad()
-        for inputs, targets in batches:
-            loss = model(as_tokens(inputs, model.device), as_tokens(targets, model.device))
-            factor = scale / len(batches)  # accumulated micro-batches equal one large batch: each weighs 1/K
-            with np.errstate(over="ignore", invalid="ignore") if self.scaler.enabled else nullcontext():
-                (loss if factor == 1.0 else loss * factor).backward()  # an overflow shows in the norm
-            total += loss.item() / len(batches)
-        return total, optim.grad_norm(self.parameters) / scale
 
     def schedule(self, step: int) -> float:
         """The learning rate of a step."""

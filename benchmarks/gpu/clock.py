@@ -20,6 +20,7 @@ class Clock:
     def __init__(self, toy: bool):
         self.lib = cupy()
         self.flush = self.lib.zeros(FLUSH_BYTES[toy] // 4, np.float32)
+        self.large = (1 << 16) if toy else (2 << 30)
 
     def ms(self, run, repeats: int = 20, warm: int = 3) -> list[float]:
         """Milliseconds of each of some calls, after others that are not counted."""
@@ -36,9 +37,9 @@ class Clock:
         marks[-1][1].synchronize()
         return [float(lib.cuda.get_elapsed_time(*pair)) for pair in marks]
 
-    def copy_bytes_per_ms(self, toy: bool) -> float:
-        """Bytes read and written in a millisecond by a large copy from device to device."""
-        n = (1 << 16) if toy else (2 << 30)
+    def copy_bytes_per_ms(self, n: int | None = None) -> float:
+        """Bytes read and written in a millisecond by a copy of n bytes from device to device; None: a large one."""
+        n = self.large if n is None else n
         source, to = self.lib.zeros(n, np.uint8), self.lib.zeros(n, np.uint8)
 
         def copy():

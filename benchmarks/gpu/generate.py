@@ -91,7 +91,7 @@ def make_ours(config: GPTConfig, toy: bool):
 
     model = GPT(config, Generator(0)).to("cuda").to("bfloat16").eval()
     timed = _timed(lambda prompt, count: list(generate(model, prompt, count, temperature=0.0)))
-    return lambda request: Clock(toy).copy_bytes_per_ms(toy) if request == "copy" else timed(request)
+    return lambda request: Clock(toy).copy_bytes_per_ms() if request == "copy" else timed(request)
 
 
 def make_huggingface(config: GPTConfig, cache: str, device: str = "cuda"):

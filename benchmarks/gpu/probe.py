@@ -58,7 +58,7 @@ def make_probe(toy: bool):
         if request == "device":
             return describe()
         if request == "copy":
-            rate = clock.copy_bytes_per_ms(toy)
+            rate = clock.copy_bytes_per_ms()
             return {"tb_per_s": rate / 1e9}
         if request == "launch":
             return launch_cost(launches)

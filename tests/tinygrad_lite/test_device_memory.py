@@ -108,6 +108,7 @@ def test_a_graph_runs_out_of_memory_with_the_same_error_and_while_captured_gives
     with pytest.raises(OutOfMemory, match="7.0 MiB asked for"):
         graph(np.ones(3, np.float32))
     assert graph.pool.total_bytes() == held  # launches that were recorded before might write there
+    assert make(6).shape == (6, MIB) and graph.pool.total_bytes() < held  # no graph came of it: they never run
     assert memory.get_allocator() != graph.pool.malloc and lib.zeros((3,), np.uint8).shape == (3,)
 
 

@@ -6,6 +6,7 @@ from kernels.cuda.checks import EMULATED, needs_cuda
 
 import tinygrad_lite as tgl
 from tinygrad_lite.device import get_device
+from tinygrad_lite.kernels.cuda import cublaslt
 from tinygrad_lite.ops.registry import OPS
 from tinygrad_lite.tensor import Tensor, functional
 
@@ -89,6 +90,62 @@ def test_sums_add_up_in_float32(dtype, device):
         x = tgl.ones(1, device=device).to(dtype).requires_grad_()
         f(x).sum().backward()
         assert abs(x.grad.item()) == 4096
+
+
+SHAPES = [
+    ((5, 33), (33, 7)),
+    ((2, 5, 33), (33, 7)),
+    ((2, 5, 33), (2, 33, 7)),
+    ((33,), (33, 7)),
+    ((2, 1, 5, 33), (3, 33, 7)),
+]
+
+
+@devices
+@halves
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_products_keep_their_type_and_are_rounded_once(shapes, dtype, device):
+    r = np.random.default_rng(4)
+    x, y = (Tensor(r.standard_normal(shape).astype(dtype), device=device).requires_grad_() for shape in shapes)
+    out = x @ y
+    g = r.standard_normal(out.shape).astype(dtype)
+    out.backward(Tensor(g, device=device))
+    exact = [Tensor(z.detach().numpy().astype(np.float64)).requires_grad_() for z in (x, y)]
+    product = exact[0] @ exact[1]
+    product.backward(Tensor(g.astype(np.float64)))
+    eps = 2.0 ** (-8 if dtype == tgl.bfloat16 else -11)  # half a unit in the last place, and sums in float32 beside it
+    for got, expected in ((out, product), (x.grad, exact[0].grad), (y.grad, exact[1].grad)):
+        assert got.dtype == dtype
+        # On the GPU where matrices are used for several products: each one's gradient, and the sum of them.
+        twice = device == "cuda" and len(shapes[0]) == 4 and got is not out
+        got, expected = got.detach().numpy().astype(np.float64), expected.detach().numpy()
+        atol = 1e-4 if not twice else eps * np.abs(expected).max()
+        np.testing.assert_allclose(got, expected, rtol=eps, atol=atol)
+
+
+@devices
+def test_the_type_of_a_product_is_that_of_promotion(device):
+    one = {t: tgl.ones(2, 2, device=device).to(t) for t in ("bfloat16", "float16", "float32", "int64")}
+    found = {(a, b): str((one[a] @ one[b]).dtype) for a in one for b in one}
+    for (a, b), dtype in found.items():
+        wider = "float32" if a != b and "int64" not in (a, b) else a if b == "int64" else b
+        assert dtype == wider, (a, b)
+
+
+@needs_cuda
+@halves
+def test_products_on_the_gpu_are_of_halves_themselves_both_ways(dtype, monkeypatch):
+    seen, real = [], cublaslt.matmul
+
+    def spy(*given, **named):
+        seen.extend(x.dtype for x in given[:3])
+        return real(*given, **named)
+
+    monkeypatch.setattr(cublaslt, "matmul", spy)
+    for shapes in SHAPES:
+        x, y = (tgl.ones(*shape, device="cuda").to(dtype).requires_grad_() for shape in shapes)
+        (x @ y).float().sum().backward()
+    assert seen == [dtype] * 9 * len(SHAPES)
 
 
 @devices

@@ -1,6 +1,7 @@
 """Shared matrix products: np.matmul's values for every shape and layout, the same bits whatever the number of threads."""
 
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -50,6 +51,23 @@ def test_two_matrices_in_every_layout(m, k, n, dtype):
 def test_stacks_and_vectors_are_as_numpys(shapes):
     x, y = (rng(i).standard_normal(shape).astype(np.float32) for i, shape in enumerate(shapes))
     assert matmul(x, y).shape == np.matmul(x, y).shape and close(matmul(x, y), x, y)
+
+
+@pytest.mark.parametrize(
+    "shapes", [((64, 48, 64), (64, 64)), ((48, 64), (64, 64, 64)), ((8, 8, 48, 64), (8, 1, 64, 64))]
+)
+def test_operands_that_are_stretched_along_a_stack_are_not_copied(shapes):
+    x, y = (rng(i).standard_normal(shape).astype(np.float32) for i, shape in enumerate(shapes))
+    for left, right in ((x, y), (x, y.swapaxes(-1, -2))):
+        matmul(left, right)
+        tracemalloc.start()
+        try:
+            held = tracemalloc.get_traced_memory()[0]
+            out = matmul(left, right)
+            taken = tracemalloc.get_traced_memory()[1] - held - out.nbytes
+        finally:
+            tracemalloc.stop()
+        assert taken < 1 << 16 and close(out, left, right)
 
 
 @pytest.mark.parametrize("m, k, n", [(3, 4, 5), (300, 70, 200), (200, 70, 300), (1, 700, 900), (900, 700, 1)])

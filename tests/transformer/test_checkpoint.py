@@ -66,3 +66,41 @@ def test_reading_writes_nothing_and_needs_no_lock(tmp_path):
         finally:
             os.chmod(tmp_path, mode)
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_now_goes_with_the_next_save(tmp_path, monkeypatch):
+    save(tmp_path, 10)
+    real = checkpoint.replace
+
+    def refuse(source, target):
+        if ".removing-" in str(target):
+            raise PermissionError("open elsewhere")
+        return real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "replace", refuse)
+        save(tmp_path, 20)
+    assert parts(checkpoint.load(tmp_path)) == {20} and parts(checkpoint.load(tmp_path / "step-00000010")) == {10}
+    save(tmp_path, 30)
+    assert [p.name for p in tmp_path.glob("*step-*")] == ["step-00000030"]
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next_run_though_it_saves_nothing(tmp_path):
+    save(tmp_path, 10)
+    for name in (".removing-1-step-00000005", ".writing-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    with checkpoint.lock(tmp_path):
+        assert parts(checkpoint.load(tmp_path)) == {10}
+    assert not [*tmp_path.glob(".removing-*"), *tmp_path.glob(".writing-*")]
+
+
+def test_what_is_left_of_a_removal_is_never_in_the_way_of_another_of_its_name(tmp_path):
+    save(tmp_path, 10)
+    left = tmp_path / f".removing-{os.getpid()}-step-00000010"  # another process's, of this number
+    left.mkdir()
+    (left / "optimizer.safetensors").write_bytes(b"")
+    save(tmp_path, 20)
+    assert checkpoint.find(tmp_path).name == "step-00000020" and not left.exists()
+    save(tmp_path, 30)
+    assert [p.name for p in tmp_path.glob("*step-*")] == ["step-00000030"]

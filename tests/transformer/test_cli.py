@@ -247,9 +247,17 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_run_ends_as_if_never_stopped(tmp
     assert checkpoint.digest(tmp_path / "cut") == checkpoint.digest(tmp_path / "whole")
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as at a prompt: a shell that puts pytest into the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
 @pytest.mark.parametrize("moment", ["load_corpus", "_train_tokenizer", "CharTokenizer.encode_to_array", "Trainer"])
-def test_ctrl_c_before_training_says_that_nothing_is_saved(tmp_path, monkeypatch, moment):
+def test_ctrl_c_before_training_says_that_nothing_is_saved(tmp_path, monkeypatch, ctrl_c, moment):
     (tmp_path / "text.txt").write_text(TEXT)
     place = "tokenizer." if "." in moment else "transformer.cli.train."
     monkeypatch.setattr(place + moment, lambda *a, **k: signal.raise_signal(signal.SIGINT))
@@ -260,7 +268,7 @@ def test_ctrl_c_before_training_says_that_nothing_is_saved(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
-def test_ctrl_c_while_a_resumed_run_reads_its_text_says_how_to_go_on(tmp_path, monkeypatch):
+def test_ctrl_c_while_a_resumed_run_reads_its_text_says_how_to_go_on(tmp_path, monkeypatch, ctrl_c):
     train_tiny(tmp_path, "--steps", 3)
     before = checkpoint.digest(tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -271,7 +279,7 @@ def test_ctrl_c_while_a_resumed_run_reads_its_text_says_how_to_go_on(tmp_path, m
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
-def test_ctrl_c_while_the_end_is_evaluated_stops_soon_and_says_how_to_go_on(tmp_path, monkeypatch):
+def test_ctrl_c_while_the_end_is_evaluated_stops_soon_and_says_how_to_go_on(tmp_path, monkeypatch, ctrl_c):
     real, batches = RunView.__call__, []
 
     def interrupted(self, kind, values):

@@ -77,7 +77,7 @@ def test_it_needs_no_environment_variable(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "TGL_CUDA"} | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "transformer.cli.main", "cuda", "trace", "dropout", "--max", "1"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.startswith("dropout<float>\n") and "1 more step:" in done.stdout
+    assert done.returncode == 0 and done.stdout.startswith("dropout<float>\n") and "3 more steps:" in done.stdout
 
 
 @needs_emulator

@@ -170,10 +170,30 @@ def test_texts_that_take_turns_do_not_mix_and_one_may_be_left_early():
     assert write(model, (9, 8), 10) == alone[1] and model.training
 
 
-def test_what_is_kept_for_a_model_goes_with_it():
+@pytest.fixture
+def no_collector():
+    """Inside only the last reference frees an object: cycles stay."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_what_is_kept_for_a_model_goes_with_it(no_collector):
     model = make()
     write(model)
-    reader = weakref.ref(replays(model))
-    del model
-    gc.collect()
-    assert reader() is None
+    reader = replays(model)
+    kept = [weakref.ref(x) for x in (reader, reader.cache, reader.graph, reader.graph.pool, model)]
+    del model, reader
+    assert [x() for x in kept] == [None] * 5
+
+
+@pytest.mark.parametrize("shape, dtype", [((), np.int64), ((2,), np.int64), ((1,), np.int32)])
+def test_a_cache_on_the_device_is_cut_to_one_int64(shape, dtype):
+    model = make()
+    reader = DeviceReader(model)
+    with pytest.raises(TypeError, match=r"cut_to: an array must be int64 \(1,\)"):
+        reader.cache.cut_to(model.device.xp.zeros(shape, dtype))
+    with pytest.raises(ValueError, match="from 0 to 12, got 13"):
+        reader.cache.cut_to(np.int64(13))
+    reader.cache.cut_to(np.int64(0))
+    assert not reader.cache.layers[0].is_on_device

@@ -1,6 +1,8 @@
 """The same training on "cuda" and in half precision: the CPU's curve, within what the types round."""
 
+import gc
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -206,3 +208,30 @@ def test_a_step_launches_these_kernels_and_no_others(model):
             names = [name for name in names if name != "dropout"]
             expected = [name.removesuffix(" + C") for name in expected]
         assert names == expected
+
+
+@needs_cuda
+def test_a_steps_graph_and_its_memory_go_with_the_last_reference():
+    step = losses(3, model="llama", device="cuda")[1].device_step
+    kept = [weakref.ref(x) for x in (step, step.graph, step.graph.pool)]
+    gc.disable()  # which would find them in a cycle, some time
+    try:
+        del step
+        assert [x() for x in kept] == [None] * 3
+    finally:
+        gc.enable()
+
+
+@needs_cuda
+def test_a_step_that_fails_is_not_counted(monkeypatch):
+    def fail(*inputs):
+        raise MemoryError
+
+    made = losses(1, device="cuda")[1]
+    flats = [flat for group in made.optimizer._flats for flat in group]
+    before = [list(flat.steps) for flat in flats]
+    with monkeypatch.context() as patch:
+        patch.setattr(made.device_step, "graph", fail)
+        with pytest.raises(MemoryError):
+            made.train_step(1)
+    assert [list(flat.steps) for flat in flats] == before and {n for steps in before for n in steps} == {1}

@@ -16,6 +16,7 @@ RUNS = {
     "dropout": dict(model=dict(WIDE, dropout=0.2), batch_size=4),
     "muon-rope": dict(model=dict(WIDE, positions="rope", norm="rmsnorm"), batch_size=8, optimizer="muon"),
     "swiglu": dict(model=dict(WIDE, mlp="swiglu"), batch_size=8),
+    "recorded": dict(model=dict(layers=4, heads=4, channels=128, block_size=64), batch_size=48),
     "large-vocabulary": dict(vocab=20_000, model=dict(WIDE, layers=2), batch_size=4),
 }
 PROGRAM = """

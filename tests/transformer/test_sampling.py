@@ -85,3 +85,31 @@ def test_dropout_and_a_cache_that_holds_positions_go_together(kv_heads, window):
     for piece in (ids[:, :4], ids[:, 4:5], ids[:, 5:]):
         parts.append(model(as_tokens(piece), cache=cache).numpy())
     np.testing.assert_allclose(np.concatenate(parts, 1), expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_cache_is_cut_to_numpys_integers_as_to_pythons():
+    model, ids = GPT(GPTConfig(**SIZES, positions="rope")).eval(), np.random.default_rng(0).integers(0, 11, (1, 9))
+    after = []
+    for length in (3, np.int64(3), np.array(3, np.int32)):
+        cache = Cache(1, model)
+        model(as_tokens(ids[:, :5]), cache=cache)
+        cache.cut_to(length)
+        after.append(model(as_tokens(ids[:, 5:]), cache=cache).numpy())
+        assert type(cache.length) is int and cache.length == 7
+    np.testing.assert_array_equal(after[1], after[0])
+    np.testing.assert_array_equal(after[2], after[0])
+
+
+@pytest.mark.parametrize("length, error", [
+    (2.0, "TypeError: cut_to: expected an integer, .* got 2.0"), (None, "TypeError: cut_to: expected an integer"),
+    (np.array([2]), "TypeError: cut_to: expected an integer"), (-1, "ValueError: .* from 0 to 5, got -1"),
+    (6, "ValueError: .* from 0 to 5, got 6"),
+])  # fmt: skip
+def test_a_cache_refuses_lengths_that_it_cannot_be_cut_to(length, error):
+    model = GPT(GPTConfig(**SIZES)).eval()
+    cache = Cache(1, model)
+    model(as_tokens([[1, 2, 3, 4, 5]]), cache=cache)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        cache.cut_to(length)
+    assert re.match(error, f"{caught.type.__name__}: {caught.value}")
+    assert [part.length for part in (cache, *cache.layers)] == [5] * 3

@@ -143,7 +143,7 @@ class Binder:
         if op.check is not None:
             params = _checked(op, xs, params)
         arrays = [x.data if type(x) is Tensor else x for x in xs]
-        half = None if is_exact(op, arrays) else _half_of(arrays)
+        half = None if is_exact(op, arrays, device.xp) else _half_of(arrays)
         if half is not None:
             arrays = [widen(a) for a in arrays]
         try:
@@ -306,9 +306,9 @@ def widen(a):
     return a.astype(float32) if dtype in HALF else a
 
 
-def is_exact(op, arrays):
+def is_exact(op, arrays, xp):
     """Whether half precision needs no widening: of numbers beside an array the library would first make half ones."""
-    return op.exact and not any(type(a) in _SCALARS for a in arrays)
+    return (op.exact or op.name in xp.takes_halves) and not any(type(a) in _SCALARS for a in arrays)
 
 
 def _half_of(arrays):

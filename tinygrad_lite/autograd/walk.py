@@ -124,7 +124,7 @@ class Walk:
             xp, saved = self.functional, self._as_tensors(node)
         else:
             xp = node.device.xp
-            if node.dtype.itemsize == 2 and node.dtype in HALF and not is_exact(op, saved):
+            if node.dtype.itemsize == 2 and node.dtype in HALF and not is_exact(op, saved, node.device.xp):
                 g, saved = widen(g), [tuple(map(widen, s)) if type(s) is tuple else widen(s) for s in saved]
         sent, wanted, variadic = [], self.wanted, op.variadic
         for i, parent in enumerate(node.parents):
@@ -235,9 +235,10 @@ class Walk:
         elif self.create_graph:
             pending[node] = previous + g
         elif node in self.owned:
-            previous += g
+            node.device.xp.add_into(previous, g)
         else:
-            pending[node] = node.device.xp.asarray(previous + g)
+            xp = node.device.xp
+            pending[node] = xp.asarray(xp.add(previous, g))
             self.owned.add(node)
 
     def _arrive_at(self, node, at, previous):
@@ -262,7 +263,7 @@ class Walk:
         if previous is None or node not in self.owned:
             buffer = xp.zeros(node.shape, node.dtype)
             if previous is not None:
-                buffer += previous
+                xp.add_into(buffer, previous)
             self.pending[node] = previous = buffer
             self.owned.add(node)
         g = g.astype(node.dtype) if g.dtype != node.dtype else g
@@ -308,14 +309,14 @@ def accumulate(leaf: Leaf, g, walk: Walk):
         if held.node is not None or not leaf.device.xp.is_own(held.data):
             leaf.grad = walk.wrap(held.data + g, None, leaf.device)
         else:
-            held.data += g
+            leaf.device.xp.add_into(held.data, g)
         return
     data = leaf.buffer
     if data is None:
         xp = leaf.device.xp
         data = g if leaf in walk.owned and xp.is_own(g) else xp.array_copy(g)
     elif data is not g:
-        data[...] = g
+        leaf.device.xp.assign(data, g)
     leaf.grad = walk.wrap(data, None, leaf.device)
 
 

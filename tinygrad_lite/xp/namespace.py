@@ -35,6 +35,7 @@ class Namespace:
     `lib.erf` is used where there is one; NumPy has none, so ours is the C library's.
     """
 
+    takes_halves: frozenset = frozenset()  # ops that here add half precision up in float32, and round a result once
     formulas: dict = {}  # by name, each op's forward(xp, *arrays, **params): what no library offers
 
     def __init__(self, lib, name: str):
@@ -98,6 +99,14 @@ class Namespace:
     def is_own(self, x):
         """Whether x can be written in place, each element once. CuPy's flags do not know about writing."""
         return x.flags.c_contiguous and getattr(x.flags, "writeable", True)
+
+    def add_into(self, out, x):
+        """out += x."""
+        out += x
+
+    def assign(self, out, x):
+        """out[...] = x."""
+        out[...] = x
 
     def array_copy(self, x):
         """A writable C-contiguous copy."""

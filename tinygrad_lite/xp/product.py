@@ -40,13 +40,21 @@ def matmul(x, y, out=None, bias=None, residual=None):
                 return out
     if x.size >= TINY or y.size >= TINY:  # else too small for BLAS's threads
         threads.get_num_threads()  # settles BLAS too
-    if bias is None and residual is None:
-        return np.matmul(x, y, out=out)
+    if bias is not None or residual is not None:
+        out = np.empty((*x.shape[:-1], y.shape[-1]), np.result_type(x, y)) if out is None else out
+        threads.host(_matmul_and_add, x, y, bias, residual, out)
+        return out
+    out = np.matmul(x, y, out=out)
+    if threads.tape is not None:
+        threads.tape.note(np.matmul, x, y, out)
+    return out
+
+
+def _matmul_and_add(x, y, bias, residual, out):
     # summed before out is written, which may be one of them
     addend = (0 if residual is None else residual) + (0 if bias is None else bias)
-    out = np.matmul(x, y, out=out)
+    np.matmul(x, y, out=out)
     out += addend
-    return out
 
 
 def einsum(*xs, subscripts):

@@ -74,14 +74,16 @@ def check(b, heads, key_heads, room, d, position, window, dtype):
 @pytest.mark.parametrize("b, heads, key_heads, room, d, position, window", [
     (1, 1, 1, 1, 1, 0, None),
     (2, 2, 1, 70, 8, 0, 5),
-    (1, 2, 2, 70, 32, CHUNK - 1, None),
-    (2, 4, 2, 70, 24, CHUNK, None),
-    (1, 2, 1, 200, 64, 199, None),
-    (1, 2, 2, 200, 64, 150, CHUNK + 20),
-    (1, 1, 1, 200, 64, 2 * CHUNK, CHUNK + 1),
+    (1, 2, 2, 140, 32, CHUNK - 1, None),
+    (2, 4, 2, 140, 24, CHUNK, None),
+    (1, 2, 1, 300, 64, 299, None),
+    (1, 2, 2, 300, 64, 250, CHUNK + 20),
+    (1, 1, 1, 300, 64, 2 * CHUNK, CHUNK + 1),
     (1, 3, 1, 140, 13, 139, 11),
     (1, 1, 1, 140, 80, 77, 1),
     (1, 2, 1, 65, 128, 64, 1000),
+    (1, 1, 1, 20, 37, 19, None),
+    (1, 1, 1, 20, 75, 19, None),
 ])  # fmt: skip
 def test_attention_decode(b, heads, key_heads, room, d, position, window, dtype):
     check(b, heads, key_heads, room, d, position, window, dtype)

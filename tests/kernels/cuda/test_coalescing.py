@@ -110,7 +110,7 @@ def test_attention_decode(dtype):
             row, keys, values, device(np.array([position])), heads=2, window=None, scale=0.125
         )
     moved = sum(r.sectors for r in check(records, dtype) if r.bytes == 16 and r.access == "read")
-    rows = 2 * 2 * (position + 1) + 2 * 3 * 4  # keys and values of two heads; a query by 4 warps of three blocks
+    rows = 2 * 2 * (position + 1) + 2 * 2 * 4  # keys and values of two heads; a query by 4 warps of two blocks
     assert moved == rows * d * row.dtype.itemsize / SECTOR
 
 

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
 from kernels.cuda.checks import EMULATED, capture, device, host, needs_cuda, rng
 
+from tinygrad_lite import Generator
 from tinygrad_lite.config import settings
 from tinygrad_lite.dtypes import bfloat16, float16, float32
 from tinygrad_lite.kernels.cuda import cublaslt
 from tinygrad_lite.kernels.cuda import cublaslt_library as lt
+from tinygrad_lite.kernels.cuda.graph import Graph
 from tinygrad_lite.kernels.cuda.launch import cupy
 from tinygrad_lite.kernels.cuda.product import matmul
 
@@ -178,18 +179,23 @@ def test_a_plan_is_made_once_for_each_kind_of_product(monkeypatch):
     assert len(cublaslt._plans) == 4
 
 
-def test_each_stream_has_a_workspace_of_its_own(monkeypatch):
-    made = []
+def test_a_workspace_goes_back_with_its_product_whatever_stream_or_graph_it_was_for():
+    def used():
+        return cupy().get_default_memory_pool().used_bytes()
 
-    def malloc(size):
-        made.append(types.SimpleNamespace(ptr=1000 + len(made), size=size))
-        return made[-1]
-
-    pool = types.SimpleNamespace(malloc=malloc)
-    monkeypatch.setattr(cupy(), "get_default_memory_pool", lambda: pool, raising=False)
-    monkeypatch.setattr(cublaslt, "_workspaces", {})
-    assert [cublaslt._workspace(stream) for stream in (0, 7, 0, 7)] == [1000, 1001, 1000, 1001]
-    assert {memory.size for memory in made} == {cublaslt.WORKSPACE_BYTES}
+    x, y = (np.ones(shape, np.float32) for shape in ((4, 8), (8, 6)))
+    given, graph = (device(x), device(y)), Graph(lambda x, y: [matmul(x, y)], Generator(0))
+    before = used()
+    for _ in range(3):
+        with cupy().cuda.Stream(non_blocking=True) as stream:
+            out = matmul(*given)
+            stream.synchronize()
+            np.testing.assert_array_equal(host(out), 8)
+            del out
+    assert used() == before
+    for _ in range(3):
+        np.testing.assert_array_equal(graph(x, y)[0], 8)
+    assert graph.graph is not None and used() == before
 
 
 def test_two_threads_do_not_take_each_others_vectors_and_matrices(monkeypatch):

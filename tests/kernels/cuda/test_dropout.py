@@ -18,7 +18,7 @@ def kernel():
 
 
 @TYPES
-@pytest.mark.parametrize("shape", [(), (1,), (31,), (4, 8), (3, 11), (BLOCK + 5,), (0, 3)])
+@pytest.mark.parametrize("shape", [(), (1,), (31,), (4, 8), (3, 11), (BLOCK - 1,), (BLOCK + 5,), (0, 3)])
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 def test_the_mask_is_the_generators(shape, p, dtype):
     x = rounded(rng().standard_normal(shape), dtype)
@@ -45,10 +45,13 @@ def test_float32_gives_the_bits_of_the_cpu(key, offset):
 
 @pytest.mark.parametrize("element", range(4))  # one for each word of a block of the generator
 def test_an_element_whose_uniform_is_p_is_kept(element):
-    p = float(philox.uniform(4, 7, 0)[element])
-    ones = device(np.ones(4, np.float32))
-    assert host(kernel().forward(ones, p=p, key=7, offset=0)[0])[element] > 0
-    assert host(kernel().forward(ones, p=p + 2.0**-24, key=7, offset=0)[0])[element] == 0
+    """Whatever the 8 bits below are that a uniform leaves out: here the least of them and the largest."""
+    bits, ones = philox.random_bits(1 << 14, 7)[element::4], device(np.ones(4, np.float32))
+    for low in (0, 255):
+        offset = int(np.flatnonzero(bits & 255 == low)[0])
+        p = float(philox.uniform(4, 7, offset)[element])
+        assert host(kernel().forward(ones, p=p, key=7, offset=offset)[0])[element] > 0
+        assert host(kernel().forward(ones, p=p + 2.0**-24, key=7, offset=offset)[0])[element] == 0
 
 
 @pytest.mark.parametrize("dtype", [float32, bfloat16], ids=str)

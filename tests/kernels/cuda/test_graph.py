@@ -9,6 +9,7 @@ from kernels.cuda.checks import needs_cuda
 import tinygrad_lite as tgl
 from tinygrad_lite import functional as F
 from tinygrad_lite.device import get_device
+from tinygrad_lite.kernels.cuda import draws
 from tinygrad_lite.kernels.cuda.graph import Graph
 from tinygrad_lite.kernels.cuda.launch import cupy
 from tinygrad_lite.kernels.cuda.product import matmul
@@ -94,6 +95,66 @@ def test_an_input_of_another_shape_is_refused():
             graph(other)
 
 
+class Failing:
+    """A function for a graph that draws, and then fails in the calls of these numbers."""
+
+    def __init__(self, *fails):
+        self.fails, self.calls, self.generator = fails, 0, tgl.Generator(7)
+
+    def __call__(self, x):
+        self.calls += 1
+        out = F.dropout(tgl.as_tensor(x, "cuda"), 0.4, generator=self.generator).data
+        if self.calls in self.fails:
+            out.get() if cupy().cuda.get_current_stream().is_capturing() else float("none")
+        return [out]
+
+
+def outputs(function, fails, enabled=True):
+    """Five results of a graph, calls that fail left out; the graph."""
+    graph, x, results = Graph(function, function.generator, enabled), np.ones((5, 33), np.float32), []
+    for call in range(1, 6 + len(fails)):
+        before = function.generator.get_state(), graph.pool.is_recorded, graph.graph
+        if call in fails:
+            with pytest.raises((RuntimeError, ValueError)):
+                graph(x)
+            assert (function.generator.get_state(), graph.pool.is_recorded, graph.graph) == before
+            assert not graph.stream.is_capturing() and draws.moved() is None
+        else:
+            results.append(graph(x)[0])
+    return results, graph
+
+
+@pytest.mark.parametrize("fails", [(2,), (2, 3)])
+def test_after_a_capture_that_failed_all_is_as_before_and_the_next_call_captures(fails):
+    expected, _ = outputs(Failing(), (), enabled=False)
+    function = Failing(*fails)
+    results, graph = outputs(function, fails)
+    np.testing.assert_array_equal(results, expected)
+    assert graph.graph is not None and graph.pool.is_recorded and function.calls == 2 + len(fails)
+
+
+def test_a_capture_that_fails_for_a_new_key_never_replays_the_old_one():
+    function, x = Failing(3), np.ones((5, 33), np.float32)
+    graph = Graph(function, function.generator)
+    graph(x), graph(x)
+    function.generator.manual_seed(8)
+    with pytest.raises(RuntimeError, match="[Cc]aptur"):
+        graph(x)
+    assert graph.pool.is_recorded  # the old graph is still there, and may be asked for again
+    (got,) = graph(x)
+    expected = F.dropout(tgl.ones(5, 33, device="cuda"), 0.4, generator=tgl.Generator(8)).numpy()
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_after_a_first_call_that_failed_the_next_is_the_first():
+    function = Failing(1)
+    graph = Graph(function, function.generator)
+    with pytest.raises(ValueError, match="could not convert"):
+        graph(np.ones(3, np.float32))
+    assert graph(np.ones((4, 2), np.float32))[0].shape == (4, 2) and graph.graph is None
+    assert graph(np.ones((4, 2), np.float32))[0].shape == (4, 2) and graph.graph is not None
+
+
 def test_other_threads_look_at_their_indices_meanwhile():
     xp, seen = get_device("cuda").xp, []
 
@@ -105,3 +166,18 @@ def test_other_threads_look_at_their_indices_meanwhile():
 
     Graph(function, tgl.Generator(0))(np.zeros(1))
     assert seen == [True] and xp.checks_values
+
+
+def test_what_other_threads_draw_is_not_moved_by_a_capture():
+    seen = []
+
+    def function(x):
+        thread = threading.Thread(target=lambda: seen.append(draws.moved()))
+        thread.start()
+        thread.join()
+        seen.append(draws.moved())
+        return [x + 1.0]
+
+    graph = Graph(function, tgl.Generator(0))
+    graph(np.zeros(1)), graph(np.zeros(1))
+    assert [array is None for array in seen] == [True, True, True, False] and draws.moved() is None

@@ -1,5 +1,7 @@
 """Linear layers and products of matrices on the GPU."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from kernels.cuda.checks import (
@@ -130,7 +132,8 @@ def test_everything_that_is_added(m, k, n, way, dtype):
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("x_shape, y_shape", [
     ((2, 3, 33, 17), (2, 3, 17, 5)), ((3, 4, 8), (8, 16)), ((5, 8), (2, 8, 3)), ((2, 1, 3, 4), (3, 4, 2)),
-    ((0, 2, 3), (0, 3, 2)), ((2, 3, 0), (2, 0, 4)), ((1, 7, 9), (1, 9, 1)),
+    ((0, 2, 3), (0, 3, 2)), ((2, 3, 0), (2, 0, 4)), ((1, 7, 9), (1, 9, 1)), ((2, 3, 0), (0, 4)), ((1, 1, 5, 8), (2, 3, 8, 4)),
+    ((0, 2, 3), (3, 4)), ((2, 3, 2, 8), (3, 8, 4)),
 ])  # fmt: skip
 @LAYOUTS
 def test_stacks_of_matrices(x_turned, y_turned, x_shape, y_shape, refused, dtype, monkeypatch):
@@ -146,6 +149,42 @@ def test_stacks_of_matrices(x_turned, y_turned, x_shape, y_shape, refused, dtype
     assert out.dtype == dtype and out.shape == (x @ y).shape
     atol = tolerance(dtype, x_shape[-1], np.abs(x @ y).max(initial=0))
     np.testing.assert_allclose(host(out), x @ y, rtol=0, atol=atol)
+
+
+ONE_FOR_ALL = {
+    "two axes": lambda x: x, "of a stack": lambda x: x[None], "stretched": lambda x: cupy().broadcast_to(x, (2, 8, *x.shape)),
+    "stretched and of a stack": lambda x: cupy().broadcast_to(x, (8, *x.shape))[None],
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not EMULATED, reason="device memory as NumPy's")
+@pytest.mark.parametrize("shape", ONE_FOR_ALL)
+@pytest.mark.parametrize("which", ["x", "y", "both"])
+@LAYOUTS
+def test_one_matrix_for_a_whole_stack_is_not_copied(x_turned, y_turned, which, shape, monkeypatch):
+    x, y, a, b = operands(16, 64, 32, x_turned, y_turned, bfloat16)
+    give, products, real = ONE_FOR_ALL[shape], [], cublaslt.matmul
+
+    def spy(out, *given, **named):
+        products.append(tracemalloc.get_traced_memory()[1] - held - out.nbytes)
+        return real(out, *given, **named)
+
+    def many(z, turned):
+        stack = np.broadcast_to(np.swapaxes(z, 0, 1) if turned else z, (2, 8, *(z.T if turned else z).shape))
+        return device(np.ascontiguousarray(stack).astype(bfloat16)).swapaxes(-2, -1 if turned else -2)
+
+    a = many(x, x_turned) if which == "y" else give(a)
+    b = many(y, y_turned) if which == "x" else give(b)
+    monkeypatch.setattr(cublaslt, "matmul", spy)
+    tracemalloc.start()
+    try:
+        held = tracemalloc.get_traced_memory()[0]
+        out = stacked(a, b)
+    finally:
+        tracemalloc.stop()
+    expected = np.broadcast_to(x @ y, out.shape)
+    np.testing.assert_allclose(host(out), expected, rtol=0, atol=tolerance(bfloat16, 64, np.abs(expected).max()))
+    assert len(products) == 1 and products[0] < 2 * 8 * min(x.size, y.size)  # bytes: half of either's copies
 
 
 @pytest.mark.parametrize("use_own", [False, True])

@@ -164,7 +164,9 @@ def test_the_mean_is_added_up_in_float64():
 
 
 @TYPES
-@pytest.mark.parametrize("n, v", [(1, 1), (2, 31), (5, 32), (7, 33), (3, 4111)])
+@pytest.mark.parametrize(
+    "n, v", [(1, 1), (2, 31), (5, 32), (7, 33), (3, 4111), pytest.param(1, 12400, marks=pytest.mark.slow)]
+)
 def test_linear_cross_entropy(n, v, dtype):
     r = rng()
     h, weight = r.standard_normal((n, 33)), 0.3 * r.standard_normal((v, 33))

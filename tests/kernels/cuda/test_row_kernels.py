@@ -30,7 +30,8 @@ pytestmark = needs_cuda
 # than its registers hold, by more than one turn.
 ROWS = [(1, 1), (3, 31), (2, 2, 32), (9, 33), (70, 64)]
 LONG = [(2, 1032), (2, 1025), (2, 10248), (2, 4355)]
-shapes = pytest.mark.parametrize("shape", ROWS + LONG, ids=str)
+WHOLE = [(9, 384), (9, 768)]  # three turns of a warp in float32, in 16 bits
+shapes = pytest.mark.parametrize("shape", ROWS + LONG + WHOLE, ids=str)
 PARAMS = {"layer_norm": {"eps": 1e-5}, "rms_norm": {"eps": 1e-5}, "gelu": {"approximate": "tanh"},
           "bias_gelu": {"approximate": "none"}, "softmax": {}, "log_softmax": {}, "swiglu": {}}  # fmt: skip
 VECTORS = {"layer_norm": 2, "rms_norm": 1, "bias_gelu": 1}  # weight and bias, beside x
@@ -107,7 +108,9 @@ def both_ways(name, x, g=None, dtype=float32, device_name="cuda", previous=None,
 @TYPES
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "bias_gelu"])
 @pytest.mark.parametrize(
-    "shape, blocks", [((70, 33), 3), ((70, 64), 3), ((7, 1032), 3), ((7, 8200), 3), ((300, 40), 99)]
+    "shape, blocks",
+    [((70, 33), 3), ((70, 64), 3), ((7, 1032), 3), ((7, 8200), 3), ((300, 40), 99)]
+    + [pytest.param((50, c), 3, marks=pytest.mark.slow) for c in (384, 768)],
 )
 def test_columns_are_summed_over_many_turns_of_rows_and_many_blocks(shape, blocks, name, dtype, monkeypatch):
     monkeypatch.setattr(row_kernels, "SUM_BLOCKS", blocks)

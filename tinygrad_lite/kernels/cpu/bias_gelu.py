@@ -4,7 +4,7 @@ import numpy as np
 
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
-from .arrays import buffer, chunk_count, chunk_rows, grain, rows
+from .arrays import buffer, chunk_count, chunk_rows, grain, rows, sum_chunks
 from .gelu_formulas import gelu_erf, gelu_tanh, write_biased_slopes, write_biased_values
 
 
@@ -29,7 +29,7 @@ def backward(g, saved, needs, into, *, approximate):
     kernel = _backward_tanh if approximate == "tanh" else _backward_erf
     size = chunk_rows(n)
     parallel_for(kernel[x.dtype], len(partial), grain(size * c), rows(g), x2, bias, size, rows(gx), partial)
-    gbias = partial.sum(axis=0, out=buffer(into[1], bias)) if needs[1] else None
+    gbias = sum_chunks(partial, buffer(into[1], bias)) if needs[1] else None
     return (gx if needs[0] else None), gbias
 
 

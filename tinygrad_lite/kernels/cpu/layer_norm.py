@@ -4,7 +4,7 @@ import numpy as np
 
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
-from .arrays import buffer, chunk_count, chunk_rows, grain, rows
+from .arrays import buffer, chunk_count, chunk_rows, grain, rows, sum_chunks
 from .row_formulas import inverse_deviation, row_sum
 
 ADDS = (0,)
@@ -36,8 +36,8 @@ def backward(g, saved, needs, into, onto=(None,), *, eps):
     parallel_for(
         _backward[x.dtype], len(partial), grain(size * c), g2, x2, weight, mean, rstd, size, base, gx2, partial
     )
-    gw = partial[:, 0].sum(axis=0, out=buffer(into[1], weight)) if needs[1] else None
-    gb = partial[:, 1].sum(axis=0, out=buffer(into[2], weight)) if needs[2] else None
+    gw = sum_chunks(partial[:, 0], buffer(into[1], weight)) if needs[1] else None
+    gb = sum_chunks(partial[:, 1], buffer(into[2], weight)) if needs[2] else None
     return gx, gw, gb
 
 

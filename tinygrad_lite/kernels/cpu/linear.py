@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...xp.product import matmul
-from .arrays import buffer, column_sums, rows
+from .arrays import buffer, column_sums, copy_to, rows
 
 
 def forward(x, weight, bias, residual):
@@ -31,5 +31,5 @@ def backward(g, saved, needs, into):
         gresidual = g
         if into[3] is not None:
             gresidual = into[3]
-            gresidual[...] = g
+            copy_to(gresidual, g)
     return gx, gw, gb, gresidual

@@ -9,7 +9,7 @@ gradient is 1, and backward scales them. Wijmans et al. 2024 ("Cut your losses")
 import numpy as np
 
 from ...native.compile import jit, vectorise
-from ...threads import parallel_for
+from ...threads import host, parallel_for
 from ...xp.product import matmul
 from .arrays import buffer, grain, rows, scale_into
 from .row_formulas import log_probability, log_sum_exp, softmax_row
@@ -59,7 +59,8 @@ def forward(h, weight, targets, *, ignore_index=-100, needs=(True, True)):
             matmul(chunk, weight, out=gh[start : start + size])
         if needs[1] and not waits:
             gw = _add_product(chunk, part, gw)
-    loss = np.array(losses.sum(dtype=np.float64) * scale, h.dtype)
+    loss = np.empty((), h.dtype)
+    host(_scaled_sum, losses, scale, loss)
     glogits = logits[:n] if waits and (needs[0] or needs[1]) else None
     return loss, (h, weight, glogits, gh, gw)
 
@@ -82,6 +83,10 @@ def backward(g, saved, needs, into, *, ignore_index=-100):
     return (*grads, None)
 
 
+def _scaled_sum(losses, scale, out):
+    out[...] = losses.sum(dtype=np.float64) * scale
+
+
 def _add_product(chunk, rows, gw):
     """gw + chunk.T @ rows, in place; None stands for zeros."""
     if gw is None:
@@ -90,7 +95,7 @@ def _add_product(chunk, rows, gw):
     for v in range(0, len(gw), VOCABULARY_BLOCK):
         part = gw[v : v + VOCABULARY_BLOCK]
         matmul(chunk[:, v : v + VOCABULARY_BLOCK].T, rows, out=addend[: len(part)])
-        part += addend[: len(part)]
+        host(np.add, part, addend[: len(part)], part)
     return gw
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...native.compile import jit, vectorise
 from ...threads import parallel_for
-from .arrays import buffer, chunk_count, chunk_rows, grain, rows
+from .arrays import buffer, chunk_count, chunk_rows, grain, rows, sum_chunks
 from .row_formulas import inverse_deviation
 
 ADDS = (0,)
@@ -30,7 +30,7 @@ def backward(g, saved, needs, into, onto=(None,), *, eps):
     gx2 = rows(gx) if needs[0] else np.empty((0, c), x.dtype)
     base = np.zeros((1, c), x.dtype) if onto[0] is None else rows(onto[0])
     parallel_for(_backward[x.dtype], len(partial), grain(size * c), rows(g), x2, weight, rstd, size, base, gx2, partial)
-    return gx, partial.sum(axis=0, out=buffer(into[1], weight)) if needs[1] else None
+    return gx, sum_chunks(partial, buffer(into[1], weight)) if needs[1] else None
 
 
 @jit("i i r2 r1 d w2 w1")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ...native.compile import jit, vectorise
-from ...threads import parallel_for
+from ...threads import host, parallel_for
 from .arrays import grain
 
 
@@ -12,9 +12,13 @@ def scatter_add_rows(out, indices, g):
 
     Rows are sorted by index, so that one thread owns an index: no atomics, and the same sum on any number of threads.
     """
+    if len(indices):
+        host(_scatter_add_rows, out, indices, g)
+    return out
+
+
+def _scatter_add_rows(out, indices, g):
     n = len(indices)
-    if n == 0:
-        return out
     order = np.argsort(indices, kind="stable")
     by_index = indices[order]
     starts = np.concatenate(([0], np.flatnonzero(by_index[1:] != by_index[:-1]) + 1, [n]))
@@ -22,7 +26,6 @@ def scatter_add_rows(out, indices, g):
     parallel_for(
         _add_rows[out.dtype], len(starts) - 1, grain(rows_per_index * g.shape[1]), by_index, order, starts, g, out
     )
-    return out
 
 
 @jit("i i R1 R1 R1 r2 w2")

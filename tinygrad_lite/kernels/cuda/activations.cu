@@ -6,12 +6,13 @@ constexpr int THREADS = 256;
 
 // Each formula gives its value at x and its slope, as kernels/cpu/gelu_formulas.py does and as exactly. NaN stays.
 // `near` is x within 40 of 0, where both tails have long vanished in float32: it keeps infinity times 0 out.
-__device__ __forceinline__ float near_zero(float x) { return x < -40.f ? -40.f : x > 40.f ? 40.f : x; }
+__device__ __forceinline__ float not_far_below(float x) { return max_nan(x, -40.f); }
+__device__ __forceinline__ float near_zero(float x) { return min_nan(not_far_below(x), 40.f); }
 
 // x P(Z < x), of slope P(Z < x) + x density(x). Hendrycks & Gimpel 2016, arXiv:1606.08415.
 struct GeluErf {
   template <class T> static __device__ __forceinline__ void at(float x, float& value, float& slope) {
-    const float near = near_zero(x), e = exponential<T>(-0.5f * near * near);
+    const float near = near_zero(x), e = power_of_two<T>(near * near * -0.72134752f);
     // P(Z > |x|) = e t polynomial(t): erfc's relative accuracy far into the tail, where 1 + erf loses every digit, for
     // the exponential that the slope needs anyway. Hastings' form of 1955; coefficients of kernels/cpu/elementary.py.
     const float t = reciprocal<T>(1.f + 0.425f * fabsf(near));
@@ -26,7 +27,7 @@ struct GeluErf {
     p = p * t + 0.16955077648f;
     p = p * t + 0.16955049336f;
     const float tail = e * t * p, below = x < 0.f ? tail : 1.f - tail;
-    value = (x < 0.f ? near : x) * below;
+    value = not_far_below(x) * below;
     slope = below + near * e * 0.3989422804014327f;
   }
 };
@@ -35,11 +36,11 @@ struct GeluErf {
 struct GeluTanh {
   template <class T> static __device__ __forceinline__ void at(float x, float& value, float& slope) {
     const float near = near_zero(x), square = near * near;
-    const float e = exponential<T>(-1.5957691216057308f * near * (1.f + 0.044715f * square));
+    const float e = power_of_two<T>(near * (-2.302208198f - 0.10294324f * square));  // e^-2u
     const float s = reciprocal<T>(1.f + e);
     const float spread = e > 1e18f ? s : e * s * s;  // s (1 - s), whose difference has no digits where s is near 1
-    value = (x < 0.f ? near : x) * s;
-    slope = s + near * spread * (1.5957691216057308f * (1.f + 0.134145f * square));
+    value = not_far_below(x) * s;
+    slope = s + near * spread * (1.5957691216f + 0.21406444881f * square);
   }
 };
 
@@ -61,12 +62,13 @@ __global__ void __launch_bounds__(THREADS) gelu_forward(
 #pragma unroll
   for (int k = 0; k < AT_ONCE; k++)
     if (first + k * THREADS < packs) {
+      Vector<T> y;
 #pragma unroll
       for (int i = 0; i < W; i++) {
         Formula::template at<T>(v[k][i], value, slope);
-        v[k].set(i, value);
+        y.set(i, value);
       }
-      store_vector_once(out + (first + k * THREADS) * W, v[k]);
+      store_vector(out + (first + k * THREADS) * W, y);
     }
   for (i64 j = packs * W + (i64)blockIdx.x * THREADS + threadIdx.x; j < size; j += (i64)gridDim.x * THREADS) {
     Formula::template at<T>(to_float(x[j]), value, slope);
@@ -91,12 +93,13 @@ __global__ void __launch_bounds__(THREADS) gelu_backward(
 #pragma unroll
   for (int k = 0; k < AT_ONCE; k++)
     if (first + k * THREADS < packs) {
+      Vector<T> y;
 #pragma unroll
       for (int i = 0; i < W; i++) {
         Formula::template at<T>(v[k][i], value, slope);
-        v[k].set(i, gs[k][i] * slope);
+        y.set(i, gs[k][i] * slope);
       }
-      store_vector_once(gx + (first + k * THREADS) * W, v[k]);
+      store_vector(gx + (first + k * THREADS) * W, y);
     }
   for (i64 j = packs * W + (i64)blockIdx.x * THREADS + threadIdx.x; j < size; j += (i64)gridDim.x * THREADS) {
     Formula::template at<T>(to_float(x[j]), value, slope);
@@ -134,13 +137,14 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) bias_gelu_forward(
   if (c >= columns) return;
   const P b = load_pack<VECTORS>(bias + c);
   walk_down(rows, [&](i64 r) { return load_pack_once<VECTORS>(x + r * columns + c); }, [&](i64 r, P v) {
+    P y;
 #pragma unroll
     for (int i = 0; i < P::n; i++) {
       float value, slope;
       Formula::template at<T>(v[i] + b[i], value, slope);
-      v.set(i, value);
+      y.set(i, value);
     }
-    store_pack_once(out + r * columns + c, v);
+    store_pack(out + r * columns + c, y);
   });
 }
 
@@ -168,7 +172,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS, 4) bias_gelu_backward(
         y.set(i, from.b[i] * slope);
         sums[i] += from.b[i] * slope;
       }
-      if (gx) store_pack_once(gx + r * columns + c, y);
+      if (gx) store_pack(gx + r * columns + c, y);
     });
   }
   const int strip = blockIdx.x * 32 * P::n;
@@ -177,7 +181,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS, 4) bias_gelu_backward(
 
 // silu(a) = a sigmoid(a) and its slope s (1 + a (1 - s)).
 template <class T> __device__ __forceinline__ void silu(float a, float& value, float& slope) {
-  a = a < -1000.f ? -1000.f : a;  // both are 0 there, where -infinity times 0 would be NaN
+  a = max_nan(a, -1000.f);  // both are 0 there, where -infinity times 0 would be NaN
   const float e = exponential<T>(-a), s = reciprocal<T>(1.f + e);
   // a (1 - s), whose difference has no digits where s is near 1; at infinity it would be infinity times 0
   const float rest = e > 1e18f ? a : e == 0.f ? 0.f : a * e * s;
@@ -204,7 +208,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) swiglu_forward(
       silu<T>(from.a[i], value, slope);
       y.set(i, value * from.b[i]);
     }
-    store_pack_once(out + r * columns + c, y);
+    store_pack(out + r * columns + c, y);
   });
 }
 
@@ -230,7 +234,7 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS) swiglu_backward(
       gb.set(i, from.g[i] * value);
     }
     T* to = gx + 2 * r * columns + c;
-    store_pack_once(to, ga);
-    store_pack_once(to + columns, gb);
+    store_pack(to, ga);
+    store_pack(to + columns, gb);
   });
 }

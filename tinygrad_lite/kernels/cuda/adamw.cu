@@ -10,14 +10,15 @@
 constexpr int THREADS = 256, WARPS = THREADS / 32;
 constexpr int STEP_SHIFT = 40;  // optim/rounding.py's
 
-// p = keep p - rate m / (root sqrt(v) + eps), after m and v, averages of g and g^2, were moved. PyTorch's order.
+// p = keep p - rate m / (root sqrt(v) + eps), after m and v, averages of g and g^2, were moved. PyTorch's order. Which sums
+// are fused with a product is said: the compiler would choose otherwise for vectors than for single elements.
 struct Rule {
   float keep, beta1, rest1, beta2, rest2, eps, rate, root, scale;
   __device__ __forceinline__ float operator()(float p, float g, float& m, float& v) const {
     g *= scale;
-    m = beta1 * m + rest1 * g;
-    v = beta2 * v + rest2 * g * g;
-    return p * keep - rate * m / (sqrtf(v) * root + eps);
+    m = fmaf(beta1, m, rest1 * g);
+    v = fmaf(beta2, v, rest2 * g * g);
+    return fmaf(p, keep, -(rate * m / fmaf(sqrtf(v), root, eps)));
   }
 };
 

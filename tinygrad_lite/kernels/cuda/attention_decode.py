@@ -4,13 +4,18 @@ Flash-decoding: the keys are split over blocks, whose results a second launch jo
 """
 
 from ...dtypes import bfloat16, float16, float32
-from .arrays import blocks, empty, fits_vectors
+from .arrays import VECTOR_BYTES, blocks, empty, fits_vectors
 from .launch import Source
 
 DTYPES = (float32, bfloat16, float16)
-THREADS, CHUNK, WIDTHS = 128, 64, (32, 64, 128)  # as in attention_decode.cu; head sizes up to a width
+THREADS, CHUNK, WIDTHS = 128, 128, (32, 64, 128)  # as in attention_decode.cu; head sizes up to a width
 
-_kernels = Source("attention_decode.cu", *(f"attention_decode<T, {width}>" for width in WIDTHS), "attention_combine<T>")
+_names = {
+    (width, vectors): f"attention_decode<T, {width}, {str(vectors).lower()}>"
+    for width in WIDTHS
+    for vectors in (True, False)
+}
+_kernels = Source("attention_decode.cu", *_names.values(), "attention_combine<T>")
 
 
 def supports(head_size: int) -> bool:
@@ -33,11 +38,10 @@ def attend(qkv, keys, values, position, *, heads, window, scale):
     width, chunks = next(w for w in WIDTHS if d <= w), blocks(room, CHUNK)
     sums, stats = empty((b, heads, chunks, width), float32), empty((b, heads, chunks, 2), float32)
     out, window = empty((b, 1, heads * d), qkv.dtype), room if window is None else min(window, room)
-    aligned = fits_vectors(keys, values) and qkv.data.ptr % 16 == 0
-    kernels = _kernels[qkv.dtype]
-    kernels[f"attention_decode<T, {width}>"](
+    vectors, kernels = fits_vectors(keys, values) and qkv.data.ptr % VECTOR_BYTES == 0, _kernels[qkv.dtype]
+    kernels[_names[width, vectors]](
         (chunks, heads, b), (THREADS,),
-        sums, stats, keys, values, qkv, position, key_heads, heads // key_heads, room, d, window, float(scale), int(aligned),
+        sums, stats, keys, values, qkv, position, key_heads, heads // key_heads, room, d, window, float(scale),
     )  # fmt: skip
     kernels["attention_combine<T>"]((heads, b), (THREADS,), out, sums, stats, position, chunks, width, d, window)
     return out

@@ -28,7 +28,7 @@ from . import nvrtc
 from .launch import cupy
 
 TYPES = {float32: lt.CUDA_R_32F, float16: lt.CUDA_R_16F, bfloat16: lt.CUDA_R_16BF}
-WORKSPACE_BYTES = 32 << 20  # what NVIDIA recommends for Hopper
+WORKSPACE_BYTES = 32 << 20  # at most for what a product needs on the way; what NVIDIA recommends for Hopper
 ALIGNMENT = 256  # bytes; CuPy's allocations begin at multiples, views may not
 ALGORITHMS = 8  # asked of the heuristic, its guess at the best first
 TIMED = 3  # runs of each
@@ -68,12 +68,15 @@ class Problem(NamedTuple):
     out_dtype: np.dtype
     x_turned: bool
     y_turned: bool
+    x_stays: bool  # one matrix for all products
+    y_stays: bool
     epilogue: int
     adds: bool
     alignments: tuple  # in bytes, of the Operands
 
     def __str__(self):
         x, y = ("x'" if self.x_turned else "x"), ("y'" if self.y_turned else "y")
+        x, y = ("one " * self.x_stays + x), ("one " * self.y_stays + y)
         many = "" if self.batch is None else f"{self.batch} times "
         return (
             f"{many}{x} ({self.m}, {self.k}) @ {y} ({self.k}, {self.n}), {self.dtype} to {self.out_dtype}, epilogue "
@@ -89,7 +92,7 @@ def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None, before_gelu
 
     All C-contiguous; x_turned: x lies in memory as (K, M), y_turned: y as (N, K). addend may be out.
     out may be float32 where x and y are not, bias and addend are of its type. Stacks (B, ., .) of as many matrices each
-    are multiplied pairwise, without a bias.
+    are multiplied pairwise, without a bias; x or y may be (1, ., .), the same for all.
 
     Returns False, nothing done, where cuBLASLt has no algorithm for it. Raises RuntimeError where a call fails.
     """
@@ -104,9 +107,10 @@ def matmul(out, x, y, x_turned, y_turned, *, bias=None, addend=None, before_gelu
         None if bias is None else Pointer(bias), None if aux is None else Pointer(aux),
     )  # fmt: skip
     *batch, m, n = out.shape
+    x_stays, y_stays = ([z.shape[0]] != batch if batch else False for z in (x, y))
     problem = Problem(
         lib.cuda.Device().id, lib.__name__, batch[0] if batch else None, m, x.shape[-2 if x_turned else -1], n, x.dtype,
-        out.dtype, x_turned, y_turned, epilogue, addend is not None,
+        out.dtype, x_turned, y_turned, x_stays, y_stays, epilogue, addend is not None,
         tuple([_alignment(p) for p in operands]),
     )  # fmt: skip
     plan = _plans.get(problem)
@@ -148,15 +152,20 @@ class Plan:
         if aux is not None:  # of the result's type by default
             self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, c_int64(p.n))
             self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, c_void_p(aux))
-        self.a = self._layout(p.dtype, p.k, p.n, p.y_turned)
-        self.b = self._layout(p.dtype, p.m, p.k, p.x_turned)
-        self.d = self._layout(p.out_dtype, p.m, p.n, False)
+        self.a = self._layout(p.dtype, p.k, p.n, p.y_turned, p.y_stays)
+        self.b = self._layout(p.dtype, p.m, p.k, p.x_turned, p.x_stays)
+        self.d = self._layout(p.out_dtype, p.m, p.n, False, False)
         self.algorithms = self._algorithms()
 
     def run(self, operands: Operands, stream: int, algorithm):
-        """Launch the product of the matrices at these pointers on a stream."""
+        """Launch the product of the matrices at these pointers on a stream, the current one.
+
+        Its workspace goes back to the pool at once, as any array that dies: what the stream launches next may write
+        there, and what a graph captures has it in the graph's own pool.
+        """
         a, b, c, d, bias, aux = operands
         needed = algorithm.workspaceSize
+        workspace = Pointer(cupy().empty((needed,), dtype=np.uint8)) if needed else None
         with self.lock:  # until the launch the description holds these pointers, not another thread's
             if bias is not None:
                 self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
@@ -164,11 +173,11 @@ class Plan:
                 self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
             self._call(
                 "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
-                c, self.d, d, self.d, byref(algorithm.algo), _workspace(stream) if needed else None, needed, stream,
+                c, self.d, d, self.d, byref(algorithm.algo), workspace, needed, stream,
             )  # fmt: skip
 
-    def _layout(self, dtype, rows, columns, is_turned):
-        """The descriptor of our matrix (rows, columns): its transpose to cuBLAS, by columns."""
+    def _layout(self, dtype, rows, columns, is_turned, stays):
+        """The descriptor of our matrix (rows, columns): its transpose to cuBLAS, by columns. stays: all are this one."""
         if is_turned:
             rows, columns = columns, rows
         layout, batch = c_void_p(), self.problem.batch
@@ -176,7 +185,8 @@ class Plan:
         if batch is not None:
             set_to = "cublasLtMatrixLayoutSetAttribute", layout
             self._set(*set_to, lt.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, c_int32(batch))
-            self._set(*set_to, lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, c_int64(rows * columns))
+            step = 0 if stays else rows * columns
+            self._set(*set_to, lt.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, c_int64(step))
         return layout
 
     def _algorithms(self):
@@ -275,25 +285,11 @@ def _write_choices(kept: dict[str, int]):
 
 
 _plans: dict[Problem, Plan] = {}
-_workspaces: dict[tuple, object] = {}
 
 
 def _alignment(pointer):
     """The largest power of two, up to ALIGNMENT, that divides where an array begins."""
     return None if pointer is None else min(ALIGNMENT, pointer.value & -pointer.value or ALIGNMENT)
-
-
-def _workspace(stream: int) -> int:
-    """Where the products of a stream put what they need on the way; kept, for a captured graph remembers it.
-
-    Two products at once must not share one, so each stream has its own. From CuPy's own pool: what a graph captures
-    may have another one, which goes with the graph.
-    """
-    lib = cupy()
-    key = lib.cuda.Device().id, stream
-    if key not in _workspaces:
-        _workspaces[key] = lib.get_default_memory_pool().malloc(WORKSPACE_BYTES)
-    return _workspaces[key].ptr
 
 
 @cache

@@ -2,15 +2,21 @@
 
 import contextlib
 import math
+import threading
 
 import numpy as np
 
-_moved = None
+
+class _Moved(threading.local):
+    array = None
+
+
+_moved = _Moved()  # of this thread: another's launches meanwhile are no part of the capture
 
 
 def moved():
-    """A 0-d uint64 array on the device, blocks to add to every offset, or None outside of a capture."""
-    return _moved
+    """A 0-d uint64 array on the device, blocks to add to every offset, or None outside of this thread's capture."""
+    return _moved.array
 
 
 def dropout_parameters(p, key, offset):
@@ -23,9 +29,8 @@ def dropout_parameters(p, key, offset):
 @contextlib.contextmanager
 def moved_by(array):
     """Inside, kernels that draw add the array's value to their offset."""
-    global _moved
-    before, _moved = _moved, array
+    before, _moved.array = _moved.array, array
     try:
         yield
     finally:
-        _moved = before
+        _moved.array = before

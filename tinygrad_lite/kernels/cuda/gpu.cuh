@@ -65,8 +65,13 @@ __device__ __forceinline__ void cp_async16(void* to, const void* from, int bytes
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 template <int N> __device__ __forceinline__ void cp_async_wait() { asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory"); }
 
-// 2^x, to 2 units in the last place.
+// 2^x, to 2 units in the last place; 1 / x, to one. What is below 2^-126 is 0.
 __device__ __forceinline__ float exp2_approx(float x) { float y; asm("ex2.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }
+__device__ __forceinline__ float reciprocal_approx(float x) { float y; asm("rcp.approx.ftz.f32 %0,%1;" : "=f"(y) : "f"(x)); return y; }
+
+// The smaller, the larger of two; NaN where one of them is, which fminf and fmaxf leave out.
+__device__ __forceinline__ float min_nan(float x, float y) { float z; asm("min.NaN.f32 %0,%1,%2;" : "=f"(z) : "f"(x), "f"(y)); return z; }
+__device__ __forceinline__ float max_nan(float x, float y) { float z; asm("max.NaN.f32 %0,%1,%2;" : "=f"(z) : "f"(x), "f"(y)); return z; }
 
 #else
 #include "ptx.h"

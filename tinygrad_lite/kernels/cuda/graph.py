@@ -44,8 +44,7 @@ class Graph:
             is_first = self.inputs is None
             self._place(inputs)
             if is_first or not self.enabled:
-                with _unchecked():
-                    results = self.function(*self.inputs)
+                results = self._run(is_first)
             else:
                 results = self._replay()
             return [lib.asnumpy(x) for x in results]  # waits for the stream
@@ -63,12 +62,19 @@ class Graph:
                 )
             place.set(x)
 
+    def _run(self, is_first):
+        try:
+            with _unchecked():
+                return self.function(*self.inputs)
+        except BaseException:
+            if is_first:  # what is compiled is not known: the next call is the first
+                self.inputs = None
+            raise
+
     def _replay(self):
         generator = self.generator
         if self.graph is None or self.captured_at[0] != generator.key:
-            self.captured_at = generator.get_state()
             self._capture()
-            self.drawn = generator.offset - self.captured_at[1]
         elif self.drawn:
             self.moved.set(np.array(generator.offset - self.captured_at[1], np.uint64))
             generator.offset += self.drawn
@@ -76,17 +82,23 @@ class Graph:
         return self.results
 
     def _capture(self):
+        """Record the function; where that fails, all is as before, and the next call tries again."""
         self.moved.set(np.zeros((), np.uint64))
+        before, was_recorded = self.generator.get_state(), self.pool.is_recorded
         self.pool.is_recorded = True
         self.stream.begin_capture()
         try:
             with _unchecked(), draws.moved_by(self.moved):
-                self.results = self.function(*self.inputs)
+                results = self.function(*self.inputs)
+            graph = self.stream.end_capture()
         except BaseException:
             with contextlib.suppress(Exception):  # what broke the capture is what matters
                 self.stream.end_capture()
+            self.generator.set_state(before)
+            self.pool.is_recorded = was_recorded
             raise
-        self.graph = self.stream.end_capture()
+        self.graph, self.results = graph, results
+        self.captured_at, self.drawn = before, self.generator.offset - before[1]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(row_threads<WARPS>, row_blocks<T, VECTORS, WAR
     const T* __restrict__ weight, const T* __restrict__ bias, int rows, int columns, float eps) {
   typedef Row<T, VECTORS, WARPS> Row;
   typedef typename Row::P P;
-  constexpr int ROWS = row_threads<WARPS> / Row::THREADS;  // of a block
+  constexpr int W = Row::W, ROWS = row_threads<WARPS> / Row::THREADS;  // of a block
   __shared__ float scratch[WARPS];
   const int r = blockIdx.x * ROWS + threadIdx.x / Row::THREADS;
   if (r >= rows) return;  // a whole warp, and of a block that meets no barrier
@@ -24,15 +24,20 @@ __global__ void __launch_bounds__(row_threads<WARPS>, row_blocks<T, VECTORS, WAR
     Row::each(columns, [&](int c, int turn) {
       const P v = row.pack(c, turn);
 #pragma unroll
-      for (int i = 0; i < Row::W; i++) mean += v[i];
+      for (int i = 0; i < W; i++) mean += v[i];
     });
     mean = block_sum<WARPS>(mean, scratch) / columns;
   }
-  float squares = 0.f;
+  float centred[Row::KEPT][W], squares = 0.f;  // converted once
+  const auto centre = [&](const P& v, int i) { return CENTRE ? v[i] - mean : v[i]; };
   Row::each(columns, [&](int c, int turn) {
     const P v = row.pack(c, turn);
 #pragma unroll
-    for (int i = 0; i < Row::W; i++) squares += (v[i] - mean) * (v[i] - mean);
+    for (int i = 0; i < W; i++) {
+      const float y = centre(v, i);
+      squares += y * y;
+      if (turn >= 0) centred[turn][i] = y;
+    }
   });
   const float rstd = rsqrtf(block_sum<WARPS>(squares, scratch) / columns + eps);
   if (threadIdx.x % Row::THREADS == 0) {
@@ -46,8 +51,9 @@ __global__ void __launch_bounds__(row_threads<WARPS>, row_blocks<T, VECTORS, WAR
     P b, normal;
     if constexpr (CENTRE) b = load_pack<VECTORS>(bias + c);
 #pragma unroll
-    for (int i = 0; i < Row::W; i++) normal.set(i, (v[i] - mean) * rstd * w[i] + (CENTRE ? b[i] : 0.f));
-    store_pack_once(y + c, normal);
+    for (int i = 0; i < W; i++)
+      normal.set(i, (turn >= 0 ? centred[turn][i] : centre(v, i)) * (rstd * w[i]) + (CENTRE ? b[i] : 0.f));
+    store_pack(y + c, normal);
   });
 }
 
@@ -62,12 +68,12 @@ __global__ void __launch_bounds__(row_threads<WARPS>, row_blocks<T, VECTORS, WAR
 // columns in bf16 an SM's 16 warps have 48 to 72 KB under way all the time, and an H100 needs some 40. A thread copies
 // what it reads itself, so that nobody waits for another. shared: 16 bytes for each thread, turn and of three arrays,
 // which hold the warps' sums at the end, all columns at once; of single elements 4 bytes for each thread and turn.
-template <class T, bool CENTRE, bool VECTORS, int WARPS>
+template <class T, bool CENTRE, bool VECTORS, int WARPS, int TURNS>
 __global__ void __launch_bounds__(32 * COLUMN_WARPS, VECTORS && sizeof(T) == 2 ? 2 : 1) norm_backward(
     T* __restrict__ gx, float* __restrict__ partial, const T* __restrict__ previous, const T* __restrict__ g,
     const T* __restrict__ x, const T* __restrict__ weight, const float* __restrict__ saved_mean,
     const float* __restrict__ saved_rstd, int rows, int columns) {
-  typedef Row<T, VECTORS, WARPS> Row;
+  typedef Row<T, VECTORS, WARPS, 1, TURNS> Row;
   typedef typename Row::P P;
   constexpr int W = Row::W, ROWS = COLUMN_WARPS / WARPS, SUMS = CENTRE ? 2 : 1;
   constexpr bool COPIES = VECTORS && WARPS == 1;
@@ -100,31 +106,33 @@ __global__ void __launch_bounds__(32 * COLUMN_WARPS, VECTORS && sizeof(T) == 2 ?
     if (r + step < rows) copy(X, x + next), copy(G, g + next);
     cp_async_commit();
     const float mean = CENTRE ? saved_mean[r] : 0.f, rstd = saved_rstd[r];
-    float sum_d = 0.f, sum_dh = 0.f;
+    float sum_d = 0.f, sum_dy = 0.f;  // y = x - mean = h / rstd
     Row::each(columns, [&](int c, int turn) {
       const P xs = x_row.pack(c, turn), gs = g_row.pack(c, turn), w = load_pack<VECTORS>(weight + c);
 #pragma unroll
       for (int i = 0; i < W; i++) {
-        const float h = (xs[i] - mean) * rstd, d = gs[i] * w[i];
-        sum_d += d;
-        sum_dh += d * h;
-        if (turn >= 0) gw[turn][i] += gs[i] * h, gb[turn][i] += gs[i];
+        const float gy = gs[i] * (CENTRE ? xs[i] - mean : xs[i]);
+        if (CENTRE) sum_d += gs[i] * w[i];
+        sum_dy += gy * w[i];
+        if (turn >= 0) gw[turn][i] += gy * rstd, gb[turn][i] += gs[i];
       }
     });
     if (!gx) continue;
-    const float2 sums = block_sums<WARPS>(sum_d, sum_dh, scratch);
-    const float average_d = CENTRE ? sums.x / columns : 0.f, average_dh = sums.y / columns;
+    const float2 sums = block_sums<WARPS>(sum_d, sum_dy, scratch);
+    // gx = rstd d + slope y + level
+    const float slope = -rstd * (sums.y * rstd / columns) * rstd, level = CENTRE ? -rstd * (sums.x / columns) : 0.f;
     cp_async_wait<1>();  // for `previous`
     Row::each(columns, [&](int c, int turn) {
       const P xs = x_row.pack(c, turn), gs = g_row.pack(c, turn), w = load_pack<VECTORS>(weight + c);
-      P out;
+      P before, out;
+      if (previous) before = load_pack<VECTORS>(COPIES ? place(PREVIOUS, turn) : previous + start + c);
 #pragma unroll
-      for (int i = 0; i < W; i++) out.set(i, 0.f);
-      if (previous) out = load_pack<VECTORS>(COPIES ? place(PREVIOUS, turn) : previous + start + c);
-#pragma unroll
-      for (int i = 0; i < W; i++)
-        out.set(i, out[i] + rstd * (gs[i] * w[i] - average_d - (xs[i] - mean) * rstd * average_dh));
-      store_pack_once(gx + start + c, out);
+      for (int i = 0; i < W; i++) {
+        const float y = CENTRE ? xs[i] - mean : xs[i];
+        const float sum = gs[i] * w[i] * rstd + (y * slope + level);
+        out.set(i, previous ? before[i] + sum : sum);
+      }
+      store_pack(gx + start + c, out);
     });
   }
 

@@ -19,12 +19,21 @@ __device__ __forceinline__ u32 pack(half first, half second) {
   return (u32)__half_as_ushort(first) | (u32)__half_as_ushort(second) << 16;
 }
 
+// Element i of several. A bf16 is the upper half of the float32: of a pair either is one instruction away, where to take
+// it out of its register first would be another.
+template <class T> __device__ __forceinline__ float number_at(const T* element, const u32*, int i) {
+  return to_float(element[i]);
+}
+template <> __device__ __forceinline__ float number_at(const bf16*, const u32* pairs, int i) {
+  return __uint_as_float(i % 2 ? pairs[i / 2] & 0xffff0000u : pairs[i / 2] << 16);
+}
+
 // 16 bytes: what one thread should read or write at once. n elements of T.
 template <class T> struct Vector {
   static constexpr int n = 16 / sizeof(T);
-  union { uint4 bits; T element[n]; };
+  union { uint4 bits; u32 words[4]; T element[n]; };
   __device__ Vector() {}
-  __device__ __forceinline__ float operator[](int i) const { return to_float(element[i]); }
+  __device__ __forceinline__ float operator[](int i) const { return number_at(element, words, i); }
   __device__ __forceinline__ void set(int i, float x) { element[i] = from_float<T>(x); }
 };
 

@@ -25,17 +25,22 @@ template <bool VECTORS, class T> __device__ __forceinline__ Pack<T, VECTORS> loa
   if constexpr (VECTORS) return load_vector_once(p);
   else return load_pack<VECTORS>(p);
 }
+template <class T> __device__ __forceinline__ void store_pack(T* p, const Vector<T>& x) { store_vector(p, x); }
+template <class T> __device__ __forceinline__ void store_pack(T* p, const Single<T>& x) { *p = x.element; }
 template <class T> __device__ __forceinline__ void store_pack_once(T* p, const Vector<T>& x) {
   store_vector_once(p, x);
 }
 template <class T> __device__ __forceinline__ void store_pack_once(T* p, const Single<T>& x) { *p = x.element; }
 
-// e^x and 1/x, as exactly as an element can show. 16-bit elements are 4 bytes of traffic each, which an H100 moves in
-// the time of some 30 instructions; expf and an exact division take 20 of them, the approximations 4 (2^-19 relative
-// for |x| < 8, 2^-16 at 80).
+// 2^x, e^x and 1/x, as exactly as an element can show. 16-bit elements are 4 bytes of traffic each, which an H100 moves in
+// the time of some 30 instructions, an H200 of 28; expf and an exact division take 20 of them, the approximations 4
+// (2^-19 relative for |x| < 8, 2^-16 at 80; what is below 2^-126 is 0).
+template <class T> __device__ __forceinline__ float power_of_two(float x) {
+  return sizeof(T) == 2 ? exp2_approx(x) : exp2f(x);
+}
 template <class T> __device__ __forceinline__ float exponential(float x) {
-  return sizeof(T) == 2 ? __expf(x) : expf(x);
+  return sizeof(T) == 2 ? exp2_approx(x * 1.4426950408889634f) : expf(x);
 }
 template <class T> __device__ __forceinline__ float reciprocal(float x) {
-  return sizeof(T) == 2 ? __fdividef(1.f, x) : 1.f / x;
+  return sizeof(T) == 2 ? reciprocal_approx(x) : 1.f / x;
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...dtypes import HALF
 from . import cublaslt, gelu
-from .arrays import blocks, empty, fits_vectors
+from .arrays import blocks, empty, fits_vectors, rows
 from .launch import Source, cupy
 
 OUTER, THREADS = 64, 128  # as in gemm.cu
@@ -67,6 +67,9 @@ def _check_gelu(x, out, bias, addend, before_gelu, slope_at):
 def stacked(x, y, out=None):
     """numpy.matmul of x (..., M, K) and y (..., K, N); float32 and 16 bits are added up in float32 and rounded once.
 
+    A matrix that meets all those of the other operand is read where it is. Where a stack is stretched along some axes only,
+    it is copied: a product of cuBLASLt's goes through each stack in equal steps.
+
     Vectors, other types and an `out` that is not C-contiguous are left to CuPy, whose products a graph cannot capture.
     """
     if (
@@ -81,11 +84,16 @@ def stacked(x, y, out=None):
     stack = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     count = math.prod(stack)
     out = empty((*stack, x.shape[-2], y.shape[-1]), x.dtype) if out is None else out
-    (a, a_turned), (b, b_turned) = (_as_it_lies(_broadcast(operand, stack)) for operand in (x, y))
-    a, b, c = (z.reshape(count, *z.shape[-2:]) for z in (a, b, out))
-    if not (out.size and x.shape[-1] and cublaslt.matmul(c, a, b, a_turned, b_turned)):
+    if not out.size:
+        return out
+    (a, a_turned), (b, b_turned) = _matrices(x, stack), _matrices(y, stack)
+    if len(b) == 1 and len(a) == count and not a_turned:  # the rows of all as those of one matrix
+        matmul(rows(a), b[0].T if b_turned else b[0], rows(out))
+        return out
+    c = out.reshape(count, *out.shape[-2:])
+    if not (x.shape[-1] and cublaslt.matmul(c, a, b, a_turned, b_turned)):
         for i in range(count):
-            _own(c[i], a[i], b[i], a_turned, b_turned, None, None)
+            _own(c[i], a[i % len(a)], b[i % len(b)], a_turned, b_turned, None, None)
     return out
 
 
@@ -108,6 +116,15 @@ def _as_it_lies(x):
     return (turned, True) if turned.flags.c_contiguous else (cupy().ascontiguousarray(x), False)
 
 
-def _broadcast(x, stack):
-    """x (..., R, C), its first axes those of the stack."""
-    return x if x.shape[:-2] == stack else cupy().broadcast_to(x, (*stack, *x.shape[-2:]))
+def _matrices(x, stack):
+    """x (..., R, C) for a stack's shape as (N, R, C) or the transposes, C-contiguous, and whether these are transposes.
+
+    N is 1 where all are one matrix, else the stack's size.
+    """
+    axes = x.shape[:-2]
+    if all(size == 1 or step == 0 for size, step in zip(axes, x.strides)):
+        x, n = x[(0,) * len(axes)], 1
+    else:
+        x, n = x if axes == stack else cupy().broadcast_to(x, (*stack, *x.shape[-2:])), math.prod(stack)
+    x, turned = _as_it_lies(x)
+    return x.reshape(n, *x.shape[-2:]), turned

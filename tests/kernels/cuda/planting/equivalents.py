@@ -30,7 +30,7 @@ EQUIVALENT = {
     ("attention_backward.cu", "min(t0 + OWN, queries)"): UNSEEN_TILE,
     ("attention_backward.cu", "if (first < end) load_keys(first)"): UNREAD_TILE,
     ("attention_backward.cu", "if (s0 + STEP < end) load_keys("): UNREAD_TILE,
-    ("attention_decode.cu", "first < d) return load_vector"): "a vector's first column lies a vector before the end",
+    ("attention_decode.cu", "first < d) v = load_vector"): "a vector's first column lies a vector before the end",
     ("attention_decode.cu", "s0 - place < end"): "works on some keys more, all of which are hidden",
     ("attention_float.cu", "min(t0 + WARPS, queries)"): UNSEEN_TILE,
     ("attention_float.cu", "s0 < end; s0 += ROWS"): UNSEEN_TILE,

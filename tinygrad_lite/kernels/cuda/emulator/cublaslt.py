@@ -40,6 +40,7 @@ EPILOGUES = {
 }  # fmt: skip
 AUX_LD_MULTIPLE, AUX_ALIGNMENT = 8, 16  # elements, as cublasLt.h says; bytes
 INVALID_VALUE = 7
+WORKSPACE_BYTES = 512  # that the one algorithm asks for, and overwrites
 
 launches: list[str] = []  # CuPy's own list, which it puts here
 
@@ -114,12 +115,14 @@ def cublasLtGetStatusName(status):
 
 
 def cublasLtMatmulAlgoGetHeuristic(handle, description, a, b, c, d, preference, asked, results, count):
-    """One algorithm that needs no workspace, if shapes and types go together."""
+    """One algorithm, if shapes and types go together, and the workspace may be as large as it needs."""
     try:
+        if _made[preference.value].attributes[lt.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES] < WORKSPACE_BYTES:
+            return lt.CUBLAS_STATUS_NOT_SUPPORTED
         _check(*(_made[x.value] for x in (description, a, b, c, d)))
     except ValueError:
         return INVALID_VALUE
-    results[0].state, results[0].workspaceSize, count._obj.value = 0, 0, 1
+    results[0].state, results[0].workspaceSize, count._obj.value = 0, WORKSPACE_BYTES, 1
     return 0
 
 
@@ -137,7 +140,9 @@ def cublasLtMatmul(
     d,
     d_layout,
     algorithm,
-    *workspace_and_stream,
+    workspace,
+    workspace_bytes,
+    stream,
 ):
     """D = alpha op(A) op(B) + beta C, and what the epilogue says; noted down where the stream is captured."""
     attributes = dict(_made[description.value].attributes)
@@ -152,9 +157,13 @@ def cublasLtMatmul(
     if attributes[lt.CUBLASLT_MATMUL_DESC_TRANSB]:
         b = b.swapaxes(-1, -2)
     name = "matmul" + EPILOGUES[epilogue] + (" + C" if beta else "")
+    scratch = workspace.array._host
+    if not WORKSPACE_BYTES <= workspace_bytes <= scratch.nbytes:
+        raise RuntimeError(f"cublasLtMatmul: {workspace_bytes} of {WORKSPACE_BYTES} bytes, in {scratch.nbytes}")
 
     def run():
         launches.append(name)
+        scratch[...] = 0xA5  # so that nobody finds there what was before
         with np.errstate(all="ignore"):  # a GPU does not warn
             result = np.float32(alpha) * np.matmul(a.astype(np.float32), b.astype(np.float32))
             if beta:

@@ -20,3 +20,11 @@ __forceinline__ float exp2_approx(float x) {
   float y = exp2f(x);
   return y < 1.17549435e-38f ? 0.f : y;
 }
+
+__forceinline__ float reciprocal_approx(float x) {
+  const float y = 1.f / x;
+  return fabsf(y) < 1.17549435e-38f ? copysignf(0.f, y) : y;
+}
+
+__forceinline__ float min_nan(float x, float y) { return isnan(x) || isnan(y) ? x + y : fminf(x, y); }
+__forceinline__ float max_nan(float x, float y) { return isnan(x) || isnan(y) ? x + y : fmaxf(x, y); }

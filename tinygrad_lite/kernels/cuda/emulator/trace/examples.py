@@ -106,8 +106,8 @@ def _scatter(dtype):
 
 
 def _decode(dtype):
-    cache = [_normal(dtype, 1, 1, 80, 32) for _ in range(2)]
-    position = cupy.asarray(np.array([70], np.int64))
+    cache = [_normal(dtype, 1, 1, 160, 32) for _ in range(2)]
+    position = cupy.asarray(np.array([140], np.int64))
     row = _normal(dtype, 1, 1, 3 * 32)
     _kernel("attention_decode").attend(row, *cache, position, heads=1, window=None, scale=32**-0.5)
 
@@ -139,7 +139,7 @@ _loss, _loss_back = _with_backward(
 )  # fmt: skip
 _heads = lambda t: (_normal(t, 1, 1, 48, 32), _normal(t, 1, 1, 48, 32), _normal(t, 1, 1, 48, 32, scale=0.5))
 _attention, _attention_back = _with_backward("attention", _heads, causal=True, window=None, scale=32**-0.5)
-_dropout, _ = _with_backward("dropout", _rows, p=0.25, key=1, offset=0)
+_dropout, _ = _with_backward("dropout", lambda t: (_normal(t, 2, 2048),), p=0.25, key=1, offset=0)
 _rotary, _ = _with_backward(
     "rotary", lambda t: (_normal(t, 1, 4, 64),), heads=2, size=16, start=0, base=10000.0, turn=1
 )

@@ -1,0 +1,66 @@
+"""What a tape holds is what the functions did, of one thread, in their order."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import tinygrad_lite as tgl
+from tinygrad_lite import Tensor, tape, threads
+from tinygrad_lite.device import CPU
+
+
+def test_a_replay_computes_from_what_the_arrays_hold_now():
+    x = Tensor(np.arange(6.0).reshape(2, 3))
+    with tape.recording(1 << 20) as recorded:
+        y = tgl.exp(x).sum()
+    x.data[...] = 1.0
+    recorded.replay()
+    np.testing.assert_array_equal(y.data, np.exp(np.ones((2, 3))).sum())
+
+
+def test_what_other_threads_do_meanwhile_is_not_noted():
+    def work():
+        tgl.exp(Tensor(np.ones(3)))
+
+    with tape.recording(1 << 20) as recorded:
+        other = threading.Thread(target=work)
+        other.start()
+        other.join()
+        assert not recorded.calls
+        work()
+    assert len(recorded.calls) == 1
+
+
+def test_a_full_tape_lets_go_of_everything():
+    with tape.recording(1000) as recorded:
+        tgl.exp(Tensor(np.ones(100, np.float32)))
+        assert len(recorded.calls) == 1 and not recorded.is_full
+        tgl.exp(Tensor(np.ones(1000, np.float32)))
+        tgl.exp(Tensor(np.ones(1, np.float32)))
+    assert recorded.is_full and not recorded.calls
+
+
+def test_an_error_ends_the_recording_and_a_second_one_is_refused():
+    xp = CPU.xp
+    with pytest.raises(ZeroDivisionError), tape.recording(1 << 20):
+        with pytest.raises(RuntimeError, match="under way"), tape.recording(1 << 20):
+            pass
+        raise ZeroDivisionError
+    assert CPU.xp is xp and threads.tape is None
+
+
+def test_views_are_not_copied_and_a_host_function_stands_for_what_it_launches():
+    a, out = np.arange(4.0), np.empty(4)
+
+    def double(x, to):
+        CPU.xp.assign(to, CPU.xp.add(x, x))
+
+    with tape.recording(1 << 20) as recorded:
+        CPU.xp.reshape(a, shape=(2, 2))
+        assert not recorded.calls
+        threads.host(double, a, out)
+    assert [function for function, _ in recorded.calls] == [double]
+    a += 1.0
+    recorded.replay()
+    np.testing.assert_array_equal(out, 2 * a)

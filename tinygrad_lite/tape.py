@@ -1,0 +1,133 @@
+"""What a computation on the CPU does to arrays, noted down, to be done again without the engine.
+
+A training step of a small GPT is some 90 kernels and products of 50 to 1000 microseconds each, and between them the
+engine checks arguments, builds the graph and walks it: 5 to 8 of 50 ms. All of it comes out the same in every step, as
+long as the arrays are the same ones. So a step is recorded once: each launch (threads.parallel_for), each function of the array
+namespace that makes an array or writes one, and what kernels leave to NumPy (threads.host). Replayed, the same functions
+read and write the same memory. It is what CUDA graphs are to a GPU (kernels/cuda/graph.py).
+
+What is not noted down is what Python decides on the way, numbers that are no arrays, and operators applied to arrays
+outside of these functions. Whoever records makes sure that none of it depends on the inputs, by comparing a replay with
+a run: transformer/gradient_step.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import numpy as np
+
+from . import threads
+from .device import CPU
+
+
+class Tape:
+    """Calls in their order. It keeps the arrays of all of them: nothing that a replay writes to is given back.
+
+    Once its arrays take more than `most` bytes it is full: it lets go of all, and notes nothing any more.
+    """
+
+    def __init__(self, most: int):
+        self.calls, self.is_full = [], False
+        self._most, self._thread, self._paused = most, threading.get_ident(), False
+        self._held, self._bytes = {}, 0  # the arrays that own memory, by id
+
+    def note(self, function, *args):
+        """Add a call, unless another thread makes it."""
+        if self._is_noting():
+            self._add(function, args)
+
+    def note_whole(self, function, *args):
+        """Make a call and add it, without what it launches."""
+        if not self._is_noting():
+            function(*args)
+            return
+        self._paused = True
+        try:
+            function(*args)
+        finally:
+            self._paused = False
+        self._add(function, args)
+
+    def replay(self):
+        """Make the calls again."""
+        for function, args in self.calls:
+            function(*args)
+
+    def _is_noting(self) -> bool:
+        return not (self._paused or self.is_full) and threading.get_ident() == self._thread
+
+    def _add(self, function, args):
+        self.calls.append((function, args))
+        for x in _arrays(args):
+            while isinstance(x.base, np.ndarray):
+                x = x.base
+            if id(x) not in self._held:
+                self._held[id(x)] = x
+                self._bytes += x.nbytes
+        if self._bytes > self._most:
+            self.is_full, self.calls, self._held = True, [], {}
+
+
+def _arrays(args):
+    for x in args:
+        if isinstance(x, np.ndarray):
+            yield x
+        elif isinstance(x, tuple | list):
+            yield from _arrays(x)
+        elif isinstance(x, dict):
+            yield from _arrays(x.values())
+
+
+@contextlib.contextmanager
+def recording(most: int):
+    """Inside, what this thread does on the CPU is noted on the Tape that it gives; `most`: bytes of its arrays."""
+    if threads.tape is not None:
+        raise RuntimeError("recording: another one is under way: end it first")
+    tape, xp = Tape(most), CPU.xp
+    threads.tape, CPU.xp = tape, _Recorder(xp, tape)
+    try:
+        yield tape
+    finally:
+        threads.tape, CPU.xp = None, xp
+
+
+class _Recorder:
+    """The array namespace, whose functions are noted down."""
+
+    def __init__(self, xp, tape: Tape):
+        self._xp, self._tape = xp, tape
+
+    def __getattr__(self, name):
+        function = getattr(self._xp, name)
+        if not callable(function) or isinstance(function, type):
+            return function
+        tape = self._tape
+
+        def noted(*args, **kwargs):
+            before = len(tape.calls)
+            out = function(*args, **kwargs)
+            if isinstance(out, np.generic):
+                out = np.asarray(out)  # a sum over all: a place to write to again
+            if len(tape.calls) == before:  # else what it launched stands for it
+                if out is None:
+                    tape.note(_call, function, args, kwargs)
+                elif isinstance(out, np.ndarray) and not _is_view(out, (args, kwargs)):
+                    tape.note(_call_into, function, args, kwargs, out)
+            return out
+
+        setattr(self, name, noted)
+        return noted
+
+
+def _is_view(out, given) -> bool:
+    return any(np.may_share_memory(out, x) for x in _arrays(given))
+
+
+def _call(function, args, kwargs):
+    function(*args, **kwargs)
+
+
+def _call_into(function, args, kwargs, out):
+    np.copyto(out, function(*args, **kwargs))
