@@ -77,6 +77,7 @@ def make_moody():
     return answer
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_dies_or_hangs_is_replaced():
     with Worker("moody", make_moody) as worker:
         assert [worker.ask("x"), worker.ask("x")] == [1, 2]

@@ -156,6 +156,7 @@ def test_keys_of_score_minus_infinity_in_a_whole_block_count_for_nothing():
     np.testing.assert_allclose(out[:, :, 150:], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_length_and_not_with_its_square():
     text = """
         from benchmarks.attention import extra_mib, make_ours

@@ -1,6 +1,7 @@
 """Lookup, the cache of compiled kernels, and running without the compiler."""
 
 import numpy as np
+import pytest
 from kernels.checks import python
 
 from tinygrad_lite.kernels import lookup
@@ -40,6 +41,7 @@ def test_compiled_kernels_are_kept_on_disk(tmp_path):
     assert {f: f.stat().st_mtime_ns for f in directory.rglob("*.nbc")} == files
 
 
+@pytest.mark.slow
 def test_without_a_place_for_the_cache_kernels_still_run(tmp_path):
     (tmp_path / "file").write_text("")
     warned = "import warnings; warnings.simplefilter('error')\ntry:" + SMALL + "except RuntimeWarning as w: print(w)"

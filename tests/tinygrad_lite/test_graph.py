@@ -35,6 +35,7 @@ def test_chain_of_100000_ops_differentiates_twice():
     assert np.isfinite(h.item()) and h.item() > 0
 
 
+@pytest.mark.slow
 def test_graph_of_a_million_nodes_is_freed_without_recursion_and_quickly():
     x = leaf(1.0)
     y = -x

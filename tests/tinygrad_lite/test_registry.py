@@ -153,9 +153,9 @@ def test_every_float_input_has_a_rule():
 
 
 def test_no_false_alarm_on_the_clean_registry():
-    count, found = alarms(range(1, 6))
+    count, found = alarms(range(1, 3))
     assert found == []
-    assert count >= 10 * sum(len(op.cases) for op in differentiable())
+    assert count >= 4 * sum(len(op.cases) for op in differentiable())
 
 
 @pytest.mark.slow

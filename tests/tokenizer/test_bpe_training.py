@@ -17,7 +17,9 @@ WORDS = ["".join(RANDOM.choices("abcdefg\u00e9", k=RANDOM.randint(1, 14))) for _
 MANY = [" ".join(RANDOM.choices(WORDS, k=4000)) + "\n" for _ in range(20)]
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "cl100k", "o200k", None, r"\w+"])
+@pytest.mark.parametrize(
+    "pattern", ["o200k", *(pytest.param(p, marks=pytest.mark.slow) for p in ("gpt2", "cl100k", None, r"\w+"))]
+)
 def test_counts_are_the_same_on_any_number_of_threads_and_past_the_memory(pattern, monkeypatch):
     pretokenizer = make_pretokenizer(pattern)
     one = count_words(MANY, pretokenizer, threads=1).as_dict()
@@ -76,6 +78,7 @@ def test_counts_have_64_bits():
     assert [choice.count for choice in seen] == [(1 << 61) + 1, 1 << 61]
 
 
+@pytest.mark.slow
 def test_as_many_words_as_make_every_table_grow_give_the_same_merges():
     words = {word.encode(): n % 7 + 1 for n, word in enumerate(sorted(set(WORDS)))}
     assert train(words, 40) == train_readable(words, 40)

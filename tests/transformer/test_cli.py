@@ -231,6 +231,7 @@ def test_a_path_is_quoted_as_the_systems_shell_reads_it():
     assert quoted("C:\\my run", "nt") == '"C:\\my run"' and quoted("C:\\a", "nt") == "C:\\a"  # cmd.exe and PowerShell
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a console's Ctrl-C cannot be sent to one process on Windows")
 def test_ctrl_c_saves_says_how_to_go_on_and_the_run_ends_as_if_never_stopped(tmp_path):
     train_tiny(tmp_path, "--steps", 400, name="whole")

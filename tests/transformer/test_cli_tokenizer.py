@@ -439,6 +439,7 @@ def test_a_folder_made_for_nothing_is_removed(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_model_is_trained_on_the_ids_of_a_tokenizers_file_and_keeps_it(made, tmp_path):
     folder, out = made
     size = "--layers 1 --heads 2 --channels 16 --block-size 16 --batch-size 4"

@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_float16_too():
 
 @pytest.mark.parametrize("device, dtype, more", [
     ("cpu", "float16", {}), ("cpu", "bfloat16", dict(stochastic_rounding=True)),
-    pytest.param("cuda", "float32", {}, marks=needs_cuda),
+    pytest.param("cuda", "float32", {}, marks=[needs_cuda, pytest.mark.slow]),
     pytest.param("cuda", "bfloat16", {}, marks=[needs_cuda, pytest.mark.slow]),
     pytest.param("cuda", "bfloat16", dict(stochastic_rounding=True), marks=needs_cuda),
 ])  # fmt: skip

@@ -45,7 +45,9 @@ def test_training_prints_lines_and_not_question_marks_where_a_terminal_has_no_bo
     assert "sample 1 ---" in output and "????????????????" not in output and "Done: held-out loss" in output
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
+@pytest.mark.parametrize(
+    "encoding", [pytest.param("cp1252", marks=pytest.mark.slow), pytest.param("cp437", marks=pytest.mark.slow), "ascii"]
+)
 def test_tables_print_in_any_encoding(run, encoding):
     output = tgl("info", run[0], encoding=encoding).decode(encoding)
     assert "attention.qkv" in output and "?" not in output
