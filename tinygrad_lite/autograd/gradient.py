@@ -44,11 +44,16 @@ def _tensors(op, inputs):
     return inputs
 
 
+def backward_walk(output, gradient=None, *, retain_graph=False, create_graph=False, stepped=True) -> Walk:
+    """The walk that `backward()` makes, for whoever wants to look at its sums between the steps."""
+    g = _seed("backward", output, gradient, create_graph)
+    return Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
+                accumulating=True, stepped=stepped)  # fmt: skip
+
+
 def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False, stepped=True):
     """The backward walk as a generator of steps; a stepper calls next(), `backward()` drains it and is not `stepped`."""
-    g = _seed("backward", output, gradient, create_graph)
-    walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
-                accumulating=True, stepped=stepped)  # fmt: skip
+    walk = backward_walk(output, gradient, retain_graph=retain_graph, create_graph=create_graph, stepped=stepped)
     return _recorded(walk) if create_graph else iter(walk)
 
 

@@ -1,0 +1,6 @@
+"""Studying what the engine does: traces, one op at a time."""
+
+from .source import Place
+from .trace import BackwardStep, Event, Trace, Tracer
+
+__all__ = ["BackwardStep", "Event", "Place", "Trace", "Tracer"]
