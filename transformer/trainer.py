@@ -275,7 +275,8 @@ class Trainer:
             "optimizer": _plain(optimizer),
         }
         weights = {name: p.float().numpy() for name, p in self.model.named_parameters()}  # a half's values, exactly
-        path = checkpoint.save(self.out, self.progress.step, weights, dict(_arrays(optimizer, "optimizer")), state)
+        moments = dict(_arrays(optimizer, "optimizer"))
+        path = checkpoint.save(self.out, self.progress.step, weights, moments, state, self.config.keep)
         self.saved_step = self.progress.step
         self.report("save", {"step": self.progress.step, "path": str(path)})
 
@@ -323,7 +324,12 @@ class Trainer:
 
     def _restore(self, weights, moments, plain):
         checkpoint.put_weights(self.model, weights, self.out)
-        self.optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
+        restore_optimizer(self.optimizer, moments, plain)
+
+
+def restore_optimizer(optimizer: optim.Optimizer, moments: dict, plain: dict):
+    """Put back what a checkpoint holds of an optimiser: its arrays, and the rest as in state.json."""
+    optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
 
 
 def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:

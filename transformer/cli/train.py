@@ -24,7 +24,7 @@ from .run_view import RunView, console, finish, quoted, run, say_expectations, s
 MODEL_FLAGS = {f.name for f in fields(GPTConfig)} - {"vocab_size"}
 TRAIN_FLAGS = {f.name for f in fields(TrainConfig)} - {"model"}
 # Settings that change what is printed or written, not what is learned: the preset's expected loss still holds.
-SILENT_FLAGS = {"seed", "eval_every", "sample_every", "save_every", "log_every"}
+SILENT_FLAGS = {"seed", "eval_every", "sample_every", "save_every", "log_every", "keep"}
 
 
 def _option(panel: str, text: str, *names: str):
@@ -73,6 +73,7 @@ def train(
     eval_every: Annotated[int | None, _option("Reports", "Steps from one evaluation to the next.")] = None,
     sample_every: Annotated[int | None, _option("Reports", "Steps from one printed sample to the next; 0 for none.")] = None,
     save_every: Annotated[int | None, _option("Reports", "Save also every so many steps.")] = None,
+    keep: Annotated[bool | None, _option("Reports", "Keep earlier checkpoints too: `tgl view` shows what was learned when.", "--keep")] = None,
     log_every: Annotated[int | None, _option("Reports", "Steps from one line of log.jsonl to the next.")] = None,
 ):  # fmt: skip
     """Train a GPT. Without arguments: three minutes on Python's own source, then samples."""
