@@ -18,18 +18,24 @@ from typing import NamedTuple
 from ..nn.module import Module
 
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_FORMULAS = os.path.join(_LIBRARY, "ops") + os.sep
 _ENTERS_MODULE = Module.__call__.__code__
 _is_library: dict[CodeType, bool] = {}  # by code object: a string comparison for each frame would cost half
 
 
 class Place(NamedTuple):
-    """A point in a program: `text` is the expression there, `statement` the whole line of source, stripped."""
+    """A point in a program: `text` is the expression there, `statement` the whole line of source, stripped.
+
+    start, end: where the expression stands in the statement, in characters; (0, 0) where Python does not know.
+    """
 
     file: str
     line: int
     function: str
     text: str
     statement: str
+    start: int = 0
+    end: int = 0
 
     def __str__(self):
         return f"{self.file}:{self.line}"
@@ -68,6 +74,19 @@ def capture(depth: int = 1) -> Call:
     return Call(tuple(frames), tuple(reversed(modules)))
 
 
+def capture_inside(formula: CodeType, depth: int = 1) -> Call:
+    """The same seen from within an op's formula: its lines, innermost first, the engine's left out."""
+    frame, frames = sys._getframe(depth + 1), []
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith(_LIBRARY) or code.co_filename.startswith(_FORMULAS):
+            frames.append((code, frame.f_lasti))
+        if code is formula:
+            break
+        frame = frame.f_back
+    return Call(tuple(frames), ())
+
+
 def user_frame(depth: int = 1):
     """The innermost live frame outside this package: for the names of the user's variables."""
     frame = sys._getframe(depth + 1)
@@ -80,9 +99,20 @@ def user_frame(depth: int = 1):
 def place_of(code: CodeType, instruction: int) -> Place:
     """The place of an instruction."""
     line, last, start, end = _span(code, instruction)
-    statement = linecache.getline(code.co_filename, line).strip()
-    text = _segment(code.co_filename, line, last, start, end) or statement
-    return Place(code.co_filename, line, code.co_name, text, statement)
+    whole = linecache.getline(code.co_filename, line)
+    statement = whole.strip()
+    text = _segment(code.co_filename, line, last, start, end)
+    if text is None:
+        return Place(code.co_filename, line, code.co_name, statement, statement)
+    indent = len(whole) - len(whole.lstrip())
+    first = _characters(whole, start) - indent
+    until = _characters(whole, end) - indent if last == line else len(statement)
+    return Place(code.co_filename, line, code.co_name, text, statement, first, until)
+
+
+def _characters(line: str, column: int) -> int:
+    """A column in characters: Python counts bytes of UTF-8."""
+    return len(line.encode()[:column].decode(errors="replace"))
 
 
 @lru_cache(maxsize=65536)

@@ -19,7 +19,7 @@ from ..autograd.node import Leaf, Node
 from ..nn.module import Module
 from ..ops.registry import At, Op
 from ..tensor import Tensor
-from .source import Place, capture, target_of, user_frame
+from .source import Place, capture, capture_inside, target_of, user_frame
 
 
 class Tracer:
@@ -112,11 +112,13 @@ class BackwardStep(NamedTuple):
 class Trace(Tracer):
     """All ops that ran in the `with`, in order. Keeps every tensor that they read or made alive.
 
-    model: gives parameters and modules their dotted names; open_fused as in `Tracer`.
+    model: gives parameters and modules their dotted names; open_fused as in `Tracer`. inside: an op whose formula is
+    what runs in the `with`: places are then the formula's lines.
     """
 
-    def __init__(self, model: Module | None = None, open_fused: bool = False):
+    def __init__(self, model: Module | None = None, open_fused: bool = False, inside: Op | None = None):
         super().__init__(open_fused)
+        self._formula = inside.forward.__code__ if inside is not None else None
         self.events: list[Event] = []
         self._by_out: dict[int, Event] = {}  # by id: the events keep the tensors alive
         self._by_node: dict[Node, Event] = {}
@@ -139,7 +141,8 @@ class Trace(Tracer):
         return self.events[index]
 
     def on_forward(self, op, xs, params, out):
-        event = Event(len(self.events), op, xs, params or {}, out, capture(), self)
+        call = capture() if self._formula is None else capture_inside(self._formula)
+        event = Event(len(self.events), op, xs, params or {}, out, call, self)
         for x in xs:
             if type(x) is Tensor and id(x) not in self._by_out and id(x) not in self._inputs:
                 self._found_input(x, user_frame())

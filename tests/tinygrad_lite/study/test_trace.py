@@ -1,12 +1,15 @@
 """A trace tells what ran, where in the user's source, and what arrived where on the way back."""
 
+import inspect
+
 import numpy as np
 
 from tinygrad_lite import Tensor, no_grad
 from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.mode import mode
-from tinygrad_lite.ops.registry import At
+from tinygrad_lite.ops.registry import OPS, At
 from tinygrad_lite.study import Trace
+from tinygrad_lite.tensor import functional
 from transformer import GPT, GPTConfig
 from transformer.model import as_tokens
 
@@ -40,6 +43,25 @@ def test_the_line_is_the_users_also_where_the_library_calls_itself():
     assert {(e.place.file, e.place.function) for e in trace} == {
         (__file__, "test_the_line_is_the_users_also_where_the_library_calls_itself")
     }
+
+
+def test_a_place_says_where_its_expression_stands_in_the_statement():
+    a, b = Tensor(2.0, requires_grad=True), Tensor(3.0, requires_grad=True)
+    with Trace() as trace:
+        d = "é" and a * b + b * a  # one letter of two bytes before
+    assert d.item() == 12.0
+    places = [e.place for e in trace]
+    assert [p.statement[p.start : p.end] for p in places] == ["a * b", "b * a", "a * b + b * a"]
+    assert places[0].start < places[1].start
+
+
+def test_inside_a_formula_places_are_its_own_lines():
+    op, x = OPS["softmax"], Tensor(np.ones((2, 3)), requires_grad=True)
+    with Trace(inside=op) as trace:
+        op.forward(functional, x)
+    assert {e.place.function for e in trace} == {"softmax"}
+    assert {e.place.file for e in trace} == {inspect.getsourcefile(op.forward)}
+    assert "e" in [e.name for e in trace]
 
 
 def test_ops_know_the_module_they_ran_in():
