@@ -32,8 +32,8 @@ class Tracer:
         self.open_fused = open_fused
         self._found = []
 
-    def on_forward(self, op: Op, xs: tuple, params: dict, out: Tensor):
-        """Called by the engine after each op: its inputs, keyword parameters and output."""
+    def on_forward(self, op: Op, xs: tuple, params: dict, out: Tensor) -> Tensor | None:
+        """Called by the engine after each op: its inputs, keyword parameters and output. A returned Tensor replaces it."""
         raise NotImplementedError
 
     def __enter__(self):

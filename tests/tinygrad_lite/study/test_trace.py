@@ -8,7 +8,7 @@ from tinygrad_lite import Tensor, no_grad
 from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.mode import mode
 from tinygrad_lite.ops.registry import OPS, At
-from tinygrad_lite.study import Trace
+from tinygrad_lite.study import Trace, Tracer
 from tinygrad_lite.tensor import functional
 from transformer import GPT, GPTConfig
 from transformer.model import as_tokens
@@ -136,3 +136,31 @@ def test_traces_nest_and_leave_the_thread_as_they_found_it():
     assert [e.op.name for e in inner] == ["multiply"]
     assert [e.op.name for e in outer] == ["add", "divide"]
     assert (mode.state, mode.tracer) == before
+
+
+class Doubled(Tracer):
+    """Replaces what one op gives by twice that."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def on_forward(self, op, xs, params, out):
+        if op.name == self.name:
+            with no_grad():  # what a tracer computes is not traced
+                return Tensor(2.0 * out.numpy(), requires_grad=True)
+
+
+def test_a_tracer_may_replace_what_an_op_gives():
+    x, w = Tensor(np.ones((2, 3)), requires_grad=True), Tensor(np.ones((3, 2)), requires_grad=True)
+    for name, call, plain in (
+        ("exp", lambda: x.exp() + 0.0, np.e),  # one input
+        ("multiply", lambda: x * x + 0.0, 1.0),  # two
+        ("sum", lambda: x.sum() + 0.0, 6.0),  # with parameters
+        ("softmax", lambda: F.softmax(x) + 0.0, 1 / 3),  # fused
+        ("matmul", lambda: x @ w + 0.0, 3.0),
+    ):
+        with Doubled(name):
+            found = call()
+        np.testing.assert_allclose(found.numpy(), 2.0 * plain, err_msg=name)
+        assert x.grad is None
