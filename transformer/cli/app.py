@@ -11,7 +11,9 @@ import tinygrad_lite
 from .check import gradcheck
 from .cuda import cuda
 from .inspect import evaluate_command, export_command, info, sample
+from .step import step
 from .train import train
+from .view import view
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Train a small GPT without a framework, look inside it, prove its gradients.")  # fmt: skip
@@ -21,6 +23,8 @@ app.command()(sample)
 app.command()(info)
 app.command("export")(export_command)
 app.command()(gradcheck)
+app.command()(step)
+app.command()(view)
 app.add_typer(cuda, name="cuda")
 
 

@@ -1,0 +1,89 @@
+"""Checkpoints of one run, seen by the same text: what the slider moves through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lite import Generator
+
+from .. import checkpoint
+from ..model import GPT
+from .collect import Checkpoint, Collected, load
+from .pack import BYTE, Packer
+from .twin import ATTENTION, attention_weights
+
+TOP = 5  # likeliest next tokens that a frame keeps
+MOST_FRAMES = 24
+
+
+def untrained(of: Checkpoint) -> Checkpoint:
+    """The model before its first step: the weights that the run's seed drew."""
+    model = GPT(of.model.config, Generator(of.train.seed)).eval()
+    return Checkpoint(model, of.tokenizer, 0, of.train, None, "untrained")
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """The checkpoints that a run kept, the newest of each step, oldest first, at most `MOST_FRAMES` of them."""
+    by_step = {path.name.partition(".")[0]: path for path in checkpoint.all_in(run)}
+    found = [by_step[name] for name in sorted(by_step)]
+    if len(found) > MOST_FRAMES:
+        found = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, MOST_FRAMES).astype(int))]
+    return found
+
+
+def frames_for(newest: Checkpoint, directory: Path, others: list[Path]) -> list[Checkpoint]:
+    """The frames before the newest: those that were named, or all that the run kept, and the untrained model."""
+    paths = list(others) or checkpoints_of(Path(directory))
+    found = {0: untrained(newest)}
+    for path in paths:
+        one = load(path)
+        if one.model.config != newest.model.config or one.tokenizer.to_dict() != newest.tokenizer.to_dict():
+            raise ValueError(f"--checkpoints {path} holds another model or tokenizer than the run: leave it out")
+        found[one.step] = one
+    found.pop(newest.step, None)
+    return [found[step] for step in sorted(found)]
+
+
+def frame(collected: Collected, packer: Packer, names: list[str]) -> dict:
+    """What is kept of a checkpoint: losses, likeliest tokens, attention, and the size of everything, not the values.
+
+    names: the parameters, in the order in which their figures stand.
+    """
+    c, update = collected, collected.update
+    logits = c.logits.astype(np.float64)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    top = np.argsort(-p, axis=1, kind="stable")[:, :TOP]
+    weights = [attention_weights(c.twins[e.index]).out.numpy()[0] for e in c.trace if e.op.name in ATTENTION]
+    return {
+        "step": c.source.step,
+        "name": c.source.name,
+        "loss": c.loss,
+        "losses": _rounded(c.losses),
+        "top": top.tolist(),
+        "top_p": [_rounded(row) for row in np.take_along_axis(p, top, axis=1)],
+        "attention": packer.add(np.stack(weights), BYTE) if weights else None,  # (L, H, T, T)
+        "out": [_rms(e.out.numpy()) for e in c.trace],
+        "g": [_norm(c.by_event[e.index].g) if e.index in c.by_event else None for e in c.trace],
+        "parameters": [
+            [_norm(update.changes[n].before), _norm(update.changes[n].gradient),
+             _norm(update.changes[n].after - update.changes[n].before)]
+            for n in names
+        ],
+        "update": {"optimizer": update.optimizer, "lr": update.lr, "norm": update.norm, "clip": update.clip,
+                   "note": update.note},
+    }  # fmt: skip
+
+
+def _rounded(values) -> list[float]:
+    return [float(f"{v:.5g}") for v in values]
+
+
+def _norm(x) -> float:
+    return float(f"{np.linalg.norm(np.asarray(x, np.float64).reshape(-1)):.5g}")
+
+
+def _rms(x) -> float:
+    return float(f"{np.sqrt(np.mean(np.square(x, dtype=np.float64))):.5g}")
