@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from tinygrad_lite import Tensor, concatenate
-from tinygrad_lite.autograd.mode import GRAD, TRACE, mode
+from tinygrad_lite.autograd.mode import GRAD, mode
 from tinygrad_lite.study import Tracer
 
 from ..model import GPT

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.lens_models import KINDS, VOCAB, T, made, some_ids
 
 from tinygrad_lite import Tensor, is_grad_enabled, no_grad
 from tinygrad_lite import functional as F
@@ -12,25 +13,7 @@ from transformer.hf import from_huggingface, to_huggingface
 from transformer.lens import ablate, hooked, names_of, patch, run_with_cache
 from transformer.model import as_tokens
 
-VOCAB, T = 11, 6
-KINDS = {
-    "gpt2": dict(),
-    "llama": dict(positions="rope", norm="rmsnorm", mlp="swiglu", kv_heads=2, bias=False, tied=False),
-    "window": dict(positions="none", mlp="relu", window=3),
-}
 BETWEEN_MODULES = ["embed", "*resid*", "*norm*", "logits"]
-
-
-def made(kind="gpt2", double=False):
-    model = GPT(GPTConfig(vocab_size=VOCAB, block_size=8, layers=2, heads=4, channels=16, **KINDS[kind]))
-    rng = np.random.default_rng(1)
-    for p in model.parameters():  # far enough from zero that every path matters
-        p.data[...] += rng.normal(0.0, 0.3, p.shape)
-    return (model.double() if double else model).eval()
-
-
-def some_ids(rows=2, seed=0):
-    return np.random.default_rng(seed).integers(0, VOCAB, (rows, T))
 
 
 def loss_of(logits):
