@@ -15,7 +15,7 @@ from .pack import BYTE, Packer
 from .twin import ATTENTION, attention_weights
 
 TOP = 5  # likeliest next tokens that a frame keeps
-MOST_FRAMES = 24
+MOST_FRAMES = 12
 
 
 def untrained(of: Checkpoint) -> Checkpoint:

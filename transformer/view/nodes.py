@@ -109,6 +109,7 @@ class Tree:
             if inner is weights:
                 node["attention"] = len(self.attention)
                 self.attention.append({"node": node["id"], "weights": child["id"]})
+        child["out"], child["g"] = node["out"], node["g"]  # the last op makes the kernel's output again
 
     def _twin_op(self, child, inner, twin, numbers, known):
         step, role = twin.steps.get(inner.index), child.get("role")

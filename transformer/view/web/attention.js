@@ -12,12 +12,18 @@ export function weightsOf(view, index) {
   return { values: { ...all, shape: [1, H, T, S] }, g: null, offset: index * H * T * S };
 }
 
+// A deep model has hundreds of heads: they are painted when they come into sight.
+const inSight = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) if (isIntersecting) { target.paint(); inSight.unobserve(target); }
+}, { rootMargin: "200px" });
+
 function head(view, index, h, which, title) {
   const found = weightsOf(view, index), array = which === "g" ? found.g : found.values;
   if (!array) return null;
   const T = view.tokenCount, base = (which === "g" ? 0 : found.offset) + h * T * T;
-  const canvas = paint(T, T, (x, y) => (x > y ? NaN : array.data[base + y * T + x]), which === "g" ? array.full : 1, which === "g" ? "g" : "p");
-  canvas.className = "pixels";
+  const canvas = make("canvas", { class: "pixels" }), kind = which === "g" ? "g" : "p";
+  canvas.paint = () => paint(T, T, (x, y) => (x > y ? NaN : array.data[base + y * T + x]), kind === "g" ? array.full : 1, kind, canvas);
+  inSight.observe(canvas);
   const name = `${view.tree.title(view.meta.attention[index].node).split(" · ")[0]} head ${h}`;
   const figure = make("figure", { class: "head", "data-index": index, "data-head": h, "data-which": which }, canvas, make("figcaption", {}, title));
   canvas.addEventListener("mousemove", (event) => {

@@ -23,7 +23,7 @@ function colours(kind) {
   }
   return tables.get(key);
 }
-const NONE = { light: 0xffd8dde2, dark: 0xff3a414c }; // infinite or not a number
+const NONE = { light: 0xffe8ecec, dark: 0xff332923 }; // infinite or not a number
 
 export function css(kind, x) {
   const pixel = colours(kind)[Math.round((Math.max(-1, Math.min(1, x)) + 1) * STEPS)];

@@ -21,13 +21,14 @@ class View {
     this.place = new Map(meta.names.map((name, i) => [name, i]));
     this.store = new Store({ selected: 0, token: null, frame: meta.frames.length - 1, open: this.tree.start(), query: "", step: -1,
       theme: document.documentElement.dataset.theme, ready: false, looking: null });
+    this.integers = new Set(meta.nodes.filter((n) => n.kind === "op" && n.dtype.startsWith("int")).map((n) => n.event));
     this.most = meta.frames.map((f) => this.largest(f));
   }
 
   // -- numbers ------------------------------------------------------------------------------------------
   largest(frame) {
     const top = (list) => list.reduce((a, b) => (b > a ? b : a), 0);
-    const out = top([...frame.out, ...frame.parameters.map(([w], i) => this.rms(i, w))]);
+    const out = top([...frame.out.filter((x, i) => !this.integers.has(i)), ...frame.parameters.map(([w], i) => this.rms(i, w))]);
     return { out, g: top([...frame.g, ...frame.parameters.map(([, g]) => g)]), ratio: top(frame.parameters.map(([w, , d]) => (w ? d / w : 0))) };
   }
   rms(i, norm) {
@@ -49,7 +50,7 @@ class View {
       return Object.assign(found, { out: of(node.out)?.rms ?? null, g: of(node.g)?.norm ?? null });
     }
     const op = this.tree.shown(node);
-    if (op) Object.assign(found, { out: frame.out[op.event], g: frame.g[op.event] });
+    if (op) Object.assign(found, { out: op.dtype.startsWith("int") ? null : frame.out[op.event], g: frame.g[op.event] });
     if (node.kind === "module" && node.parameters) found.ratio = this.ratioWithin(node, frame);
     return found;
   };

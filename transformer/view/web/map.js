@@ -4,24 +4,25 @@
 import { css, strip } from "view/heat";
 import { make, number, safe, shape } from "view/words";
 
-export const ROW = 30;
+export const ROW = 34;
 
 export class RowMap {
   constructor(view) {
     this.view = view;
     this.scroll = document.getElementById("scroll");
     this.rows = document.getElementById("rows");
-    this.pool = [];
+    this.shown = new Map(); // by node
+    this.free = [];
     this.visible = [];
     this.order = new Map();
     document.getElementById("heads").innerHTML =
-      `<div class="h-out"><b>forward</b> ↓ activations</div><div class="h-name">module · op · parameter</div>` +
-      `<div class="h-g"><b>backward</b> ↑ gradients</div><div class="h-d"><b>update</b> / weight</div>`;
+      `<div><b class="c-out">forward</b> ↓ activations</div><div title="root mean square">rms</div><div>module · op · parameter</div>` +
+      `<div><b class="c-g">backward</b> ↑ gradients</div><div title="square root of the sum of squares">norm</div><div title="norm of the update over norm of the weights"><b class="c-d">update</b> / weight</div>`;
     this.scroll.addEventListener("scroll", () => this.draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(this.scroll);
     this.rows.addEventListener("click", (event) => this.click(event));
     view.store.on(["open", "query"], () => this.flatten());
-    view.store.on(["selected", "frame", "token", "step", "theme", "ready", "stepping"], () => this.draw());
+    view.store.on(["selected", "frame", "token", "step", "theme", "ready"], () => this.draw());
     this.flatten();
   }
 
@@ -33,35 +34,51 @@ export class RowMap {
     this.draw();
   }
 
+  // Rows keep their element while they are in sight: folding moves them, and only what changed is written again.
   draw() {
     const first = Math.max(0, Math.floor(this.scroll.scrollTop / ROW) - 4);
     const last = Math.min(this.visible.length, first + Math.ceil(this.scroll.clientHeight / ROW) + 9);
-    while (this.pool.length < last - first) this.pool.push(this.rows.appendChild(newRow()));
-    for (let i = 0; i < this.pool.length; i++) {
-      const row = this.pool[i], at = first + i;
-      row.hidden = at >= last;
-      if (!row.hidden) this.fill(row, this.visible[at], at);
+    const wanted = new Set(this.visible.slice(first, last));
+    for (const [id, row] of this.shown) if (!wanted.has(id)) { this.shown.delete(id); this.free.push(row); row.hidden = true; }
+    for (let at = first; at < last; at++) {
+      const id = this.visible[at];
+      let row = this.shown.get(id);
+      if (!row) {
+        row = this.free.pop() || this.rows.appendChild(newRow());
+        row.hidden = false;
+        this.shown.set(id, row);
+      }
+      if (row.at !== at) row.style.transform = `translateY(${(row.at = at) * ROW}px)`;
+      this.fill(row, id);
     }
   }
 
-  fill(row, id, at) {
-    const { tree, store, figures } = this.view, node = tree.nodes[id], state = store.state;
-    const depth = tree.depth[id], has = tree.children[id].length > 0, open = state.query || state.open.has(id);
-    row.style.transform = `translateY(${at * ROW}px)`;
-    row.dataset.id = id;
-    row.className = `row ${node.kind}${id === state.selected ? " selected" : ""}${node.role ? " role" : ""}`;
-    row.setAttribute("aria-selected", id === state.selected);
-    row.setAttribute("aria-level", depth + 1);
-    if (has) row.setAttribute("aria-expanded", Boolean(open)); else row.removeAttribute("aria-expanded");
-    if (state.query && !tree.matches(state.query, id)) row.classList.add("holds");
-    const past = this.view.reached ? this.view.reached(id) : null;
-    if (past) row.classList.add(...past);
-    const [out, rms, name, g, norm, update] = row.children;
-    name.firstChild.style.paddingLeft = `${depth * 14}px`;
-    name.firstChild.innerHTML = `<i class="fold">${has ? (open ? "▾" : "▸") : ""}</i>${label(node)}`;
-    const f = figures(node);
+  fill(row, id) {
+    const { tree, store } = this.view, node = tree.nodes[id], state = store.state;
+    const has = tree.children[id].length > 0, open = Boolean(state.query || state.open.has(id));
+    const classes = ["row", node.kind, ...(this.view.reached ? this.view.reached(id) || [] : [])];
+    if (id === state.selected) classes.push("selected");
+    if (node.role) classes.push("role");
+    if (state.query && !tree.matches(state.query, id)) classes.push("holds");
+    const looks = classes.join(" "), holds = `${id} ${open}`, values = `${id} ${state.frame} ${state.token} ${state.theme} ${state.ready}`;
+    if (row.looks !== looks) {
+      row.className = row.looks = looks;
+      row.setAttribute("aria-selected", id === state.selected);
+    }
+    if (row.holds !== holds) {
+      row.holds = holds;
+      row.dataset.id = id;
+      row.setAttribute("aria-level", tree.depth[id] + 1);
+      if (has) row.setAttribute("aria-expanded", open); else row.removeAttribute("aria-expanded");
+      const name = row.children[2].firstChild;
+      name.style.paddingLeft = `${tree.depth[id] * 12}px`;
+      name.innerHTML = `<i class="fold">${has ? (open ? "▾" : "▸") : ""}</i>${label(node)}`;
+    }
+    if (row.values === values) return;
+    row.values = values;
+    const [out, rms, , g, norm, update] = row.children, f = this.view.figures(node);
     this.strip(out, node, "out");
-    this.strip(g, node, node.kind === "module" ? "g" : "g");
+    this.strip(g, node, "g");
     rms.innerHTML = bar(f.out, "out", f.outMost);
     norm.innerHTML = bar(f.g, "g", f.gMost);
     update.innerHTML = f.ratio === null ? "" : bar(f.ratio, "d", f.ratioMost);
@@ -70,7 +87,8 @@ export class RowMap {
   strip(cell, node, which) {
     const { tree, arrays, store, tokenCount } = this.view, shown = tree.shown(node);
     const numberOf = shown && shown[which], canvas = cell.firstChild, context = canvas.getContext("2d");
-    const has = arrays && numberOf !== null && numberOf !== undefined;
+    const known = numberOf !== null && numberOf !== undefined;
+    const has = arrays && known && shown.shape.length > 0; // one number has no picture
     cell.classList.toggle("empty", !has);
     cell.classList.toggle("stale", store.state.frame !== this.view.meta.frames.length - 1);
     context.clearRect(0, 0, canvas.width, canvas.height);
@@ -81,7 +99,7 @@ export class RowMap {
     const token = store.state.token, dims = array.of || array.shape;
     if (token !== null && (dims[dims.length - 2] === tokenCount || dims[0] === tokenCount)) {
       const width = canvas.width / tokenCount;
-      context.strokeStyle = getComputedStyle(canvas).color;
+      context.strokeStyle = store.state.theme === "dark" ? "#fff" : "#000";
       context.lineWidth = 1;
       context.strokeRect(Math.floor(token * width) - 0.5, 0.5, Math.ceil(width) + 1, canvas.height - 1);
     }

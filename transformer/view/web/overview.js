@@ -5,6 +5,8 @@ import { css } from "view/heat";
 import { lossOfLogits, predictions } from "view/predictions";
 import { count, make, number, piece, safe } from "view/words";
 
+const MOST_ROWS = 40; // of a list: the tree shows all
+
 export function section(title, content, hint) {
   if (!content) return null;
   return make("section", {}, make("h3", {}, title), hint ? make("p", { class: "hint", html: hint }) : null, content);
@@ -52,7 +54,7 @@ function residual(view) {
   const adds = (node) => (node.inputs || []).some((input) => input.name === "residual" && input.shape);
   const ops = meta.nodes.filter((n) => n.kind === "op" && n.shape.length === 3 && n.shape[1] === T && n.shape[2] === C && (adds(n) || n.op === "embedding" || (n.op === "add" && !n.path)));
   if (!ops.length) return null;
-  const rows = ops.map((node) => ({ node, ...view.figures(node) }));
+  const each = Math.ceil(ops.length / MOST_ROWS), rows = ops.filter((_, i) => i % each === 0 || i === ops.length - 1).map((node) => ({ node, ...view.figures(node) }));
   const mostOut = Math.max(...rows.map((r) => r.out ?? 0)), mostG = Math.max(...rows.map((r) => r.g ?? 0));
   const bar = (value, most, kind) => `<i style="width:${most ? (100 * value) / most : 0}%;background:${css(kind, 0.8)}"></i><span>${number(value)}</span>`;
   const box = make("div", { class: "stream" });
@@ -72,10 +74,11 @@ function updateWords(frame) {
 function updates(view) {
   const { meta, store } = view, frame = meta.frames[store.state.frame];
   const rows = meta.names.map((name, i) => { const [w, g, d] = frame.parameters[i]; return { name, w, g, d, ratio: w ? d / w : null }; });
-  const most = Math.max(...rows.map((r) => r.ratio ?? 0));
+  const most = Math.max(...rows.map((r) => r.ratio ?? 0)), least = rows.map((r) => r.ratio ?? 0).sort((a, b) => b - a)[MOST_ROWS - 1] ?? 0;
+  const shown = rows.filter((r) => (r.ratio ?? 0) >= least).slice(0, MOST_ROWS);
   const width = (x) => (x > 0 && most ? Math.max(0, 100 * (1 + Math.log10(x / most) / 4)) : 0);
   return make("table", { class: "updates", html: `<thead><tr><th>parameter</th><th>|weight|</th><th>|gradient|</th><th>|update|</th><th>update / weight</th></tr></thead><tbody>` +
-    rows.map((r) => `<tr data-name="${safe(r.name)}"><td><code>${safe(r.name)}</code></td><td class="n">${number(r.w)}</td><td class="n">${number(r.g)}</td><td class="n">${number(r.d)}</td>` +
-      `<td class="p"><i style="width:${width(r.ratio)}%;background:${css("d", 0.8)}"></i><span>${r.ratio === null ? "–" : number(r.ratio)}</span></td></tr>`).join("") + "</tbody>",
+    shown.map((r) => `<tr data-name="${safe(r.name)}"><td><code>${safe(r.name)}</code></td><td class="n">${number(r.w)}</td><td class="n">${number(r.g)}</td><td class="n">${number(r.d)}</td>` +
+      `<td class="p"><i style="width:${width(r.ratio)}%;background:${css("d", 0.8)}"></i><span>${r.ratio === null ? "–" : number(r.ratio)}</span></td></tr>`).join("") + "</tbody>" + (rows.length > shown.length ? `<caption>The ${shown.length} of ${rows.length} parameters that moved most, for their size.</caption>` : ""),
     onclick: (e) => { const row = e.target.closest("tr[data-name]"); if (row) view.select(meta.nodes.findIndex((n) => n.kind === "param" && n.path === row.dataset.name)); } });
 }

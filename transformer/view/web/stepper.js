@@ -1,6 +1,6 @@
 // The step as it runs: every op forward, every gradient back, every parameter's update; one at a time, either way.
 
-import { make, number, safe, shape } from "view/words";
+import { icon, make, number, safe, shape } from "view/words";
 
 export class Stepper {
   constructor(view) {
@@ -15,17 +15,17 @@ export class Stepper {
     this.when = { out: new Map(), g: new Map(), d: new Map() }; // node -> its step of each pass
     this.steps.forEach((s, i) => this.when[{ forward: "out", backward: "g", update: "d" }[s.pass]].set(s.node, i));
     view.reached = (id) => this.reached(id);
-    const total = this.steps.length, button = (text, title, go) => make("button", { title, "aria-label": title, onclick: go }, text);
+    const total = this.steps.length, button = (name, title, go) => make("button", { title, "aria-label": title, onclick: go, html: icon(name) });
     const part = (pass, from, to) => make("button", { class: `part ${pass}`, style: `flex:${Math.max(to - from, total / 8)}`, onclick: (e) => {
       const box = e.currentTarget.getBoundingClientRect();
       this.go(Math.min(to - 1, from + Math.floor(((e.clientX - box.left) / box.width) * (to - from))));
     } }, make("i"), make("span", {}, pass));
     this.parts = [part("forward", 0, this.first.backward), part("backward", this.first.backward, this.first.update), part("update", this.first.update, total)];
     this.says = make("div", { class: "says", id: "says" });
-    this.playButton = button("▶", "Play or pause (space)", () => this.play());
+    this.playButton = button("play", "Play or pause (space)", () => this.play());
     document.getElementById("stepper").append(
-      make("div", { class: "buttons" }, button("⏮", "To the start (Home)", () => this.go(0)), button("◀", "One step back (,)", () => this.go(view.store.state.step - 1)),
-        this.playButton, button("▶❘", "One step on (.)", () => this.go(view.store.state.step + 1)), button("⏹", "Show all again (Esc)", () => this.stop())),
+      make("div", { class: "buttons" }, button("start", "To the start (Home)", () => this.go(0)), button("back", "One step back (,)", () => this.go(view.store.state.step - 1)),
+        this.playButton, button("on", "One step on (.)", () => this.go(view.store.state.step + 1)), button("all", "Show all again (Esc)", () => this.stop())),
       make("div", { class: "line" }, ...this.parts), this.says);
     view.store.on(["step", "ready"], () => this.draw());
     this.draw();
@@ -66,7 +66,7 @@ export class Stepper {
 
   draw() {
     const { step } = this.view.store.state, from = [0, this.first.backward, this.first.update, this.steps.length];
-    this.playButton.textContent = this.timer ? "⏸" : "⏵";
+    this.playButton.innerHTML = icon(this.timer ? "pause" : "play");
     this.parts.forEach((part, i) => {
       const share = (step + 1 - from[i]) / Math.max(1, from[i + 1] - from[i]);
       part.firstChild.style.width = `${100 * Math.max(0, Math.min(1, share))}%`;

@@ -12,12 +12,18 @@ export function number(x, digits = 3) {
 
 export const count = (n) => n.toLocaleString("en-US");
 export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%");
-export const shape = (dims) => (dims && dims.length ? dims.join(" × ") : "one number");
+export const shape = (dims) => (dims && dims.length ? dims.join("×") : "scalar");
 
 export function bytes(n) {
   if (n < 1024) return `${n} B`;
   return n < 1024 * 1024 ? `${number(n / 1024)} KiB` : `${number(n / 1024 / 1024)} MiB`;
 }
+
+const PATHS = {
+  start: "M3 2v12M13 2L5 8l8 6z", back: "M11 2L4 8l7 6z", on: "M5 2l7 6-7 6z", play: "M4 2l9 6-9 6z", pause: "M5 2v12M11 2v12", all: "M3 3h10v10H3z",
+};
+// Pictures of buttons, drawn: fonts differ in which of these signs they have.
+export const icon = (name) => `<svg viewBox="0 0 16 16" width="12" height="12" fill="${name === "all" ? "none" : "currentColor"}" stroke="currentColor" stroke-width="1.6" stroke-linejoin="round" aria-hidden="true"><path d="${PATHS[name]}"/></svg>`;
 
 // A token so that its spaces and line ends are seen.
 export const piece = (text) => text.replace(/ /g, "·").replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/\r/g, "␍") || "∅";
