@@ -65,7 +65,7 @@ def capture(depth: int = 1) -> Call:
         code = frame.f_code
         inside = _is_library.get(code)
         if inside is None:
-            inside = _is_library[code] = os.path.abspath(code.co_filename).startswith(_LIBRARY)
+            inside = _is_inside(code)
         if not inside:
             frames.append((code, frame.f_lasti))
         elif code is _ENTERS_MODULE:
@@ -90,9 +90,16 @@ def capture_inside(formula: CodeType, depth: int = 1) -> Call:
 def user_frame(depth: int = 1):
     """The innermost live frame outside this package: for the names of the user's variables."""
     frame = sys._getframe(depth + 1)
-    while frame is not None and _is_library.get(frame.f_code, False):
+    while frame is not None and _is_inside(frame.f_code):
         frame = frame.f_back
     return frame
+
+
+def _is_inside(code):
+    inside = _is_library.get(code)
+    if inside is None:
+        inside = _is_library[code] = os.path.abspath(code.co_filename).startswith(_LIBRARY)
+    return inside
 
 
 @lru_cache(maxsize=65536)

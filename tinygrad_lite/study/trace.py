@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..autograd.gradient import backward_walk
 from ..autograd.mode import TRACE, mode
 from ..autograd.node import Leaf, Node
+from ..autograd.walk import Step, Walk
 from ..nn.module import Module
 from ..ops.registry import At, Op
 from ..tensor import Tensor
@@ -35,6 +36,10 @@ class Tracer:
     def on_forward(self, op: Op, xs: tuple, params: dict, out: Tensor) -> Tensor | None:
         """Called by the engine after each op: its inputs, keyword parameters and output. A returned Tensor replaces it."""
         raise NotImplementedError
+
+    def on_backward(self, walk: Walk) -> Iterator[Step]:
+        """Called where `backward()` or `grad()` is: the steps of the walk, which are taken as they are asked for."""
+        return iter(walk)
 
     def __enter__(self):
         self._found.append((mode.state, mode.tracer))
