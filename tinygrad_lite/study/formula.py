@@ -134,7 +134,7 @@ class _Worked:
                 if self._block(statement.body if self.value(statement.test) else statement.orelse):
                     return True
             elif isinstance(statement, ast.Return):
-                self.lines.append(self._line(None, statement.value))
+                self._write(None, statement.value)
                 return True
             elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
                 self._assign(statement.targets[0], statement.value)
@@ -152,10 +152,9 @@ class _Worked:
             raise _Unreadable
         found = {}
         for name, part in pairs:
-            line = self._line(name.id, part)
             found[name.id] = result = self.value(part)
             if isinstance(getattr(result, "shape", None), tuple):  # sizes and axes on the way say little
-                self.lines.append(line)
+                self._write(name.id, part)
         self.values.update(found)
 
     def value(self, node):
@@ -165,25 +164,28 @@ class _Worked:
         except Exception as error:
             raise _Unreadable from error
 
-    def _line(self, name, node) -> str:
-        shown = ast.unparse(_Numbers(self).visit(ast.parse(ast.unparse(node), mode="eval").body))
-        result = number(self.value(node))
-        name = f"{name} = " if name else ""
-        return f"{name}{result}" if shown == result else f"{name}{shown} = {result}"
+    def _write(self, name, node):
+        numbers = _Numbers(self)
+        shown, result = ast.unparse(numbers.visit(ast.parse(ast.unparse(node), mode="eval").body)), self.value(node)
+        if not numbers.found and not _is_short(result):
+            return
+        name, result = f"{name} = " if name else "", number(result)
+        self.lines.append(f"{name}{result}" if shown == result else f"{name}{shown} = {result}")
 
 
 class _Numbers(ast.NodeTransformer):
     """Values for names, operators for calls of the namespace, and of a choice the part that is taken."""
 
     def __init__(self, worked):
-        self.worked = worked
+        self.worked, self.found = worked, False
 
     def visit_IfExp(self, node):
         return self.visit(node.body if self.worked.value(node.test) else node.orelse)
 
     def visit_Name(self, node):
-        values = self.worked.values
-        return _as_node(values[node.id]) or node if node.id in values else node
+        value = self.worked.values.get(node.id)
+        self.found |= _is_short(value)
+        return _as_node(value) or node if node.id in self.worked.values else node
 
     def visit_Attribute(self, node):
         if isinstance(node.value, ast.Name) and (node.value.id in self.worked.values or node.value.id == "math"):

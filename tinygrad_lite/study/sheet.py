@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import inspect
 import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -163,7 +164,7 @@ def _backward(steps, moment):
     event, uses = moment.event, steps.uses.get(step.node, 0)
     called = steps.label(step.node)
     came = f"the sum of {uses} shares" if uses > 1 else "from its only use" if uses else "here backward starts"
-    sections = [Section(f"The arriving gradient g = d {_result(steps)} / d {called}: {came}", _value("g", step.g))]
+    sections = [Section(f"The arriving gradient g = {_slope(steps, called)}: {came}", _value("g", step.g))]
     if op.is_fused:
         kernel = step.node.saved[2] if step.node.saved is not FREED and op.replay is None else None
         where = f" ({shown_path(kernel.__file__)}, backward)" if kernel is not None else ""
@@ -180,9 +181,11 @@ def _backward(steps, moment):
     return sections
 
 
-def _result(steps):
-    name = steps.trace.name_of(steps.output)
-    return name if name.isidentifier() else "result"
+def _slope(steps, name) -> str:
+    """d result / d name, as it is written."""
+    result = steps.trace.name_of(steps.output)
+    name = name if re.fullmatch(r"[\w.]+( \[op \d+\])?", name) else f"({name})"
+    return f"d {result if result.isidentifier() else 'result'} / d {name}"
 
 
 def _rule(step, i, name, target) -> Section:
@@ -249,7 +252,7 @@ def _leaf(steps, step):
     name, (before,), (after,) = steps.label(step.node), step.before, step.after
     uses = steps.uses.get(step.node, 0)
     came = f"the sum of {uses} shares" if uses > 1 else "one share"
-    sections = [Section(f"d {_result(steps)} / d {name} is complete: {came}", _value("g", step.g))]
+    sections = [Section(f"{_slope(steps, name)} is complete: {came}", _value("g", step.g))]
     lines = _value(".grad before", before) if before is not None else [".grad before: None"]
     if before is not None:
         lines.append("backward() adds to what is there: zero the gradients between two steps of training")

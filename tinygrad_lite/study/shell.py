@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ..errors import describe
 from ..tensor import Tensor
 from .formula import number
-from .sheet import INLINE, heading_of, statistics
+from .sheet import INLINE, statistics
 from .steps import Steps, Twin
 
 # (words, argument, what it does); the method of Shell is named by the first word.
@@ -106,7 +106,7 @@ class Shell:
         return str(self.steps)
 
     def _list(self, _):
-        return "\n".join(text for _, text in listing(self.steps))
+        return "\n".join(listing(self.steps))
 
     def _why(self, _):
         return self.steps.why()
@@ -173,16 +173,17 @@ class Shell:
         return ""
 
 
-def listing(steps: Steps) -> list[tuple[bool, str]]:
-    """A line for each op of forward and each step of backward that was taken; and whether it stands there."""
+def listing(steps: Steps, start: int = 0) -> list[str]:
+    """A line for each op of forward and each step of backward that was taken, from number `start`: `>` where it stands."""
     lines = []
-    for at in range(len(steps)):
-        here = at == steps.at
+    for at in range(start, len(steps)):
         moment = steps.moment(at)
-        path = f"  ({moment.event.path})" if moment.event is not None and moment.event.path else ""
-        lines.append(
-            (here, f"{'>' if here else ' '} {at + 1:>4}  {heading_of(steps, moment).partition(': ')[2]}{path}")
-        )
+        event = moment.event
+        what = "leaf" if moment.op is None else moment.op.name
+        made = event.out if event is not None else moment.step.node
+        path = f"  ({event.path})" if event is not None and event.path else ""
+        arrow = "<- " if moment.is_backward else "   "
+        lines.append(f"{'>' if at == steps.at else ' '} {at + 1:>4}  {arrow}{what:<12} {steps.label(made)}{path}")
     return lines
 
 

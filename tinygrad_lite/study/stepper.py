@@ -37,7 +37,7 @@ class Stepper(Steps):
 
     def __init__(self, fn, *inputs, model: Module | None = None, gradient=None):
         function("Stepper", fn)
-        trace = Trace(model if model is not None else fn if isinstance(fn, Module) else None)
+        trace = _Stopping(model if model is not None else fn if isinstance(fn, Module) else None)
         inputs = [_as_input(x) for x in inputs]
         for name, x in zip(_names(fn), inputs, strict=False):
             if type(x) is Tensor:
@@ -56,29 +56,36 @@ class Stepper(Steps):
 
     def _run(self, fn, trace):
         """The result of fn, or the Tensor whose backward() it calls, and the gradient given there."""
-        backward_steps = vars(Tensor)["_backward_steps"]  # as it stands there, a staticmethod
-        Tensor._backward_steps = staticmethod(_stop)
         try:
             with trace:
                 return fn(*self.inputs), None
         except _Backward as stop:
-            return stop.output, stop.gradient
+            root = stop.walk.order[0]
+            event = trace.event_of(root)
+            if event is None:
+                raise ValueError(
+                    "Stepper: backward() is called on a result that was made outside the function"
+                ) from None
+            return event.out, stop.walk.pending[root]
         except Exception as error:
             self.error = error
             return None, None
-        finally:
-            Tensor._backward_steps = backward_steps
+
+
+class _Stopping(Trace):
+    """A trace that ends the function where it calls backward()."""
+
+    def on_backward(self, walk):
+        if not walk.accumulating:  # grad(): a part of the forward computation
+            return iter(walk)
+        raise _Backward(walk)
 
 
 class _Backward(BaseException):
-    """Ends the function where it calls backward(); no Exception, which the function might catch."""
+    """No Exception, which the function might catch."""
 
-    def __init__(self, output, gradient):
-        self.output, self.gradient = output, gradient
-
-
-def _stop(output, gradient=None, **options):
-    raise _Backward(output, gradient)
+    def __init__(self, walk):
+        self.walk = walk
 
 
 def _as_input(x):

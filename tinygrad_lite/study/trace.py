@@ -117,7 +117,8 @@ class BackwardStep(NamedTuple):
 class Trace(Tracer):
     """All ops that ran in the `with`, in order. Keeps every tensor that they read or made alive.
 
-    model: gives parameters and modules their dotted names; open_fused as in `Tracer`. inside: an op whose formula is
+    model: gives parameters and modules their dotted names; those of other modules begin with the variable that holds
+    the outermost, or with its class. open_fused as in `Tracer`. inside: an op whose formula is
     what runs in the `with`: places are then the formula's lines.
     """
 
@@ -148,6 +149,8 @@ class Trace(Tracer):
     def on_forward(self, op, xs, params, out):
         call = capture() if self._formula is None else capture_inside(self._formula)
         event = Event(len(self.events), op, xs, params or {}, out, call, self)
+        if call.modules and id(call.modules[0]) not in self._paths:
+            self._adopt(call.modules[0], user_frame())
         for x in xs:
             if type(x) is Tensor and id(x) not in self._by_out and id(x) not in self._inputs:
                 self._found_input(x, user_frame())
@@ -155,6 +158,19 @@ class Trace(Tracer):
         self._by_out[id(out)] = event
         if out.node is not None:
             self._by_node.setdefault(out.node, event)
+
+    def _adopt(self, root, frame):
+        """Name the parameters of a module that the trace was not told of, and the modules below it."""
+        name = None
+        while frame is not None and name is None:
+            name = next((n for n, value in frame.f_locals.items() if value is root and n != "self"), None)
+            frame = frame.f_back
+        name = name or type(root).__name__
+        for path, module in root.named_modules(name):
+            self._paths.setdefault(id(module), path)
+        for path, parameter in root.named_parameters(name):
+            if id(parameter) not in self._names:
+                self.name(parameter, path)
 
     def _found_input(self, x, frame):
         self._inputs[id(x)] = x

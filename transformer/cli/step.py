@@ -181,6 +181,7 @@ def _of_run(directory, text):
         ids = tok.encode_to_array(text)
     except ValueError as error:
         raise Usage(f"--text: {error}") from None
-    if not 2 <= len(ids) <= (size := model.config.block_size) + 1:
-        raise Usage(f"--text must be of 2 to {size + 1} tokens for this model, got {len(ids)}")
+    most = model.config.block_size + 1
+    if not 2 <= len(ids) <= most:
+        raise Usage(f"--text must be of 2 to {most} tokens for this model, got {len(ids)}")
     return Stepper(model, as_tokens(ids[None, :-1]), as_tokens(ids[None, 1:]))

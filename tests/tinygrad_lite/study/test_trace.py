@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 
-from tinygrad_lite import Tensor, no_grad
+from tinygrad_lite import Tensor, nn, no_grad
 from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.mode import mode
 from tinygrad_lite.ops.registry import OPS, At
@@ -71,6 +71,15 @@ def test_ops_know_the_module_they_ran_in():
     paths = [e.path for e in trace]
     assert "blocks.0.attention.qkv" in paths and "blocks.1.norm2" in paths
     assert trace.name_of(model.blocks[0].norm1.weight) == "blocks.0.norm1.weight"
+
+
+def test_a_module_that_the_trace_was_not_told_of_is_named_by_its_variable():
+    net, other = nn.Sequential(nn.Linear(2, 3), nn.Tanh()), nn.Linear(3, 1)
+    x = Tensor(np.ones((4, 2), dtype="float32"))
+    with Trace() as trace:
+        other(net(x))
+    assert [e.path for e in trace] == ["net.0", "net.1", "other"]
+    assert trace.name_of(net[0].weight) == "net.0.weight" and trace.name_of(other.bias) == "other.bias"
 
 
 def test_running_sums_show_a_shared_node_before_and_after():
