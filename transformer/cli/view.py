@@ -50,7 +50,7 @@ def view(
             bar.advance(task)
         collected = collect.collect(source, ids)
         bar.update(task, advance=1, description="Writing the page")
-        html = page.build(collected, seen, text)
+        html = page.build(collected, seen)
     page.write(out, html)
     console.say(f"{out}: {len(html.encode()) / 1e6:.1f} MB, {len(ids) - 1} tokens, {len(seen) + 1} checkpoints.")
     console.say(f"Loss {collected.loss:.4f} nats a token. Open the file in a browser.")

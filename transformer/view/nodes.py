@@ -157,13 +157,17 @@ class Tree:
             return None
         if cut_like is not None and (picks := self.packer.entries[cut_like].get("picks")):
             axis, kept = next(iter(picks.items()))
-            return self.packer.add(np.take(array, kept, axis=axis), kind, {"of": list(array.shape), "picks": picks})
+            part = np.take(array, kept, axis=axis)
+            return self.packer.add(part, kind, {"of": list(array.shape), "picks": picks}, array)
         rank = None
         if kind == SINGLE and array.ndim == 2:  # of too many logits: the targets' and the largest
             rank = array.max(axis=0).astype(np.float64)
             rank[self.c.targets] = np.inf
-        part, picks = cut(array, most, None if rank is None else {1: rank})
-        return self.packer.add(part, SINGLE if array.dtype.kind in "iu" else kind, picks)
+        return self._cut(array, most, SINGLE if array.dtype.kind in "iu" else kind, None if rank is None else {1: rank})
+
+    def _cut(self, array, most, kind, keys):
+        part, picks = cut(array, most, keys)
+        return self.packer.add(part, kind, picks, array)
 
     def _resolve(self):
         """Give inputs the node that made them, once all nodes exist."""
@@ -182,10 +186,9 @@ class Tree:
         g = np.zeros(p.shape, p.dtype) if p.grad is None else p.grad.numpy()
         moved = change.after - change.before
         rows = np.sqrt(np.sum(g.astype(np.float64).reshape(len(g), -1) ** 2, axis=1)) if g.ndim else None
-        arrays = [cut(a, MOST_OF_A_PARAMETER, None if rows is None else {0: rows}) for a in (change.before, g, moved)]
-        node["out"], node["g"], node["d"] = (
-            self.packer.add(a, kind, picks) for kind, (a, picks) in zip((EIGHT, HALF, EIGHT), arrays)
-        )
+        keys = None if rows is None else {0: rows}
+        for which, kind, array in (("out", EIGHT, change.before), ("g", HALF, g), ("d", EIGHT, moved)):
+            node[which] = self._cut(array, MOST_OF_A_PARAMETER, kind, keys)
         node["shape"], node["dtype"], node["bytes"] = list(p.shape), str(p.dtype), int(p.data.nbytes)
         node["parameters"], node["also"] = int(p.size), also
         flat = np.argsort(-np.abs(moved).reshape(-1), kind="stable")[:MOST_MOVED]

@@ -31,8 +31,8 @@ class Packer:
         self._data: list[bytes] = []
         self.size = 0
 
-    def add(self, array, kind: str = HALF, picks: dict | None = None) -> int:
-        """The number of an array in the page. picks: what `cut` said of it."""
+    def add(self, array, kind: str = HALF, picks: dict | None = None, whole=None) -> int:
+        """The number of an array in the page. Of a part: picks is what `cut` said of it, whole what it was cut from."""
         array = np.asarray(array)
         exponent = _exponent(array, _TOP[kind]) if kind in _TOP else 0
         data = _encoded(array, kind, exponent)
@@ -40,7 +40,13 @@ class Packer:
             self._chunks[data] = self.size
             self.size += len(data)
         at = self._chunks[data]
-        entry = {"shape": list(array.shape), "type": kind, "exponent": exponent, "at": at, **statistics(array)}
+        entry = {
+            "shape": list(array.shape),
+            "type": kind,
+            "exponent": exponent,
+            "at": at,
+            **statistics(array if whole is None else whole),
+        }
         entry |= picks or {}
         self.entries.append(entry)
         self._data.append(data)

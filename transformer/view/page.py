@@ -22,7 +22,7 @@ MODULES = ("main", "codec", "store", "tree", "map", "heat", "tokens", "detail", 
            "stepper", "keys", "words")  # fmt: skip
 
 
-def build(collected: Collected, earlier=(), text: str = "") -> str:
+def build(collected: Collected, earlier=()) -> str:
     """The page of a step. earlier: `Collected` of checkpoints before it, oldest first, with their attention opened."""
     packer = Packer()
     tree = Tree(collected, packer)
@@ -35,7 +35,6 @@ def build(collected: Collected, earlier=(), text: str = "") -> str:
         "step": source.step,
         "config": source.model.config.to_dict(),
         "parameters": source.model.num_parameters(),
-        "text": text,
         "tokens": [[int(i), _piece(tok, i)] for i in collected.ids],
         "targets": [[int(i), _piece(tok, i)] for i in collected.targets],
         "vocabulary": [_piece(tok, i) for i in range(tok.vocab_size)] if tok.vocab_size <= 65536 else [],

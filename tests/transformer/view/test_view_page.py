@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support.view_models import TEXT, checkpoint, ids
+from support.view_models import checkpoint, ids
 
 from transformer.view import page
 from transformer.view.collect import collect
@@ -37,7 +37,7 @@ def seen():
 def file(seen, tmp_path_factory):
     earlier = checkpoint(step=0, seed=5)
     path = tmp_path_factory.mktemp("page") / "step.html"
-    page.write(path, page.build(seen, [collect(earlier, ids(earlier))], TEXT))
+    page.write(path, page.build(seen, [collect(earlier, ids(earlier))]))
     return path
 
 
@@ -189,7 +189,7 @@ def test_the_slider_shows_an_earlier_checkpoint(opened, seen):
 def test_folding_and_selecting_among_ten_thousand_nodes_takes_less_than_a_tenth_of_a_second(browser, tmp_path):
     source = checkpoint(layers=110, channels=4, block_size=6)
     path = tmp_path / "deep.html"
-    page.write(path, page.build(collect(source, ids(source, 6)), [], TEXT))
+    page.write(path, page.build(collect(source, ids(source, 6))))
     tab = browser.new_page(viewport={"width": 1400, "height": 1000})
     tab.goto(path.as_uri())
     tab.wait_for_selector(DONE)

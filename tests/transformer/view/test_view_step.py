@@ -132,6 +132,21 @@ def test_sums_before_and_after_are_the_walks(seen, drawn):
     assert joined >= 4  # a norm's share joins the residual's, twice a block
 
 
+@pytest.mark.parametrize("variant", [
+    dict(mlp="swiglu", norm="rmsnorm", positions="rope", bias=False),
+    dict(kv_heads=1, window=3, positions="none", tied=False, mlp="relu", dropout=0.3),
+])  # fmt: skip
+def test_every_kind_of_model_has_a_page(variant):
+    source = checkpoint(**variant)
+    collected, packer = collect(source, ids(source)), Packer()
+    tree = Tree(collected, packer)
+    assert page.parity(collected, tree, packer)["exact"] and len(tree.attention) == 2 and tree.logits is not None
+    weights = packer.decoded(tree.nodes[tree.attention[0]["weights"]]["out"])
+    assert weights.shape == (1, 2, 12, 12) and np.allclose(weights.sum(axis=3), 1.0, atol=1e-3)
+    assert "window" not in variant or not weights[0, :, 3:, 0].any()
+    assert len(page.build(collected)) > 50_000
+
+
 @pytest.mark.parametrize("kind", [SINGLE, HALF, EIGHT])
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 3e4])
 def test_a_stored_value_is_off_by_the_rounding_that_is_said(kind, scale):

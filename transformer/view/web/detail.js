@@ -131,7 +131,7 @@ export class Detail {
         : `<td class="n">${number(i.sent)}</td><td class="n">${i.before === null ? "nothing" : number(i.before)}</td><td class="n">${number(i.after)}${i.waiting ? ` <small>waits for ${i.waiting}</small>` : ""}</td>`;
       return `<tr><td><code>${safe(i.name)}</code></td><td>${from}</td><td class="n">${i.shape ? safe(shape(i.shape)) : safe(i.value)}</td>${back ? sums : ""}</tr>`;
     });
-    const readers = view.tree.readers[node.id];
+    const all = view.tree.readers[node.id], readers = all.filter((id) => !all.includes(view.tree.nodes[id].up)); // not again inside an opened op
     const box = make("section", { class: "edges", onclick: (e) => { const b = e.target.closest("button[data-node]"); if (b) view.select(Number(b.dataset.node)); } },
       make("h3", {}, "Reads"), make("table", { html: `<thead><tr><th>input</th><th>from</th><th>shape</th>${back ? "<th title='norm of the gradient that this op sends there'>sends back</th><th title='norm of the sum there before'>sum before</th><th>sum after</th>" : ""}</tr></thead><tbody>${rows.join("")}</tbody>` }));
     if (readers.length) box.append(make("h3", {}, "Read by"), make("p", { class: "links", html: [...new Set(readers)].map(link).join(" ") }));

@@ -47,7 +47,7 @@ class View {
     if (node.kind === "twin") {
       if (this.store.state.frame !== this.meta.frames.length - 1) return found;
       const of = (number) => (number === null || number === undefined ? null : this.meta.arrays[number]);
-      return Object.assign(found, { out: of(node.out)?.rms ?? null, g: of(node.g)?.norm ?? null });
+      return Object.assign(found, { out: node.dtype.startsWith("int") ? null : of(node.out)?.rms ?? null, g: of(node.g)?.norm ?? null });
     }
     const op = this.tree.shown(node);
     if (op) Object.assign(found, { out: op.dtype.startsWith("int") ? null : frame.out[op.event], g: frame.g[op.event] });

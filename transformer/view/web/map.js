@@ -2,7 +2,7 @@
 // Only the rows that can be seen are in the document, so ten thousand cost what forty do.
 
 import { css, strip } from "view/heat";
-import { make, number, safe, shape } from "view/words";
+import { make, number, piece, safe, shape } from "view/words";
 
 export const ROW = 34;
 
@@ -21,6 +21,8 @@ export class RowMap {
     this.scroll.addEventListener("scroll", () => this.draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(this.scroll);
     this.rows.addEventListener("click", (event) => this.click(event));
+    this.rows.addEventListener("mousemove", (event) => this.hover(event));
+    this.rows.addEventListener("mouseleave", () => view.tip(null));
     view.store.on(["open", "query"], () => this.flatten());
     view.store.on(["selected", "frame", "token", "step", "theme", "ready"], () => this.draw());
     this.flatten();
@@ -111,6 +113,16 @@ export class RowMap {
     const id = Number(row.dataset.id);
     if (event.target.closest(".fold")) this.view.toggle(id);
     else this.view.select(id);
+  }
+
+  // Over a strip: the token whose column it is.
+  hover(event) {
+    const strip = event.target.closest(".strip"), { tree, meta, tokenCount } = this.view;
+    const shown = strip && tree.shown(tree.nodes[Number(strip.parentElement.dataset.id)]);
+    const dims = (shown && shown.shape) || [];
+    if (!strip || strip.classList.contains("empty") || (dims[dims.length - 2] !== tokenCount && dims[0] !== tokenCount)) return this.view.tip(null);
+    const box = strip.getBoundingClientRect(), t = Math.min(tokenCount - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * tokenCount)));
+    this.view.tip(strip, `token ${t} “${piece(meta.tokens[t][1])}”`, event);
   }
 
   // Scroll no more than is needed for a node to be seen.

@@ -19,6 +19,7 @@ export function overview(view) {
     make("p", { class: "lead", html: `The model reads <b>${view.tokenCount}</b> tokens and is told after each what comes next. Values flow <span class="c-out">down</span>, gradients flow back <span class="c-g">up</span>, the optimiser <span class="c-d">moves the weights</span>. Unfold a row, choose it, or press <kbd>.</kbd> to go through the step op by op.` }),
     parity(view));
   const add = (...parts) => { for (const part of parts) if (part) box.append(part); };
+  if (meta.config.dropout) add(make("p", { class: "hint" }, `Dropout, ${meta.config.dropout} in training, is off here: the step can be repeated.`));
   add(section("Attention", gallery(view), "Each square is a head: a row is a token that looks, a column one that is looked at. Choose one to see it large, with gradients."));
   add(section("Next token", predictions(view)));
   add(section("Loss of each token", losses(view)));

@@ -15,10 +15,10 @@ export class Tree {
     this.text = nodes.map((n) => [n.path, n.name, n.class, n.op, n.label, (n.shape || []).join("x"), n.role].join(" ").toLowerCase());
   }
 
-  // Whole GPT first: its own children, and the blocks one by one, closed.
+  // Whole GPT first: its own children, the blocks one by one, and of the first one what a block is made of.
   start() {
-    const open = new Set([0]);
-    for (const id of this.children[0]) if (this.nodes[id].class === "ModuleList") open.add(id);
+    const open = new Set([0]), lists = this.children[0].filter((id) => this.nodes[id].class === "ModuleList");
+    for (const id of lists) { open.add(id); if (this.children[id].length) open.add(this.children[id][0]); }
     return open;
   }
 
