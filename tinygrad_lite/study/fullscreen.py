@@ -17,7 +17,6 @@ from .shell import Shell, listing
 from .steps import Steps, Twin
 
 CONTEXT = 3  # lines of source above and below the one that is marked
-LONG = ("continue", "reverse", "go end", "check")  # may take seconds: in a thread, so that the screen stays alive
 
 
 class StepperApp(App):
@@ -80,10 +79,10 @@ class StepperApp(App):
 
     # -- commands -----------------------------------------------------------------------------------------
     def action_do(self, line: str):
-        """Run a command; one that may take long in a thread."""
+        """Run a command; one that may take long in a thread, so that the screen stays alive."""
         if self.busy:
             return
-        if line not in LONG:
+        if not self.shell.may_take_long(line):
             self.answer(line, *self._run(line))
             return
         self.busy = True

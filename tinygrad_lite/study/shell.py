@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from ..errors import describe
 from ..tensor import Tensor
@@ -24,7 +25,7 @@ COMMANDS = (
     (("go", "g"), "NUMBER", "to op NUMBER; `go backward` to the first step of backward, `go end` to the last"),
     (("show", "s"), "", "this step again"),
     (("list", "l"), "", "all ops, and the steps of backward that were taken"),
-    (("why", "w"), "", "the topological order: why this node now, and what the others wait for"),
+    (("why", "w", "explain"), "", "the topological order: why this node now, and what the others wait for"),
     (("open", "o"), "", "step inside a fused op: its readable twin, forward and backward"),
     (("close", "x"), "", "leave the twin"),
     (("check", "k"), "", "finite differences on this op alone"),
@@ -35,6 +36,7 @@ COMMANDS = (
     (("quit", "q"), "", "end"),
 )
 _WORDS = {word: words[0] for words, _, _ in COMMANDS for word in words}
+_LONG = ("continue", "reverse", "go", "check")
 LEAVES = 20  # gradients that are named at the end
 
 
@@ -59,6 +61,10 @@ class Shell:
             self.last = word
         command: Callable[[str], str] = getattr(self, f"_{name}")
         return command(argument.strip())
+
+    def may_take_long(self, line: str) -> bool:
+        """Whether a line asks for many steps, or for finite differences: seconds, on a large model."""
+        return _WORDS.get((line.strip() or self.last).partition(" ")[0].lower()) in _LONG
 
     # -- moving -------------------------------------------------------------------------------------------
     def _next(self, argument):
@@ -203,7 +209,9 @@ def interact(steps: Steps, read=None, write=None) -> bool:
     write(str(steps))
     while shell.running:
         try:
-            text = shell.do(read())
+            line = read()
+            with waiting(line) if prompts and shell.may_take_long(line) else nullcontext():
+                text = shell.do(line)
         except EOFError:
             break
         except KeyboardInterrupt:
@@ -216,6 +224,14 @@ def interact(steps: Steps, read=None, write=None) -> bool:
         if text:
             write(text + "\n" if not prompts else text)
     return understood
+
+
+def waiting(text: str):
+    """A `with` that shows on a terminal that something is being computed; nothing of it stays."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status(f"{text or 'next'} ...") if console.is_terminal else nullcontext()
 
 
 def _count(command, argument):

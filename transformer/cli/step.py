@@ -45,8 +45,11 @@ def step(
     On a terminal the full screen opens, with its keys shown. In a pipe, and with --plain, commands are typed: n(ext),
     b(ack), c(ontinue), break, open, close, why, check, show, help, quit.
     """
+    from tinygrad_lite.study.shell import waiting  # study code is loaded by this command alone: `tgl train` never does
+
     try:
-        stepper = _stepper(target, let or (), directory, text, np.random.default_rng(seed))
+        with waiting("running forward"):
+            stepper = _stepper(target, let or (), directory, text, np.random.default_rng(seed))
         for stop in stops or ():
             stepper.stop_at(stop)
     except (Usage, ValueError) as error:
@@ -56,7 +59,6 @@ def step(
 
 
 def _show(stepper, every, plain):
-    # Study code is loaded by the command alone: `tgl train` never does.
     from tinygrad_lite.study.shell import Shell, interact
 
     if every:
