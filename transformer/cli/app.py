@@ -12,6 +12,7 @@ from .check import gradcheck
 from .cuda import cuda
 from .inspect import evaluate_command, export_command, info, sample
 from .lens import lens
+from .lesson import lesson
 from .step import step
 from .train import train
 from .view import view
@@ -25,6 +26,7 @@ app.command()(info)
 app.command("export")(export_command)
 app.command()(gradcheck)
 app.command()(step)
+app.command()(lesson)
 app.command()(view)
 app.add_typer(lens, name="lens")
 app.add_typer(cuda, name="cuda")
