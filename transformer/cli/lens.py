@@ -236,7 +236,7 @@ def patch(
 @lens.command()
 def heads(
     directory: From = LATEST,
-    period: Annotated[int | None, typer.Option(min=2, help="Random tokens before they repeat. Default: half the context, at most 32.")] = None,
+    period: Annotated[int | None, typer.Option(min=2, help="Random tokens before they repeat. Default: 20, or what the context holds twice.")] = None,
     out: Out = SHOWN,
 ):  # fmt: skip
     """Score all heads on repeated random tokens: previous-token, duplicate-token and induction heads."""
@@ -284,7 +284,7 @@ def edit(
 ):  # fmt: skip
     """Change one thing that an MLP knows by a matrix of rank one, and compare before and after."""
     from ..lens.edit import drift, predict, rank_one_edit
-    from ..lens.panels import Bars, Curves, visible
+    from ..lens.panels import Curves, HeatMap, visible
 
     model, tok, _ = load_model(directory)
     ids, wanted = _ids(model, tok, prompt, "--prompt"), _token(tok, target, "--target")
@@ -312,9 +312,9 @@ def edit(
         for word, p in (("before", old), ("after", new)):
             console.say(f"  {word:<7}" + ", ".join(f"{_names(tok, [t])[0]} {v:.0%}" for t, v in p.top()))
         both = sorted({t for p in (old, new) for t, _ in p.top()} | {wanted}, key=lambda t: -new.probabilities[t])
-        labels = [f"{_names(tok, [t])[0]} {word}" for t in both for word in ("before", "after")]
-        values = [p.probabilities[t] for t in both for p in (old, new)]
-        panels.append(Bars(f"Next token after {text!r}", labels, np.array(values), "probabilities"))
+        values = np.array([[p.probabilities[t] for t in both] for p in (old, new)])
+        panels.append(HeatMap(f"Next token after {text!r}", ["before", "after"], _names(tok, both), values,
+                              texts=[[f"{v:.0%}" for v in row] for row in values]))  # fmt: skip
     divergence, same = drift(model, change, background)
     said = f"On {background.size:,} tokens of other text: {divergence:.4f} nats a token of divergence, the likeliest token stays in {same:.1%}."
     console.say("\n" + said)
@@ -361,22 +361,21 @@ def _background(model, tok, data) -> np.ndarray:
 def induction(
     train: Annotated[bool, typer.Option("--train", help="Train a small model first, into --from; a minute or two.")] = False,
     directory: Annotated[Path, typer.Option("--from", help="The run's directory.")] = Path("runs/induction"),
-    steps: Annotated[int, typer.Option(min=1, help="Of --train.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Of --train.")] = 1500,
     seed: Annotated[int, typer.Option(min=0, help="Of --train.")] = 1,
     out: Out = SHOWN,
 ):  # fmt: skip
     """Find induction heads: with --train, watch them form in a two-layer model on repeated random letters."""
+    from ..lens import head_scores, run_with_cache
     from ..lens import induction as model_of
-    from ..lens import run_with_cache
     from ..lens.heads import repeated_tokens
     from ..lens.panels import Attention
 
     panels, seconds = [], None
     if train:
-        curves, seconds = _train_induction(directory, model_of.induction_config(steps, seed))
-        panels.append(curves)
+        panels, seconds = _train_induction(directory, model_of.induction_config(steps, seed))
     model, tok, _ = load_model(directory)
-    scores = model_of.induction_scores(model)
+    scores = head_scores(model)
     said = _said(scores)
     if seconds is not None:
         said.append(f"Trained {steps:,} steps in {seconds:.0f} s.")
@@ -386,20 +385,23 @@ def induction(
     _, cache = run_with_cache(model, ids, "*attention.pattern")
     patterns = np.stack([cache[name].float().numpy()[0] for name in cache])
     note = "an induction head draws a stripe: from the second copy to one after the first"
-    panels.append(Attention("On twelve random tokens, twice", _names(tok, ids), patterns, note))
+    panels.append(
+        Attention("On twelve random tokens, twice", _names(tok, ids), patterns, note, scores.best("induction")[:2])
+    )
     _write("induction", panels, out, f"Induction heads of {directory}", said)
 
 
 def _train_induction(directory: Path, config):
-    """(the curves, seconds): trains into a run's directory, as `tgl train` does."""
+    """(panels, seconds): trains into a run's directory, as `tgl train` does."""
     import time
 
     from .. import checkpoint
+    from ..lens import head_scores
     from ..lens import induction as model_of
     from ..lens.panels import Curves
     from .run_view import RunView, quoted, run
 
-    seen = {"step": [], "held-out loss, nats": [], "best induction score": [], "best previous-token score": []}
+    seen = {"step": [], "nats a token": [], "best induction score": [], "best previous-token score": []}
 
     class View(RunView):
         """Says of each evaluation also how far the heads have come."""
@@ -408,7 +410,7 @@ def _train_induction(directory: Path, config):
             super().__call__(kind, values)
             if kind != "eval":
                 return
-            scores = model_of.induction_scores(trainer.model)
+            scores = head_scores(trainer.model)
             row = values["step"], values["val_loss"], scores.best("induction")[2], scores.best("previous")[2]
             for into, value in zip(seen.values(), row):
                 into.append(value)
@@ -432,4 +434,5 @@ def _train_induction(directory: Path, config):
             f"tgl lens induction --from {quoted(directory)}",
         )
         raise typer.Exit(130)
-    return Curves("Heads forming", seen.pop("step"), seen, "step"), seconds
+    x, loss = seen.pop("step"), {"nats a token": seen.pop("nats a token")}
+    return [Curves("Held-out loss", x, loss, "step"), Curves("Heads forming", x, seen, "step")], seconds

@@ -10,6 +10,7 @@ from ..model import GPT
 from .cache import run_with_cache
 
 KINDS = ("previous", "duplicate", "induction")
+PERIOD = 20  # random tokens before they repeat: few enough that 26 letters need no doublets
 
 
 class HeadScores(NamedTuple):
@@ -41,13 +42,14 @@ def repeated_tokens(kinds: int, period: int, rows: int, seed: int = 0) -> np.nda
     return np.tile(np.array(once, np.int64), (1, 2))
 
 
-def head_scores(model: GPT, period: int | None = None, rows: int = 8, seed: int = 0) -> HeadScores:
+def head_scores(model: GPT, period: int | None = None, rows: int = 16, seed: int = 0) -> HeadScores:
     """Score all heads on `rows` sequences of `period` random tokens, each repeated once.
 
-    period: half the context, at most 32, unless given. Random tokens, so that nothing but the repetition predicts.
+    period: PERIOD, or less where the context holds no two of them, unless given. Random tokens, so that nothing but the
+    repetition predicts; without doublets, of which only one could be looked at, where there are kinds enough.
     """
     c = model.config
-    period = min(c.block_size // 2, 32) if period is None else period
+    period = max(2, min(c.block_size // 2, c.vocab_size, PERIOD)) if period is None else period
     if not 2 <= period <= c.block_size // 2:
         raise ValueError(f"head_scores: period must be from 2 to {c.block_size // 2}, half the context, got {period}")
     ids = repeated_tokens(c.vocab_size, period, rows, seed)

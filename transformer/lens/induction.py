@@ -15,14 +15,12 @@ from tokenizer import CharTokenizer
 
 from ..presets import TrainConfig
 from ..trainer import Trainer
-from .heads import HeadScores, head_scores
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PERIODS, COPIES = (
     (6, 24),
     4,
 )  # four copies, so that three letters in four can be predicted: with two it took twice as long
-SCORED_PERIOD = 20  # of the sequences that heads are scored on: letters without doublets, two copies
 
 
 def repeated_text(letters: int, seed: int = 0) -> str:
@@ -36,7 +34,7 @@ def repeated_text(letters: int, seed: int = 0) -> str:
     return "".join(pieces)
 
 
-def induction_config(steps: int = 1000, seed: int = 1) -> TrainConfig:
+def induction_config(steps: int = 1500, seed: int = 1) -> TrainConfig:
     """Two layers of four heads and 64 channels; rotary positions, with which a previous-token head is easily learned."""
     model = dict(layers=2, heads=4, channels=64, block_size=64, positions="rope", norm="rmsnorm", bias=False)
     return TrainConfig(
@@ -50,8 +48,3 @@ def induction_trainer(out, config: TrainConfig, report=None) -> Trainer:
     tokenizer = CharTokenizer(LETTERS)
     train, val = (tokenizer.encode_to_array(repeated_text(n, seed)) for n, seed in ((1_500_000, 0), (20_000, 1)))
     return Trainer(config, train, val, tokenizer, out, "random letters, repeated", report)
-
-
-def induction_scores(model) -> HeadScores:
-    """All heads' scores on two copies of random letters."""
-    return head_scores(model, min(SCORED_PERIOD, model.config.block_size // 2), rows=16)

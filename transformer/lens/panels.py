@@ -37,12 +37,13 @@ class Bars(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Patterns (layers, H, T, T) over the same T tokens, each row of a pattern a query."""
+    """Patterns (layers, H, T, T) over the same T tokens, each row of a pattern a query; `head` is shown first."""
 
     title: str
     tokens: list[str]
     patterns: np.ndarray
     note: str = ""
+    head: tuple[int, int] = (0, 0)
 
 
 class Curves(NamedTuple):
@@ -69,7 +70,7 @@ def layer_names(layers: int) -> list[str]:
 def by_head(title: str, scores: np.ndarray, note: str = "", diverging: bool = False) -> HeatMap:
     """A (layers, H) matrix with its numbers in the cells."""
     layers, heads = scores.shape
-    texts = [[f"{v:.2f}" for v in row] for row in scores]
+    texts = [[f"{v:.2f}" for v in row] for row in np.round(scores, 2) + 0.0]  # + 0.0: no minus before a zero
     low, high = (-1.0, 1.0) if diverging else (0.0, 1.0)
-    columns = [f"head {h}" for h in range(heads)]
-    return HeatMap(title, layer_names(layers), columns, scores, low, high, diverging, texts, note)
+    columns = [str(h) for h in range(heads)]
+    return HeatMap(title, layer_names(layers), columns, scores, low, high, diverging, texts, note, "", "head")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 
@@ -28,7 +29,9 @@ def draw(panels, png: Path, title: str = ""):
     parts = figure.subfigures(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     if title:
         figure.suptitle(title, fontsize=10)
-    for panel, part in zip(panels, parts):
+    for panel, part, (own, _) in zip(panels, parts, sizes):
+        if own < width and not isinstance(panel, Attention):  # to the left, in its own width
+            part = part.subfigures(1, 2, width_ratios=(own, width - own))[0]
         _DRAW[type(panel)](panel, part)
     writing = png.with_name(".writing-" + png.name)
     with warnings.catch_warnings():
@@ -43,7 +46,7 @@ def _size(panel) -> tuple[float, float]:
     if isinstance(panel, HeatMap):
         rows, columns = panel.values.shape
         cell = 0.62 if panel.texts else 0.3
-        labels = 0.09 * max(map(len, panel.rows), default=0) + 1.8
+        labels = 0.09 * max(map(len, panel.rows), default=0) + 1.6
         below = 0.08 * max(map(len, panel.columns), default=0)
         return min(max(NARROW, cell * columns + labels), WIDE), 0.28 * rows + 1.1 + below
     if isinstance(panel, Attention):
@@ -121,7 +124,9 @@ _DRAW = {HeatMap: _heat_map, Bars: _bars, Attention: _attention, Curves: _curves
 
 
 def _titled(axes, panel):
-    axes.set_title("\n".join(_escaped(s) for s in (panel.title, panel.note) if s), fontsize=9, loc="left")
+    width = int(_size(panel)[0] * 12)  # characters of this size
+    lines = [line for text in (panel.title, panel.note) for line in wrap(text, width)]
+    axes.set_title("\n".join(map(_escaped, lines)), fontsize=9, loc="left")
 
 
 def _escaped(text: str) -> str:
