@@ -114,14 +114,14 @@ def _scope(steps, moment):
 
 
 def _tensors(steps, moment):
-    """The names of what is touched: the result and the inputs forward, what a gradient has come to in backward."""
-    trace, event = steps.trace, moment.event
+    """The names of what is touched: the result, and the inputs; in backward those that are sent a gradient."""
+    trace, event, step = steps.trace, moment.event, moment.step
     if event is None:
-        leaf = trace.leaf_of(moment.step.node)
+        leaf = trace.leaf_of(step.node)
         return {trace.name_of(leaf)} if leaf is not None else set()
-    if moment.is_backward:
-        return {event.name}
-    return {event.name, *(trace.name_of(x) for x in event.xs if type(x) is Tensor)}
+    sent = [True] * len(event.xs) if step is None else [s is not None for s in step.sent]
+    named = [trace.name_of(x) for x, is_sent in zip(event.xs, sent, strict=True) if is_sent and type(x) is Tensor]
+    return {event.name, *named}
 
 
 def _ends(file, wanted):

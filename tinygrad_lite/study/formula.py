@@ -167,7 +167,10 @@ class _Worked:
     def _write(self, name, node):
         numbers = _Numbers(self)
         shown, result = ast.unparse(numbers.visit(ast.parse(ast.unparse(node), mode="eval").body)), self.value(node)
-        if not numbers.found and not _is_short(result):
+        is_value = isinstance(result, (int, float)) or hasattr(result, "dtype")  # and no `At`, say
+        if not is_value or (not numbers.found and not _is_short(result)):
+            return
+        if self.lines and shown == number(result):  # the last line again
             return
         name, result = f"{name} = " if name else "", number(result)
         self.lines.append(f"{name}{result}" if shown == result else f"{name}{shown} = {result}")

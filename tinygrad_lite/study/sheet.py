@@ -166,10 +166,7 @@ def _backward(steps, moment):
     came = f"the sum of {uses} shares" if uses > 1 else "from its only use" if uses else "here backward starts"
     sections = [Section(f"The arriving gradient g = {_slope(steps, called)}: {came}", _value("g", step.g))]
     if op.is_fused:
-        kernel = step.node.saved[2] if step.node.saved is not FREED and op.replay is None else None
-        where = f" ({shown_path(kernel.__file__)}, backward)" if kernel is not None else ""
-        lines = [f"a kernel computes all shares at once{where}", "`open` shows the readable twin and its rules"]
-        sections.append(Section(f"The rule of {op.name}", lines, "code"))
+        sections.append(Section(f"The rule of {op.name}", _kernel(step.node), "code"))
     names = _input_names(event) if event is not None else [f"input {i}" for i in range(len(step.node.parents))]
     for i, parent in enumerate(step.node.parents):
         if parent is None or step.sent[i] is None:
@@ -179,6 +176,13 @@ def _backward(steps, moment):
             sections.append(_rule(step, i, name, target))
         sections.append(_arrival(steps, moment, i, name, target))
     return sections
+
+
+def _kernel(node) -> list[str]:
+    if node.op.replay is not None:
+        return ["what was not kept runs forward again, is walked back, and its inputs are sent their gradients"]
+    where = f" ({shown_path(node.saved[2].__file__)}, backward)" if node.saved is not FREED else ""
+    return [f"a kernel computes all shares at once{where}", "`open` shows the readable twin and its rules"]
 
 
 def _slope(steps, name) -> str:

@@ -219,7 +219,8 @@ class Steps:
         moment = self.now
         op, event = moment.op, moment.event
         if event is None or not op.is_fused or op.replay is not None:
-            name = f"{op.name} is a primitive op: its formula is all there is" if op else "a leaf has no inside"
+            name = f"{op.name} has no twin: its formula is all there is" if event else "this is no op of the trace"
+            name = "a leaf has no inside" if op is None else name
             raise ValueError(f"open: {name}; only a fused op has a twin to open")
         return Twin(event, moment.step or self.backward_of(event), moment.is_backward)
 

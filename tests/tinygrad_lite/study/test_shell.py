@@ -77,7 +77,7 @@ def test_every_command_is_in_the_help_and_has_a_method():
     ("n x", "expected a number from 1, got 'x'"),
     ("go", "expected a number from 1, got 'nothing'"),
     ("break zz > 1", "does not know zz"),
-    ("open", "primitive op"),
+    ("open", "multiply has no twin"),
 ])  # fmt: skip
 def test_a_line_that_is_refused_says_why_and_goes_on(line, message):
     answers = typed(stepper(), line, "n")

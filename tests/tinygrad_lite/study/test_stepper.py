@@ -5,10 +5,13 @@ import pytest
 
 from tinygrad_lite import Tensor
 from tinygrad_lite import functional as F
+from tinygrad_lite.autograd.checkpoint import checkpoint
+from tinygrad_lite.gradcheck.registry import differentiable, tensors_of
 from tinygrad_lite.ops.registry import OPS
 from tinygrad_lite.study import Stepper
 from tinygrad_lite.study.breakpoints import Breakpoint
 from tinygrad_lite.study.expression import Expression, value_of
+from tinygrad_lite.study.formula import number, worked
 from transformer import GPT, GPTConfig
 from transformer.model import as_tokens
 
@@ -129,7 +132,7 @@ def test_a_fused_op_opens_into_its_twin_forward_and_backward():
 
 def test_a_primitive_op_and_a_leaf_do_not_open():
     stepper = Stepper(lambda a: a * a, 3.0)
-    with pytest.raises(ValueError, match="multiply is a primitive op"):
+    with pytest.raises(ValueError, match="multiply has no twin"):
         stepper.open()
     stepper.end()
     with pytest.raises(ValueError, match="a leaf"):
@@ -164,7 +167,7 @@ def test_why_counts_what_each_node_still_waits_for():
     ("multiply", ["a * b", "a * b"]),
     ("op:sum", ["c", "c"]),
     ("tensor:c", ["c", "c"]),
-    ("a", ["a * b", "a"]),
+    ("a", ["a * b", "a * b", "a"]),
     ("g.norm() > 2 and phase == 'backward'", ["b", "a"]),
     ("out.norm() > 10", ["a * b", "c", "c", "a * b"]),
 ])  # fmt: skip
@@ -229,6 +232,39 @@ def test_a_broadcast_input_is_told_from_what_its_copies_sent():
 def test_html_marks_the_expression_and_escapes_the_rest():
     page = Stepper(Expression("a=2.0; b=a*a if 1<2 else a; b"))._repr_html_()
     assert "<mark>a * a</mark>" in page and "1 &lt; 2" in page
+
+
+def test_a_condition_knows_the_inputs_of_the_op():
+    stepper = Stepper(lambda a: (a - 3.0).exp().log(), 2.0)
+    stepper.stop_at("op == 'exp' and x.min() < 0")
+    stepper.go_on()
+    assert stepper.label(stepper.now.event.out) == "(a - 3.0).exp()"
+
+
+def test_what_is_computed_again_in_backward_is_shown_as_one_step():
+    stepper = Stepper(lambda x: checkpoint(lambda y: (y * 2.0).exp(), x).sum(), np.ones(2))
+    texts = []
+    while stepper.next():
+        texts.append(str(stepper))
+    assert any("runs forward again" in text for text in texts)
+
+
+@pytest.mark.slow  # 8 s: every op of the registry
+@pytest.mark.parametrize("op", differentiable(), ids=lambda op: op.name)
+def test_the_numbers_shown_are_the_engines_for_every_op(op):
+    for case in op.cases:
+        inputs = tensors_of(op, case, np.random.default_rng(0))
+        stepper = Stepper(lambda *xs, case=case: (op(*xs, **case.params) * 1.25).sum(), *inputs)
+        event = next((e for e in stepper.trace if e.op is op), None)
+        assert str(stepper)
+        while stepper.next():
+            assert str(stepper)
+        if event is None or op.variadic:  # a fused op without a kernel here: its twin ran
+            continue
+        values = dict(zip(op.inputs, [getattr(x, "data", x) for x in event.xs], strict=True)) | event.params
+        lines = worked(op.forward, event.out.device.xp, values)
+        if lines and not op.is_fused:
+            assert lines[-1].endswith(number(event.out.data))
 
 
 def test_nothing_to_step_is_an_error():
