@@ -37,6 +37,7 @@ class Replayed:
     result: np.ndarray
     was: np.ndarray
     said: str
+    gradient: np.ndarray | None  # that reached it, in backward
 
     @property
     def is_same(self) -> bool:
@@ -51,10 +52,27 @@ class Replayed:
         """What the result holds now."""
         return holds(self.result)
 
-    def function(self, *xs):
-        """The op on Tensors, for a Stepper: Stepper(replayed.function, *replayed.inputs)."""
-        with np.errstate(all="ignore"):
-            return self.op.call(*xs, **self.params)
+    def stepper(self):
+        """A Stepper through the op, forward and backward. Raises ValueError where the file has no more than a rule reads."""
+        from .stepper import Stepper
+
+        if self.phase == "backward" and not self.op.is_fused:
+            raise ValueError(
+                f"replay: the file holds what {self.op.name}'s backward rule reads, and not the op's inputs: step through "
+                "your own function instead, with tgl step"
+            )
+        inputs, gradient = [x.detach() if type(x) is Tensor else x for x in self.inputs], self.gradient
+        for name, x in zip(self.op.inputs * (len(inputs) if self.op.variadic else 1), inputs, strict=True):
+            if type(x) is Tensor and is_float(x.dtype) and name not in self.op.integer_inputs:
+                x.requires_grad_()
+        if gradient is None:
+            gradient = np.ones(self.result.shape, self.result.dtype)
+
+        def function(*xs):
+            with np.errstate(all="ignore"):
+                return self.op.call(*xs, **self.params)
+
+        return Stepper(function, *inputs, gradient=Tensor(gradient))
 
 
 def save(origin: Origin, path: Path) -> Path:
@@ -108,7 +126,8 @@ def replay(path) -> Replayed:
             result = op.call(*inputs, **params).data
         else:
             inputs, result = _backward(op, params, values, meta)
-    return Replayed(op, meta["phase"], inputs, params, result, _unpack(meta["was"], arrays), meta["said"])
+    was, gradient = _unpack(meta["was"], arrays), values[0] if meta["phase"] == "backward" else None
+    return Replayed(op, meta["phase"], inputs, params, result, was, meta["said"], gradient)
 
 
 def _backward(op, params, values, meta):

@@ -13,6 +13,7 @@ from .cuda import cuda
 from .inspect import evaluate_command, export_command, info, sample
 from .lens import lens
 from .lesson import lesson
+from .replay import replay
 from .step import step
 from .train import train
 from .view import view
@@ -27,6 +28,7 @@ app.command("export")(export_command)
 app.command()(gradcheck)
 app.command()(step)
 app.command()(lesson)
+app.command()(replay)
 app.command()(view)
 app.add_typer(lens, name="lens")
 app.add_typer(cuda, name="cuda")
