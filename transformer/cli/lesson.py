@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+from textwrap import indent
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.syntax import Syntax
-from rich.table import Table
 
 from .screen import Screen
 from .target import MISUSE
@@ -41,17 +41,9 @@ def lesson(
 
 
 def _list(lessons):
-    if console.is_terminal:
-        table = Table(box=None, pad_edge=False)
-        for column in ("", "lesson", "what is broken", "predict"):
-            table.add_column(column, style="bold" if column == "lesson" else None)
-        for number, one in enumerate(lessons, 1):
-            table.add_row(str(number), one.name, one.title, one.question)
-        console.print(table, soft_wrap=False)
-    else:
-        for number, one in enumerate(lessons, 1):
-            print(f"{number:2}  {one.name:16}  {one.title}")
-    console.say("Begin with:", "tgl lesson 1")
+    for number, one in enumerate(lessons, 1):
+        print(f"{number:2}  {one.name:16}  {one.title}")
+    console.say("\nPredict, run, understand. Begin with:", "tgl lesson 1")
 
 
 def _teach(lesson, lessons):
@@ -77,11 +69,11 @@ def _teach(lesson, lessons):
 def _introduce(lesson, width):
     from tinygrad_lite.study.lessons.lesson import CHANGED, RUNS, source_of
 
+    highlighter = Syntax("", "python", theme="ansi_dark", background_color="default")
     console.print(lesson.title, style="bold")
     for text, pieces in ((RUNS, lesson.code), (CHANGED, lesson.change)):
         console.print(f"\n{text}\n")
-        code = Syntax(source_of(*pieces), "python", theme="ansi_dark", background_color="default", padding=(0, 4))
-        console.print(code, soft_wrap=False)
+        console.print(highlighter.highlight(indent(source_of(*pieces), "    ")), end="")
     console.print(f"\n{lesson.asked(width)}\n")
 
 
@@ -103,8 +95,8 @@ def _ask(count: int) -> int | None:
 def _run(lesson):
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Running both", total=None)
-        return lesson.run(lambda done, of: bar.update(task, completed=done, total=of))
+        task = bar.add_task("Running both", total=None, visible=False)  # until a longer run says how far it is
+        return lesson.run(lambda done, of: bar.update(task, completed=done, total=of, visible=True))
 
 
 def _draw(curve):

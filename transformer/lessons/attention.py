@@ -39,7 +39,8 @@ def _inside(head_size, scale):
 
 def _scale(progress=no_progress):
     rows, sizes = [], (4, 64, 256)
-    for size in sizes:
+    for done, size in enumerate(sizes):
+        progress(done, len(sizes))
         right, wrong = _inside(size, None), _inside(size, 1.0)
         names = ("deviation of the scores", "largest weight of a row, mean", "gradient at a score, median")
         rows += [Row(f"D = {size}: {name}", *pair) for name, *pair in zip(names, right, wrong)]
