@@ -11,11 +11,12 @@ from tinygrad_lite import Generator
 from .. import checkpoint
 from ..model import GPT
 from .collect import Checkpoint, Collected, load
-from .pack import BYTE, Packer
+from .pack import BYTE, EIGHT, Packer, statistics
 from .twin import ATTENTION, attention_weights
 
 TOP = 5  # likeliest next tokens that a frame keeps
 MOST_FRAMES = 12
+BINS = 8  # rows of a small picture of values: what a strip of the page has room for
 
 
 def untrained(of: Checkpoint) -> Checkpoint:
@@ -46,10 +47,10 @@ def frames_for(newest: Checkpoint, directory: Path, others: list[Path]) -> list[
     return [found[step] for step in sorted(found)]
 
 
-def frame(collected: Collected, packer: Packer, names: list[str]) -> dict:
+def frame(collected: Collected, packer: Packer, names: list[str], strips: bool) -> dict:
     """What is kept of a checkpoint: losses, likeliest tokens, attention, and the size of everything, not the values.
 
-    names: the parameters, in the order in which their figures stand.
+    names: the parameters, in the order in which their figures stand; strips: with a small picture of each op's values.
     """
     c, update = collected, collected.update
     logits = c.logits.astype(np.float64)
@@ -65,6 +66,7 @@ def frame(collected: Collected, packer: Packer, names: list[str]) -> dict:
         "top": top.tolist(),
         "top_p": [_rounded(row) for row in np.take_along_axis(p, top, axis=1)],
         "attention": packer.add(np.stack(weights), BYTE) if weights else None,  # (L, H, T, T)
+        "strips": packer.add(_strips(c), EIGHT) if strips else None,  # (2, ops, BINS, T): values, gradients
         "out": [_rms(e.out.numpy()) for e in c.trace],
         "g": [_norm(c.by_event[e.index].g) if e.index in c.by_event else None for e in c.trace],
         "parameters": [
@@ -75,6 +77,31 @@ def frame(collected: Collected, packer: Packer, names: list[str]) -> dict:
         "update": {"optimizer": update.optimizer, "lr": update.lr, "norm": update.norm, "clip": update.clip,
                    "note": update.note},
     }  # fmt: skip
+
+
+def _strips(c: Collected) -> np.ndarray:
+    count = len(c.ids)
+    out = np.zeros((2, len(c.trace), BINS, count), np.float32)
+    for event in c.trace:
+        step = c.by_event.get(event.index)
+        for which, array in enumerate((event.out.numpy(), None if step is None else np.asarray(step.g))):
+            if array is not None and array.ndim and count in (array.shape[0], array.shape[-2:][0]):
+                out[which, event.index] = strip(array, count)
+    return out
+
+
+def strip(array: np.ndarray, count: int) -> np.ndarray:
+    """(BINS, count) of an array whose rows are `count` tokens: of each group of channels the value of the largest size,
+    over the size at which colours end."""
+    rows = array.reshape(count, -1).astype(np.float64)
+    channels = rows.shape[1]
+    starts = np.arange(BINS) * channels // BINS
+    out = np.zeros((BINS, count))
+    for i, (a, b) in enumerate(zip(starts, [*starts[1:], channels])):
+        group = rows[:, a : max(b, a + 1)]
+        out[i] = np.take_along_axis(group, np.abs(group).argmax(axis=1)[:, None], axis=1)[:, 0]
+    full = statistics(array)["full"]
+    return np.clip(out / full, -1.0, 1.0) if full else out
 
 
 def _rounded(values) -> list[float]:

@@ -18,7 +18,7 @@ from .twin import ATTENTION, attention_weights
 
 MOST_OF_A_PARAMETER = 65536  # entries: of larger ones, rows
 MOST_OF_A_VALUE = 262144  # of activations and logits: 64 tokens of 4096 kinds
-MOST_OF_A_TWIN = 4096  # of what a twin makes on its way
+MOST_OF_A_TWIN = 2048  # of what a twin makes on its way
 MOST_MOVED = 8  # entries of a parameter that are named one by one
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 

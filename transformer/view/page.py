@@ -27,7 +27,7 @@ def build(collected: Collected, earlier=()) -> str:
     packer = Packer()
     tree = Tree(collected, packer)
     names = list(collected.update.changes)
-    frames = [frame(one, packer, names) for one in (*earlier, collected)]
+    frames = [frame(one, packer, names, one is not collected) for one in (*earlier, collected)]
     source, tok = collected.source, collected.source.tokenizer
     meta = {
         "version": tinygrad_lite.__version__,

@@ -207,6 +207,14 @@ def test_frames_are_a_runs_checkpoints_and_the_untrained_model(tmp_path):
         frames.frames_for(other, tmp_path, [tmp_path / "step-00000002"])
 
 
+def test_a_small_picture_keeps_of_each_group_of_channels_the_largest_value():
+    array = np.array([[[1.0, -2.0, 0.5, 0.0], [0.0, 0.25, -0.5, 4.0]]])  # (1, T=2, C=4)
+    assert frames.strip(np.repeat(array, 4, axis=2), 2).tolist() == [
+        [0.25, 0.0], [0.25, 0.0], [-0.5, 0.0625], [-0.5, 0.0625], [0.125, -0.125], [0.125, -0.125], [0.0, 1.0], [0.0, 1.0],
+    ]  # fmt: skip
+    assert frames.strip(np.array([2.0, -4.0]), 2).shape == (frames.BINS, 2)
+
+
 def test_the_command_writes_the_page_whole_and_refuses_what_cannot_be_shown(tmp_path):
     run = trainer(tmp_path / "run", "adamw")
     run.save()

@@ -60,7 +60,7 @@ export class Detail {
     if (node.op) add(this.formula(node));
     const shown = view.tree.shown(node), stale = view.store.state.frame !== view.meta.frames.length - 1;
     if (shown && view.arrays) {
-      if (stale) box.append(make("p", { class: "hint warn" }, `The pictures below are of step ${count(view.meta.step)}: of earlier checkpoints the page keeps losses, attention and sizes.`));
+      if (stale) box.append(make("p", { class: "hint warn" }, `The pictures below are of step ${count(view.meta.step)}: of earlier checkpoints the page keeps losses, attention, sizes and the small pictures to the left.`));
       add(this.picture(shown, "out", node.kind === "param" ? "Weight" : "Value", "c-out"));
       add(this.picture(shown, "g", node.kind === "param" ? "Gradient" : "Gradient of the loss", "c-g"));
       add(this.picture(shown, "d", "Update", "c-d"));

@@ -87,6 +87,17 @@ export function pooled(array, place, columns, rows) {
 }
 
 const strips = new Map(); // by array, kind and theme: small pictures, drawn once
+
+// An op's picture in an earlier checkpoint, which keeps nothing larger: (2, ops, bins, tokens), full at 1.
+export function smallStrip(array, event, kind) {
+  const key = `${document.documentElement.dataset.theme}${kind}${array.at}.${event}`, [, ops, bins, tokens] = array.shape;
+  if (!strips.has(key)) {
+    const at = ((kind === "g" ? ops : 0) + event) * bins * tokens;
+    strips.set(key, paint(tokens, bins, (x, y) => array.data[at + y * tokens + x], 1, kind));
+  }
+  return strips.get(key);
+}
+
 export function strip(array, number, kind, tokenCount) {
   const key = `${document.documentElement.dataset.theme}${kind}${number}`;
   if (!strips.has(key)) {

@@ -124,11 +124,16 @@ function header(view) {
   const box = document.getElementById("frames"), last = meta.frames.length - 1;
   if (last === 0) { box.hidden = true; return; }
   const slider = make("input", { type: "range", min: 0, max: last, value: last, "aria-label": "Checkpoint", oninput: () => view.frame(Number(slider.value)) });
-  const says = make("output", {});
-  box.append(make("label", {}, "checkpoint"), slider, says);
+  const says = make("output", {}), losses = meta.frames.map((f) => f.loss), high = Math.max(...losses), low = Math.min(...losses);
+  const dots = losses.map((loss, i) => [7 + (166 * i) / last, 3 + (18 * (high - loss)) / (high - low || 1)]);
+  const line = make("div", { class: "spark", title: "the loss of this text at each checkpoint", html:
+    `<svg width="180" height="24" aria-hidden="true"><polyline points="${dots.map((p) => p.join(",")).join(" ")}"/><circle r="3"/></svg>` });
+  box.append(make("label", {}, "checkpoint"), make("div", {}, line, slider), says);
   const draw = () => {
     const frame = meta.frames[view.store.state.frame];
     slider.value = view.store.state.frame;
+    const [x, y] = dots[view.store.state.frame], dot = line.querySelector("circle");
+    dot.setAttribute("cx", x); dot.setAttribute("cy", y);
     says.innerHTML = `<b>step ${count(frame.step)}</b>${frame.step ? "" : " (untrained)"} · loss ${frame.loss.toFixed(3)}`;
   };
   view.store.on(["frame"], draw);

@@ -1,7 +1,7 @@
 // The map: one row a module, op or parameter; activations left, gradients right, the update at the edge.
 // Only the rows that can be seen are in the document, so ten thousand cost what forty do.
 
-import { css, strip } from "view/heat";
+import { css, smallStrip, strip } from "view/heat";
 import { make, number, piece, safe, shape } from "view/words";
 
 export const ROW = 34;
@@ -87,19 +87,21 @@ export class RowMap {
   }
 
   strip(cell, node, which) {
-    const { tree, arrays, store, tokenCount } = this.view, shown = tree.shown(node);
+    const { tree, arrays, store, tokenCount, meta } = this.view, frame = meta.frames[store.state.frame], shown = tree.shown(node);
     const numberOf = shown && shown[which], canvas = cell.firstChild, context = canvas.getContext("2d");
     const known = numberOf !== null && numberOf !== undefined;
     const has = arrays && known && shown.shape.length > 0; // one number has no picture
     cell.classList.toggle("empty", !has);
-    cell.classList.toggle("stale", store.state.frame !== this.view.meta.frames.length - 1);
+    const dims = (shown && shown.shape) || [], tokens = dims[dims.length - 2] === tokenCount || dims[0] === tokenCount;
+    const small = has && frame.strips !== null && shown.kind === "op" && tokens; // of an earlier checkpoint
+    cell.classList.toggle("stale", frame.strips !== null && !small);
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (!has) return;
-    const array = arrays.get(numberOf);
     context.imageSmoothingEnabled = false;
-    context.drawImage(strip(array, numberOf, which, tokenCount), 0, 0, canvas.width, canvas.height);
-    const token = store.state.token, dims = array.of || array.shape;
-    if (token !== null && (dims[dims.length - 2] === tokenCount || dims[0] === tokenCount)) {
+    const picture = small ? smallStrip(arrays.get(frame.strips), shown.event, which) : strip(arrays.get(numberOf), numberOf, which, tokenCount);
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const token = store.state.token;
+    if (token !== null && tokens) {
       const width = canvas.width / tokenCount;
       context.strokeStyle = store.state.theme === "dark" ? "#fff" : "#000";
       context.lineWidth = 1;

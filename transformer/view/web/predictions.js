@@ -46,9 +46,8 @@ export function predictions(view) {
   const body = rows.map((r) => `<tr class="${r.id === target ? "target" : ""}"><td class="rank">${r.rank === null ? "…" : r.rank + 1}</td>
     <td class="word"><code>${safe(piece(meta.vocabulary[r.id] ?? `#${r.id}`))}</code></td>
     <td class="p"><i style="width:${(100 * r.p) / most}%;background:${css("out", 0.8)}"></i><span>${percent(r.p)}</span></td>
-    <td class="n">${r.logit === null ? "" : number(r.logit)}</td>
-    <td class="g">${r.g === null ? "" : `<i style="width:${mostG ? (100 * Math.abs(r.g)) / mostG : 0}%;background:${css("g", r.g < 0 ? -0.85 : 0.85)}"></i><span>${number(r.g, 2)}</span>`}</td></tr>`);
+    ${r.logit === null ? "" : `<td class="n">${number(r.logit)}</td>`}${r.g === null ? "" : `<td class="g"><i style="width:${mostG ? (100 * Math.abs(r.g)) / mostG : 0}%;background:${css("g", r.g < 0 ? -0.85 : 0.85)}"></i><span>${number(r.g, 2)}</span></td>`}</tr>`);
   return make("div", { class: "predictions" },
     make("p", { class: "hint", html: `After token ${t} <code>${safe(piece(meta.tokens[t][1]))}</code> comes <code>${safe(piece(meta.targets[t][1]))}</code> (marked). ${state.token === null ? "Choose another token above." : ""}` }),
-    make("table", { html: `<thead><tr><th></th><th>next token</th><th>probability</th><th>logit</th><th title="Of the mean loss: (p − 1 at the true token) / T">gradient of the logit</th></tr></thead><tbody>${body.join("")}</tbody>` }));
+    make("table", { html: `<thead><tr><th></th><th>next token</th><th>probability</th>${rows[0].logit === null ? "" : "<th>logit</th>"}${rows[0].g === null ? "" : '<th title="Of the mean loss: (p − 1 at the true token) / T">gradient of the logit</th>'}</tr></thead><tbody>${body.join("")}</tbody>` }));
 }
