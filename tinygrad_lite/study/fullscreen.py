@@ -6,6 +6,7 @@ Keys and typed commands both go through `Shell`; what is shown is the same `Shee
 from __future__ import annotations
 
 import linecache
+import textwrap
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -25,7 +26,7 @@ class StepperApp(App):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #steps { width: 34%; height: 100%; text-wrap: nowrap; text-overflow: ellipsis; border: round $primary; }
-    #source { height: auto; max-height: 40%; border: round $primary; padding: 0 1; }
+    #source { height: auto; max-height: 40%; border: round $primary; padding: 0 1; scrollbar-size: 0 0; }
     #source-text { width: auto; text-wrap: nowrap; }
     #sheet { height: 1fr; border: round $primary; padding: 0 1; }
     #answer { height: auto; max-height: 45%; border: round $accent; padding: 0 1; display: none; }
@@ -40,7 +41,7 @@ class StepperApp(App):
         Binding("x", "do('close')", "Close"),
         Binding("w", "do('why')", "Why"),
         Binding("k", "do('check')", "Check"),
-        Binding("s", "command('break ')", "Stop at"),
+        Binding("s", "command('break ')", "Stop"),
         Binding("question_mark", "do('help')", "Help"),
         Binding("q", "quit", "Quit"),
         Binding("r", "do('reverse')", "Reverse"),
@@ -69,7 +70,7 @@ class StepperApp(App):
             select_on_focus=False,
             placeholder="a command: break g.norm() > 10, go 12, delete 1, list, help",
         )
-        yield Footer()
+        yield Footer(compact=True)
 
     def on_mount(self):
         """Show the first step."""
@@ -157,16 +158,16 @@ class StepperApp(App):
 
 
 def _source(steps, sheet) -> Text:
-    """The lines around the step's own, with the op's expression marked."""
+    """The lines around the step's own, without their common indentation, the op's expression marked."""
     event = steps.now.event
     place, text = event.place if event is not None else None, Text(no_wrap=True)
     if place is None:
         return text
     lines = linecache.getlines(place.file)
-    for number in range(max(place.line - CONTEXT, 1), min(place.line + CONTEXT, len(lines)) + 1):
-        line, here = lines[number - 1].rstrip("\n"), number == place.line
-        text.append(f"{number:>5} ", "dim")
-        if here:
+    first, last = max(place.line - CONTEXT, 1), min(place.line + CONTEXT, len(lines))
+    for number, line in enumerate(textwrap.dedent("".join(lines[first - 1 : last])).splitlines(), first):
+        text.append(f"{number:>4} ", "dim")
+        if number == place.line:
             indent = len(line) - len(line.lstrip())
             text.append(line[: indent + sheet.start])
             text.append(line[indent + sheet.start : indent + sheet.end], "bold reverse")
@@ -174,6 +175,7 @@ def _source(steps, sheet) -> Text:
         else:
             text.append(line, "dim")
         text.append("\n")
+    text.rstrip()
     return text
 
 

@@ -348,13 +348,22 @@ def why(steps, moment) -> str:
         names = ", ".join(steps.label(user) for user in dict.fromkeys(left[:3])) + (" ..." if len(left) > 3 else "")
         lines.append(
             f"Not yet:  {steps.label(n)}: {uses[n] - waiting[n]} of {uses[n]} shares are there; it waits for {waiting[n]}, "
-            f"from {names}. Taken now, it would pass on a part of its gradient only."
+            f"from {names}. Taken now, it would pass on {_so_far(steps, moment, n)}."
         )
     for n in rest[:LISTED]:
         lines.append(f"Not yet:  {steps.label(n)}: nothing has come; it waits for {waiting[n]}")
     if (hidden := len(begun[LISTED:]) + len(rest[LISTED:])) > 0:
         lines.append(f"          and {hidden} more that wait")
     return "\n".join(lines)
+
+
+def _so_far(steps, moment, node) -> str:
+    """What has come to a node before this step."""
+    for step in reversed(steps.steps[: moment.number]):
+        if node in step.node.parents:
+            held = step.after[step.node.parents.index(node)]
+            return f"{number(held)} only" if held.size <= INLINE else "a part of its gradient only"
+    return "nothing"
 
 
 def _why_forward(steps, moment):

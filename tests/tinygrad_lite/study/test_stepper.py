@@ -160,7 +160,7 @@ def test_why_counts_what_each_node_still_waits_for():
     assert "b: nothing has come; it waits for 2" in text
     stepper.next()
     text = stepper.why()
-    assert "b: 1 of 2 shares are there; it waits for 1, from b * 3.0" in text
+    assert "b: 1 of 2 shares are there; it waits for 1, from b * 3.0. Taken now, it would pass on 4 only" in text
 
 
 @pytest.mark.parametrize("text, stops", [
