@@ -35,15 +35,22 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def frames_for(newest: Checkpoint, directory: Path, others: list[Path]) -> list[Checkpoint]:
-    """The frames before the newest: those that were named, or all that the run kept, and the untrained model."""
-    paths = list(others) or checkpoints_of(Path(directory))
-    found = {0: untrained(newest)}
-    for path in paths:
+    """The frames before the newest: those that were named, or all that the run kept, and the untrained model.
+
+    Raises ValueError for one of another model, or of a later step.
+    """
+    directory, found = Path(directory), {0: untrained(newest)}
+    run = directory.parent if (directory / "state.json").exists() else directory  # one checkpoint may be named, too
+    for path in others or checkpoints_of(run):
         one = load(path)
         if one.model.config != newest.model.config or one.tokenizer.to_dict() != newest.tokenizer.to_dict():
             raise ValueError(f"--checkpoints {path} holds another model or tokenizer than the run: leave it out")
-        found[one.step] = one
-    found.pop(newest.step, None)
+        if others and one.step > newest.step:
+            raise ValueError(
+                f"--checkpoints {path} is of step {one.step}, after the page's {newest.step}: name it with --from"
+            )
+        if one.step < newest.step:
+            found[one.step] = one
     return [found[step] for step in sorted(found)]
 
 

@@ -202,6 +202,10 @@ def test_frames_are_a_runs_checkpoints_and_the_untrained_model(tmp_path):
     )
     named = frames.frames_for(newest, tmp_path, [tmp_path / "step-00000002"])
     assert [one.step for one in named] == [0, 2]
+    middle = tmp_path / "step-00000002"
+    assert [one.step for one in frames.frames_for(load(middle), middle, [])] == [0, 1]
+    with pytest.raises(ValueError, match="is of step 3, after the page's 2: name it with --from"):
+        frames.frames_for(load(middle), middle, [tmp_path / "step-00000003"])
     other = checkpoint(layers=1)
     with pytest.raises(ValueError, match="holds another model or tokenizer"):
         frames.frames_for(other, tmp_path, [tmp_path / "step-00000002"])

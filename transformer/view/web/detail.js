@@ -81,7 +81,7 @@ export class Detail {
     const { view } = this, array = view.arrays.get(number_), place = layout(array, view.tokenCount), kind = which;
     const part = pooled(array, place, 1024, 512), canvas = paint(Math.max(1, part.w), Math.max(1, part.h), part.value, array.full, kind);
     canvas.className = "pixels";
-    const height = Math.max(18, Math.min(260, part.h * Math.max(1, Math.floor(240 / part.h))));
+    const height = part.h < 8 ? 24 + 12 * part.h : Math.min(260, part.h * Math.max(1, Math.floor(240 / part.h)));
     canvas.style.height = `${height}px`;
     const holder = make("div", { class: "canvas" }, canvas);
     if (place.tokens && view.store.state.token !== null) {

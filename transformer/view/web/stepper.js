@@ -14,6 +14,9 @@ export class Stepper {
     this.first = { forward: 0, backward: ops.length, update: ops.length + meta.walk.length };
     this.when = { out: new Map(), g: new Map(), d: new Map() }; // node -> its step of each pass
     this.steps.forEach((s, i) => this.when[{ forward: "out", backward: "g", update: "d" }[s.pass]].set(s.node, i));
+    for (const id of this.when.d.keys()) { // a module is updated with the last of its parameters
+      for (const up of view.tree.above(id)) this.when.d.set(up, Math.max(this.when.d.get(up) ?? 0, this.when.d.get(id)));
+    }
     view.reached = (id) => this.reached(id);
     const total = this.steps.length, button = (name, title, go) => make("button", { title, "aria-label": title, onclick: go, html: icon(name) });
     const part = (pass, from, to) => make("button", { class: `part ${pass}`, style: `flex:${Math.max(to - from, total / 8)}`, onclick: (e) => {
@@ -54,7 +57,7 @@ export class Stepper {
     const { tree } = this.view, node = tree.nodes[id], shown = node.kind === "twin" ? this.op(node) : tree.shown(node), classes = ["stepping"];
     const key = shown ? shown.id : id;
     for (const pass of ["out", "g", "d"]) {
-      const at = this.when[pass].get(key);
+      const at = this.when[pass].get(pass === "d" ? id : key);
       if (pass === "out" && node.kind === "param") continue;
       if (at === undefined || at > now) classes.push(`no-${pass}`);
       else if (at === now && node.kind !== "module") classes.push(`now-${pass}`);
