@@ -160,6 +160,11 @@ def _find_delta(model, tokens, target, name, position, value, steps, lr, decay, 
         if found[-1] > CONFIDENT:
             break
         (delta.grad,) = grad(total, delta)  # and no parameter's
+        if step == 0 and not delta.grad.numpy().any():
+            raise ValueError(
+                f"rank_one_edit: nothing that {name} writes at position {position} reaches the last token's logits: edit "
+                "an earlier layer, or the last position"
+            )
         adam.step()
         norm = float(np.linalg.norm(delta.detach().float().numpy()))
         if norm > LARGEST_NORM * size:

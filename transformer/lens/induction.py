@@ -43,8 +43,8 @@ def induction_config(steps: int = 1500, seed: int = 1) -> TrainConfig:
     )  # fmt: skip
 
 
-def induction_trainer(out, config: TrainConfig, report=None) -> Trainer:
-    """The trainer of such a model, ready to run."""
+def induction_trainer(out, config: TrainConfig, report=None, letters: int = 1_500_000) -> Trainer:
+    """The trainer of such a model, ready to run; letters: of text to train on."""
     tokenizer = CharTokenizer(LETTERS)
-    train, val = (tokenizer.encode_to_array(repeated_text(n, seed)) for n, seed in ((1_500_000, 0), (20_000, 1)))
+    train, val = (tokenizer.encode_to_array(repeated_text(n, seed)) for n, seed in ((letters, 0), (20_000, 1)))
     return Trainer(config, train, val, tokenizer, out, "random letters, repeated", report)

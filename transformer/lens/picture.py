@@ -51,7 +51,7 @@ def _size(panel) -> tuple[float, float]:
         return min(max(NARROW, cell * columns + labels), WIDE), 0.28 * rows + 1.1 + below
     if isinstance(panel, Attention):
         layers, heads = panel.patterns.shape[:2]
-        each = min(3.2, max(1.6, WIDE / heads))
+        each = min(2.2, max(1.6, WIDE / heads))
         return min(max(NARROW, each * heads), WIDE), each * layers + 0.8
     if isinstance(panel, Bars):
         return 7.0, 0.2 * len(panel.values) + 1.0
@@ -95,18 +95,33 @@ def _bars(panel: Bars, part):
 
 
 def _attention(panel: Attention, part):
+    """All patterns as one image with gaps: axes of their own for each head would take a second to lay out."""
+    from matplotlib.patches import Rectangle
+
     layers, heads, t, _ = panel.patterns.shape
-    grid, labels = part.subplots(layers, heads, squeeze=False), _plain(panel.tokens)
+    axes, gap = part.subplots(), max(1, t // 8)
+    step, labels = t + gap, _plain(panel.tokens)
+    image = np.full((layers * step - gap, heads * step - gap), np.nan)
     for i in range(layers):
         for h in range(heads):
-            axes = grid[i][h]
-            axes.imshow(panel.patterns[i, h], cmap=SEQUENTIAL, vmin=0.0, vmax=1.0)
-            axes.set_title(f"{i}.{h}", fontsize=8, pad=2)
-            few = t <= 24  # more labels than that cannot be read
-            axes.set_xticks(range(t) if few and i == layers - 1 else [], labels if few and i == layers - 1 else [], fontsize=5,
-                            rotation=90)  # fmt: skip
-            axes.set_yticks(range(t) if few and h == 0 else [], labels if few and h == 0 else [], fontsize=5)
-    part.suptitle("\n".join(_escaped(s) for s in (panel.title, panel.note) if s), fontsize=9)
+            image[i * step : i * step + t, h * step : h * step + t] = panel.patterns[i, h]
+            axes.text(h * step + t - 1, i * step, f"{i}.{h}", ha="right", va="top", fontsize=9)  # where no key is seen
+    axes.imshow(image, cmap=SEQUENTIAL, vmin=0.0, vmax=1.0)
+    few = t <= 24  # more labels than that cannot be read
+    axes.set_xticks(*_ticks(heads, step, labels if few else []), fontsize=5, rotation=90)
+    axes.set_yticks(*_ticks(layers, step, labels if few else []), fontsize=5)
+    for i in range(layers):
+        for h in range(heads):
+            corner = (h * step - 0.5, i * step - 0.5)
+            axes.add_patch(Rectangle(corner, t, t, fill=False, linewidth=0.6, edgecolor="0.6"))
+    axes.set_frame_on(False)
+    axes.tick_params(length=0)
+    _titled(axes, panel)
+
+
+def _ticks(count: int, step: int, labels):
+    """Positions and labels where the same labels stand at each of `count` blocks."""
+    return [k * step + i for k in range(count) for i in range(len(labels))], labels * count
 
 
 def _curves(panel: Curves, part):
