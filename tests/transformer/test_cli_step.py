@@ -16,14 +16,23 @@ PROGRAM = """
 import numpy as np
 from tinygrad_lite import Tensor, nn, optim
 
-net = nn.Linear(2, 1)
-optimizer = optim.SGD(net.parameters(), lr=0.1)
-x = Tensor(np.ones((3, 2), dtype="float32"))
-for step in range(3):
-    loss = (net(x) ** 2).mean()
-    loss.backward()
-    optimizer.step()
-    print("a whole step", step)
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = Tensor([[2.0], [1.0]], requires_grad=True)
+
+    def forward(self, x):
+        return x @ self.weight
+
+if __name__ == "__main__":
+    net = Line()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    x = Tensor(np.ones((3, 2), dtype="float32"))
+    for step in range(3):
+        loss = (net(x) ** 2).mean()
+        loss.backward()
+        optimizer.step()
+        print("a whole step", step)
 
 def mse(x, w, scale=2.0):
     return ((x @ w.T) * scale).square().mean()
@@ -64,7 +73,7 @@ def test_commands_come_from_a_pipe_and_a_wrong_one_is_told_by_the_exit_code():
 
 def test_a_function_of_a_file_gets_values_by_name(program):
     output = step(f"{program}:mse", "--let", "x=2x3", "--let", "w=[[1,0,0]]", "--break", "tensor:scale", lines="c\n")
-    assert "program_of_mine.py:15 in mse" in output and "w = " not in output.split("\n")[0]
+    assert "program_of_mine.py:24 in mse" in output and "w = " not in output.split("\n")[0]
     assert "Stopped" not in output  # scale is a plain number here: it has no tensor's name
     assert "Stopped at breakpoint: tensor scale" in step(
         f"{program}:mse", "--let", "w=1x3", "--let", "scale=3", "--break", "tensor:scale", lines="c\n"
@@ -77,6 +86,7 @@ def test_a_program_is_stopped_where_it_calls_backward(program):
     assert "net.weight.grad" in step(str(program), lines="c\n")
 
 
+@pytest.mark.slow  # 2 s: Numba is loaded for it alone
 def test_a_runs_model_steps_on_a_text(tmp_path):
     model = GPT(GPTConfig(vocab_size=5, block_size=8, layers=1, heads=1, channels=4), Generator(0))
     tokenizer = CharTokenizer.train("abcde")
