@@ -1,7 +1,7 @@
 """Step through a forward and a backward pass, one op at a time, in either direction.
 
     stepper = Stepper(lambda a, b: a * b + b**3, -4.0, 2.0)
-    while stepper.next():
+    for moment in stepper:
         print(stepper)
 
 Forward has run when the stepper stands at its first op: the trace holds what each op did. Backward is the engine's own

@@ -70,6 +70,13 @@ class Steps:
     def __len__(self):
         return len(self.trace) + len(self.steps)
 
+    def __iter__(self):
+        """Each moment from here to the end, the stepper standing there."""
+        moment = self.now
+        while moment is not None:
+            yield moment
+            moment = self.next()
+
     def moment(self, at: int) -> Moment:
         """Step number `at`, counted from 0 over forward and what was taken of backward."""
         forward = len(self.trace)

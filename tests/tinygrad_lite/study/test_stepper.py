@@ -29,10 +29,8 @@ def grads(stepper):
 
 
 def test_micrograds_example_steps_to_its_gradients():
-    stepper, texts = micrograd(), []
-    texts.append(str(stepper))
-    while stepper.next():
-        texts.append(str(stepper))
+    stepper = micrograd()
+    texts = [str(stepper) for _ in stepper]
     assert stepper.output.item() == pytest.approx(24.7041, abs=5e-5)
     assert grads(stepper) == pytest.approx({"a": 138.8338, "b": 645.5773}, abs=5e-5)
     everything = "\n".join(texts)
