@@ -25,7 +25,7 @@ def lesson(
     """
     from .. import lessons  # study code is loaded by the command alone: `tgl train` never does
 
-    if name == "list":
+    if name.lower() == "list":
         _list(lessons.LESSONS)
         return
     try:

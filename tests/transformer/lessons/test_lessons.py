@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +54,15 @@ def test_the_list_names_all_and_where_to_begin():
 
 def test_a_lesson_that_is_not_there_is_one_line_and_code_2():
     assert tgl("softmx", code=2).strip().endswith("did you mean softmax-max?")
+
+
+def test_the_guide_names_every_lesson_and_its_examples_run(capsys):
+    guide = (Path(__file__).parents[3] / "docs" / "lessons.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z-]+)` \|", guide, re.MULTILINE) == NAMES
+    for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
+        exec(compile(block, "docs/lessons.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "Row(what='a.grad', right=26.0, wrong=2.0)" in printed and printed.endswith("12.0 4.0\n")
 
 
 @pytest.mark.parametrize("name", CHEAP)
