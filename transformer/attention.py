@@ -36,7 +36,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.channels, (config.heads + 2 * config.kv_heads) * d, bias=config.bias)
         self.project = nn.Linear(config.channels, config.channels, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
-        self.scale = 1.0 / math.sqrt(d)
+        self.scale, self.causal = 1.0 / math.sqrt(d), True
 
     def forward(self, x, residual, cache=None):
         """residual + attention(x), both (B, T, C)."""
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         if cache is not None:
             out = self._with_cache(qkv, cache, dropout)
         else:
-            out = F.attention_qkv(qkv, c.heads, c.kv_heads, True, self.scale, c.window, *dropout)  # (B, T, C)
+            out = F.attention_qkv(qkv, c.heads, c.kv_heads, self.causal, self.scale, c.window, *dropout)  # (B, T, C)
         return add_to(residual, self.project, out, self.dropout)
 
     def _with_cache(self, qkv, cache, dropout):

@@ -61,12 +61,12 @@ def _sweep(out: Path):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Path:
-    """Write a checkpoint, point `latest` at it, and only then drop the ones before; returns its directory."""
+def save(out: Path, step: int, weights: dict, moments: dict, state: dict, keep: bool = False) -> Path:
+    """Write a checkpoint, point `latest` at it, and only then drop the ones before, unless all are kept; returns its directory."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     _sweep(out)  # before anything is written: the disk may be full
-    before = _checkpoints(out)
+    before = [] if keep else all_in(out)
     writing, final, number = out / f".writing-{os.getpid()}", out / f"step-{step:08d}", 0
     while (
         final.exists()
@@ -92,7 +92,7 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict) -> Pat
     return final
 
 
-def _checkpoints(out: Path) -> list[Path]:
+def all_in(out: Path) -> list[Path]:
     """The complete checkpoints in a run's directory, oldest first."""
     found = [(m, p) for p in out.glob("step-*") if (m := re.fullmatch(r"step-(\d{8,})(?:\.(\d+))?", p.name))]
     ordered = [p for m, p in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2] or 0)))]
@@ -107,7 +107,7 @@ def move_aside(out: Path) -> Path | None:
     out = Path(out)
     _refuse_checkpoint(out)
     # The checkpoint last: killed half way, what is left is found again and moved by the next run.
-    parts = [p for p in (out / "log.jsonl", out / "loss.png", out / "latest") if p.exists()] + _checkpoints(out)
+    parts = [p for p in (out / "log.jsonl", out / "loss.png", out / "latest") if p.exists()] + all_in(out)
     if not parts:
         return None
     written = max(p.stat().st_mtime for p in parts)
@@ -138,7 +138,7 @@ def find(out) -> Path:
         raise CheckpointError(f"{out} is a file: name the run's directory, {out.parent} perhaps")
     if (out / "state.json").exists():
         return out
-    named, whole = _latest(out), _checkpoints(out)
+    named, whole = _latest(out), all_in(out)
     if named in whole:
         return named
     if whole:

@@ -17,7 +17,7 @@ SCHEDULES = ("cosine", "wsd", "constant")
 TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 # What a resumed run may change: how long it goes on (which stretches the learning rate's schedule) and what it reports.
-FREE_ON_RESUME = frozenset({"steps", "eval_every", "sample_every", "save_every", "log_every"})
+FREE_ON_RESUME = frozenset({"steps", "eval_every", "sample_every", "save_every", "log_every", "keep"})
 
 
 @dataclass
@@ -55,6 +55,7 @@ class TrainConfig:
     log_every: int = 10
     sample_every: int = 0
     save_every: int = 0  # besides at evaluations
+    keep: bool = False  # earlier checkpoints too
     expected: tuple | None = None  # (low, high) of the final held-out loss, and its unit
     expected_unit: str = "nats a token"
     expected_text: str | None = None  # SHA-256 of the text that this holds for; None: the standard library's source

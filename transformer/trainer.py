@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lite import Generator, default_generator, optim
+from tinygrad_lite import Generator, default_generator, enable_grad, optim
+from tinygrad_lite.autograd.mode import TRACE, mode
 from tinygrad_lite.config import settings
 
 from . import checkpoint
@@ -94,10 +95,12 @@ class Trainer:
         c, lr, scale = self.config, self.schedule(step), self.scaler.scale
         batches = [self.loader.batch(step, micro, c.accumulate) for micro in range(c.accumulate)]
         self.optimizer.set_lr(lr)
-        if self.device_step is not None:
-            total, norm = self.device_step(*map(np.stack, zip(*batches)), scale)
+        # A graph is one launch: whoever traces, to find where a NaN began say, sees the engine's ops instead.
+        device_step = self.device_step if mode.state != TRACE else None
+        if device_step is not None:
+            total, norm = device_step(*map(np.stack, zip(*batches)), scale)
         else:
-            total = self.gradient_step(*map(np.stack, zip(*batches)), scale)
+            total = self._gradients(*map(np.stack, zip(*batches)), scale)
             norm = optim.grad_norm(self.parameters) / scale
         finite = self.scaler.update(norm)
         if not finite and self.scaler.enabled and math.isfinite(total) and self.scaler.scale > LEAST_SCALE:
@@ -105,14 +108,34 @@ class Trainer:
         for name, value in (("loss", total), ("gradient's norm", norm)):
             if not math.isfinite(value):
                 raise NonFiniteLoss(
-                    f"step {step + 1}: the {name} is {value}; nothing of this step was kept. "
-                    "Try a lower --lr or a longer --warmup"
+                    f"step {step + 1}: the {name} is {value}; nothing of this step was kept. {self._way_out()}"
                 )
-        if self.device_step is None:
+        if device_step is None:
             # Clipping is a factor on the way into the update: no pass of its own over the gradients.
             coefficient = optim.clip_coefficient(norm, c.clip) if c.clip > 0 else 1.0
             self.optimizer.step(grad_scale=coefficient / scale)
         return {"loss": total, "grad_norm": float(norm), "lr": lr, "clipped": 0 < c.clip < norm}
+
+    def _gradients(self, inputs, targets, scale) -> float:
+        """The mean loss; gradients are left in .grad. Where a scaled loss overflows, a tracer's error is no end."""
+        drawn = default_generator.get_state()
+        try:
+            return self.gradient_step(inputs, targets, scale)
+        except RuntimeError as error:  # detect_anomaly's has an `origin`; its class is not loaded here
+            origin = getattr(error, "origin", None)
+            if getattr(origin, "kind", None) != "infinity" or origin.phase != "backward" or scale <= LEAST_SCALE:
+                raise
+        default_generator.set_state(drawn)
+        with enable_grad():  # once more, not looked at: the scale will be lowered
+            return self.gradient_step(inputs, targets, scale)
+
+    def _way_out(self) -> str:
+        hint = "Try a lower --lr or a longer --warmup"
+        if mode.state == TRACE:  # every result was finite: it is the sum of squares that overflows
+            return hint
+        if self.saved_step is None:
+            return f"To find the op where it began, train again with --detect-anomaly. {hint}"
+        return f"To find the op where it began: --resume --detect-anomaly, from step {self.saved_step}, which is kept. {hint}"
 
     def schedule(self, step: int) -> float:
         """The learning rate of a step."""
@@ -249,6 +272,11 @@ class Trainer:
             result = evaluate(self.model, self.val, self.tokenizer, limit=limit, progress=show)
         except _Stopped:
             return None
+        if not math.isfinite(result.loss):
+            raise NonFiniteLoss(
+                f"step {self.progress.step}: the held-out loss is {result.loss}, with weights that this step made. "
+                "Try a lower --lr or a longer --warmup; --keep keeps the checkpoints before"
+            )
         entry = {"step": self.progress.step, "val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
         entry["val_tokens"] = result.tokens
         self.progress.evaluations.append(entry)
@@ -275,7 +303,8 @@ class Trainer:
             "optimizer": _plain(optimizer),
         }
         weights = {name: p.float().numpy() for name, p in self.model.named_parameters()}  # a half's values, exactly
-        path = checkpoint.save(self.out, self.progress.step, weights, dict(_arrays(optimizer, "optimizer")), state)
+        moments = dict(_arrays(optimizer, "optimizer"))
+        path = checkpoint.save(self.out, self.progress.step, weights, moments, state, self.config.keep)
         self.saved_step = self.progress.step
         self.report("save", {"step": self.progress.step, "path": str(path)})
 
@@ -323,7 +352,12 @@ class Trainer:
 
     def _restore(self, weights, moments, plain):
         checkpoint.put_weights(self.model, weights, self.out)
-        self.optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
+        restore_optimizer(self.optimizer, moments, plain)
+
+
+def restore_optimizer(optimizer: optim.Optimizer, moments: dict, plain: dict):
+    """Put back what a checkpoint holds of an optimiser: its arrays, and the rest as in state.json."""
+    optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
 
 
 def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:

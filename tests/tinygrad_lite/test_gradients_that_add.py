@@ -1,5 +1,8 @@
 """A kernel that adds its gradient to what has arrived: the sum is what two additions give, and nobody's memory changes."""
 
+from contextlib import ExitStack
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from kernels.cuda.checks import needs_cuda
@@ -43,25 +46,40 @@ def norms(x, seed=7):
     return F.layer_norm(x, w, b), F.rms_norm(x, v), (w, b, v)
 
 
-def drained(out, g, stepped):
-    for _ in backward_steps(out, g, stepped=stepped):
-        pass
+def drained(out, g, apart):
+    """Backward; `apart`: by kernels that add to nothing, so that the walk makes every sum."""
+    with ExitStack() as stack:
+        for name in ("layer_norm", "rms_norm") if apart else ():
+            stack.enter_context(patch.object(lookup(out.device.name, name), "ADDS", ()))
+        out.backward(g)
 
 
 @devices
 def test_the_sum_is_that_of_a_walk_that_adds_by_itself(device, onto):
     found = []
-    for stepped in (False, True):
+    for apart in (False, True):
         start = leaf(1, *SHAPE, device=device)
         x = start * 1.5  # x's gradient arrives three times: owned by nobody, by the kernel that summed first
         a, b, parameters = norms(x)
         g = tgl.tensor(values(2, *SHAPE), device=device)
-        drained(a * 2.0 + b + x, g, stepped)
+        drained(a * 2.0 + b + x, g, apart)
         np.testing.assert_array_equal(g.numpy(), values(2, *SHAPE))  # what arrived first was the caller's own
         found.append([p.grad.numpy() for p in (start, *parameters)])
     assert onto == [True, True, False, False]
     for added, apart in zip(*found, strict=True):
         np.testing.assert_allclose(added, apart, rtol=0, atol=2e-6 * np.abs(apart).max())
+
+
+@devices
+def test_a_stepped_walk_sums_as_backward_does_and_says_what_the_kernel_sent(device, onto):
+    x = leaf(1, *SHAPE, device=device)
+    out, g = x + norms(x)[0], tgl.tensor(values(2, *SHAPE), device=device)
+    out.backward(g, retain_graph=True)
+    expected, x.grad = x.grad.numpy().copy(), None
+    shares = [step.sent[0] for step in backward_steps(out, g) if step.node.op and step.node.op.name == "layer_norm"]
+    assert onto == [True, False, True]
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+    np.testing.assert_allclose(x.device.to_host(shares[0]) + g.numpy(), expected, rtol=0, atol=1e-5)
 
 
 @devices
@@ -74,7 +92,7 @@ def test_a_leafs_gradient_is_its_own(device, onto):
     np.testing.assert_array_equal(g.numpy(), values(2, *SHAPE))
     x.grad = None
     y = norms(x)[0]
-    drained(x + y, g, stepped=True)
+    drained(x + y, g, apart=True)
     assert onto == [True, False]
     np.testing.assert_allclose(first, x.grad.numpy(), rtol=0, atol=1e-5)
 
@@ -199,8 +217,8 @@ def test_a_sum_in_16_bits_is_rounded_once(dtype):
     exact = [t.to("float64").requires_grad_() for t in (x, w, b)]
     (exact[0] + F.layer_norm(*exact)).backward(g.to("float64"))
     wanted, shares = exact[0].grad.to(dtype).numpy(), []
-    for stepped in (False, True):
+    for apart in (False, True):
         x, w, b = (t.detach().to(dtype).to("cuda").requires_grad_() for t in exact)
-        drained(x + F.layer_norm(x, w, b), g.to("cuda"), stepped)
+        drained(x + F.layer_norm(x, w, b), g.to("cuda"), apart)
         shares.append((x.grad.numpy() == wanted).mean())
     assert shares[0] > 0.995 and shares[1] < 0.95

@@ -20,7 +20,7 @@ def parts(loaded):
 
 
 @pytest.mark.parametrize("load", [checkpoint.load, checkpoint.load_weights])
-@pytest.mark.parametrize("function", ["_latest", "_checkpoints", "_read"])
+@pytest.mark.parametrize("function", ["_latest", "all_in", "_read"])
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_save_at_any_moment_of_reading_leaves_one_whole_checkpoint_to_read(
@@ -104,3 +104,12 @@ def test_what_is_left_of_a_removal_is_never_in_the_way_of_another_of_its_name(tm
     assert checkpoint.find(tmp_path).name == "step-00000020" and not left.exists()
     save(tmp_path, 30)
     assert [p.name for p in tmp_path.glob("*step-*")] == ["step-00000030"]
+
+
+def test_checkpoints_that_are_kept_stay_and_the_newest_is_still_found(tmp_path):
+    for step in (1, 2, 3):
+        array = np.full(3, step, np.float32)
+        checkpoint.save(tmp_path, step, {"w": array}, {"optimizer.m": array}, {"step": step}, keep=True)
+    assert [p.name for p in checkpoint.all_in(tmp_path)] == ["step-00000001", "step-00000002", "step-00000003"]
+    assert parts(checkpoint.load(tmp_path)) == {3}
+    assert parts(checkpoint.load(tmp_path / "step-00000001")) == {1}

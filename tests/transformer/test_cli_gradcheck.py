@@ -5,7 +5,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from transformer.cli import check
+from transformer.cli import target
 from transformer.cli.app import app
 
 SOURCE = """
@@ -127,7 +127,7 @@ def test_a_mistake_in_a_file_is_one_line(mine, name, args, text):
 
 def test_a_drive_letter_is_no_module(mine, monkeypatch):
     seen = []
-    monkeypatch.setattr(check.Path, "is_file", lambda path: seen.append(str(path)) or False)
+    monkeypatch.setattr(target.Path, "is_file", lambda path: seen.append(str(path)) or False)
     assert "there is no file" in complaint(r"D:\work\file.py:function") and seen == [r"D:\work\file.py"]
 
 

@@ -332,8 +332,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     trainer.run()
     trainer.stop_requested = False
     trainer.model.tokens.weight.data[...] = np.nan
-    with pytest.raises(NonFiniteLoss, match="step 7"):
+    with pytest.raises(NonFiniteLoss, match="step 6: the held-out loss is nan"):
         trainer.run()
+    with pytest.raises(NonFiniteLoss, match="step 7: the loss is nan.*--detect-anomaly, from step 6, which is kept"):
+        trainer.train_step(6)
     assert np.isfinite(checkpoint.load(tmp_path)[0]["tokens.weight"]).all()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import function, several
 from ..tensor import Tensor, as_tensor, functional, wrap
-from .mode import enable_grad, no_grad
+from .mode import TRACE, enable_grad, mode, no_grad
 from .walk import Walk
 
 
@@ -44,17 +44,26 @@ def _tensors(op, inputs):
     return inputs
 
 
+def backward_walk(output, gradient=None, *, retain_graph=False, create_graph=False, stepped=True) -> Walk:
+    """The walk that `backward()` makes, for whoever wants to look at its sums between the steps."""
+    g = _seed("backward", output, gradient, create_graph)
+    return Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
+                accumulating=True, stepped=stepped)  # fmt: skip
+
+
 def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=False, stepped=True):
     """The backward walk as a generator of steps; a stepper calls next(), `backward()` drains it and is not `stepped`."""
-    g = _seed("backward", output, gradient, create_graph)
-    walk = Walk([output.node], [g], wrap=wrap, functional=functional, create_graph=create_graph, retain_graph=retain_graph,
-                accumulating=True, stepped=stepped)  # fmt: skip
-    return _recorded(walk) if create_graph else iter(walk)
+    walk = backward_walk(output, gradient, retain_graph=retain_graph, create_graph=create_graph, stepped=stepped)
+    return _recorded(_steps(walk)) if create_graph else _steps(walk)
 
 
-def _recorded(walk):
+def _steps(walk):
+    """The walk's steps, past this thread's tracer if there is one."""
+    return mode.tracer.on_backward(walk) if mode.state == TRACE else iter(walk)
+
+
+def _recorded(steps):
     # The mode is set for each step alone: whoever pauses the walk finds his own.
-    steps = iter(walk)
     while True:
         with enable_grad():
             step = next(steps, None)
@@ -89,9 +98,9 @@ def grad(outputs, inputs, grad_outputs=None, *, create_graph=False, retain_graph
     retain = create_graph if retain_graph is None else retain_graph
     walk = Walk([o.node for o in outputs], seeds, wrap=wrap, functional=functional, create_graph=create_graph,
                 retain_graph=retain, targets=targets)  # fmt: skip
-    found = {}
+    found, steps = {}, _steps(walk)
     with enable_grad() if create_graph else no_grad():
-        for step in walk:
+        for step in steps:
             if step.node in targets:
                 found[step.node] = step.g
     results = []

@@ -32,6 +32,7 @@ class Node:
         "seq",
         "watch",  # ((version cell, version when saved), ...) of what could still be written in place
         "extra",  # hooks and a retained gradient, where asked for: most nodes have none
+        "noted",  # what a tracer wants to know of the op once backward is there; unset unless one traced it
     )
 
     def __init__(self, op, parents, saved, params, data, device, watch=None):

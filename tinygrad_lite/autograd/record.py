@@ -79,7 +79,7 @@ class Binder:
                 if x.node is not None and rules:
                     record(op, (x,), params, out)
                 if state == TRACE:
-                    mode.tracer.on_forward(op, (x,), params, out)
+                    out = traced(op, (x,), params, out)
             return out
 
         return call
@@ -121,7 +121,7 @@ class Binder:
                 if rules:
                     record(op, (x, y), None, out)
                 if state == TRACE:
-                    mode.tracer.on_forward(op, (x, y), {}, out)
+                    out = traced(op, (x, y), {}, out)
             return out
 
         return call
@@ -162,7 +162,7 @@ class Binder:
             if op.rules:
                 recorder(op)(op, xs, params, out)
             if state == TRACE:
-                mode.tracer.on_forward(op, xs, params, out)
+                out = traced(op, xs, params, out)
         return out
 
     def _bind_fused(self, op):
@@ -219,7 +219,7 @@ class Binder:
             watch = watched([x for x in xs if type(x) is Tensor])
             out.node = Node(op, parents, (tuple(arrays), kept, kernel), params, data, device, watch)
         if state == TRACE:
-            mode.tracer.on_forward(op, xs, params, out)
+            out = traced(op, xs, params, out)
         return out
 
     # -- inputs -------------------------------------------------------------------------------------------
@@ -304,6 +304,12 @@ def widen(a):
     """Half precision computes and accumulates in float32."""
     dtype = getattr(a, "dtype", None)
     return a.astype(float32) if dtype in HALF else a
+
+
+def traced(op, xs, params, out):
+    """Tell the thread's tracer of an op: what it returns, a Tensor or None, may replace the result."""
+    changed = mode.tracer.on_forward(op, xs, params, out)
+    return out if changed is None else changed
 
 
 def is_exact(op, arrays, xp):

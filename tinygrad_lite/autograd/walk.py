@@ -1,12 +1,12 @@
 """The walk back: from outputs to leaves, each node once, in reverse order of creation.
 
-`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains, up to the rounding of
-sums that a kernel makes in one go (`stepped`). Plain backward runs the rules on arrays; `create_graph` runs the same
-rules on Tensors, by handing them the functional namespace, so that the gradients can be differentiated again.
+`walk` is a generator of steps, and `backward()` drains it: what a stepper pauses is what trains, to the last bit.
+Plain backward runs the rules on arrays; `create_graph` runs the same rules on Tensors, by handing them the functional
+namespace, so that the gradients can be differentiated again.
 
 Where nobody looks at the steps, a kernel may add its gradient to what has already arrived at a parent (`ADDS` in
 kernels/__init__.py): the stream of residuals of a GPT is joined by a norm's gradient twice a block, and a sum of its
-own reads both again. What such a step sent is then the sum, so a walk that is `stepped` adds up by itself.
+own reads both again. What the kernel gives is then the sum; a walk that is `stepped` runs it once more, alone.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Walk:
     targets         nodes whose gradients are asked for: only rules on a way to one of them run
     stop            nodes at which the walk ends
     accumulating    add what reaches a leaf to its `.grad`
-    stepped         somebody looks at what each step sent: kernels add it to nothing
+    stepped         somebody looks at what each step sent: a kernel that adds it to a sum is run for it once more
     """
 
     def __init__(self, roots, gs, *, wrap, functional, create_graph=False, retain_graph=False, targets=None, stop=(),
@@ -175,14 +175,17 @@ class Walk:
                 # The first arrival into a parameter's gradient overwrites its buffer: no copy afterwards.
                 if type(parent) is Leaf and parent.buffer is not None and parent.grad is None:
                     into[i] = parent.buffer if parent.buffer.dtype == dtype else None
-            elif i in kernel.ADDS and not self.stepped and previous.dtype == dtype and previous.flags.c_contiguous:
+            elif i in kernel.ADDS and previous.dtype == dtype and previous.flags.c_contiguous:
                 onto[i] = pending.pop(parent)  # the sum arrives in its place
-        adding = {"onto": tuple(onto)} if kernel.ADDS else {}
+        adding, nothing = {"onto": tuple(onto)} if kernel.ADDS else {}, (None,) * len(parents)
+        shown = None
+        if self.stepped and any(a is not None for a in onto):  # what the rules themselves sent, for whoever looks
+            shown = kernel.backward(g, kept, needs, nothing, onto=nothing, **node.params)
         sent = kernel.backward(g, kept, needs, tuple(into), **adding, **node.params)
         for parent, gx, need in zip(parents, sent, needs, strict=True):
             if need:
                 self._arrive(parent, gx, node.op, fresh=gx is not g)
-        return sent
+        return sent if shown is None else shown
 
     def _fused_graph(self, node, g):
         """Differentiate the readable twin; the inner walk stops at stand-ins for the op's inputs."""

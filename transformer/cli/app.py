@@ -11,8 +11,13 @@ import tinygrad_lite
 from .check import gradcheck
 from .cuda import cuda
 from .inspect import evaluate_command, export_command, info, sample
+from .lens import lens
+from .lesson import lesson
+from .replay import replay
+from .step import step
 from .tokenizer import tokenizer
 from .train import train
+from .view import view
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Train a small GPT without a framework, look inside it, prove its gradients.")  # fmt: skip
@@ -22,6 +27,11 @@ app.command()(sample)
 app.command()(info)
 app.command("export")(export_command)
 app.command()(gradcheck)
+app.command()(step)
+app.command()(lesson)
+app.command()(replay)
+app.command()(view)
+app.add_typer(lens, name="lens")
 app.add_typer(cuda, name="cuda")
 app.add_typer(tokenizer, name="tokenizer")
 

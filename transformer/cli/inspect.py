@@ -53,7 +53,7 @@ def sample(
     model, tok, _ = load_model(directory)
     if prompt is not None:  # where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes
         prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    ids = start_of_text(tok) if prompt is None else _encoded(tok, prompt, "--prompt").tolist()
+    ids = start_of_text(tok) if prompt is None else encoded(tok, prompt, "--prompt").tolist()
     if not ids:
         raise ValueError("--prompt is empty: give at least one character, or leave it out")
     if len(ids) > (size := model.config.block_size):
@@ -71,7 +71,7 @@ def sample(
     sys.stdout.write(pieces[-1] + "\n" if stream else "".join(pieces) + "\n")
 
 
-def _encoded(tok, text: str, what):
+def encoded(tok, text: str, what):
     try:
         return tok.encode_to_array(text)
     except tokenizers.UnknownCharacterError as error:
@@ -96,7 +96,7 @@ def evaluate_command(
         stride = max(1, model.config.block_size // 2)
     check_stride(stride, model.config.block_size)  # now, and not after the disjoint windows
     for number, path in enumerate(data):
-        tokens = _encoded(tok, read_text(path), path)
+        tokens = encoded(tok, read_text(path), path)
         for name, step in (("disjoint", None), (f"sliding by {stride}", stride)):
             try:
                 result = _evaluate_shown(model, tokens, tok, step, f"{path.name}, {name}")

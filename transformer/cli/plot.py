@@ -19,11 +19,11 @@ def loss_curve(log: Path, png: Path, console=None):
     _png(train, val, png)
     if console is not None and console.is_terminal:
         curve = text_curve(train, val, width=min(console.width, 100), color=not console.no_color)
-        if _is_printable(curve, console.encoding):
+        if is_printable(curve, console.encoding):
             console.file.write(curve + "\n")
 
 
-def _is_printable(text: str, encoding: str) -> bool:
+def is_printable(text: str, encoding: str) -> bool:
     """Whether a terminal can show it: many on Windows have no Braille, which the curve is made of."""
     try:
         text.encode(encoding)
@@ -32,23 +32,27 @@ def _is_printable(text: str, encoding: str) -> bool:
     return True
 
 
-def text_curve(train, val, width: int, color: bool = False) -> str:
-    """The curves in characters: (step, loss) pairs of training and held-out text, `width` columns wide."""
+def text_curve(train, val, width: int, color: bool = False, *, labels=("training", "held out"), what="nats a token",
+               marker: str | None = "o") -> str:  # fmt: skip
+    """Two curves in characters: (step, value) pairs, of training and of held-out text say, `width` columns wide.
+
+    labels: of the two; what: the values' name and unit; marker: a letter at each point of the second, or None.
+    """
     import plotille
 
     figure = plotille.Figure()
     columns, last = _round_ticks(train[-1][0], max(20, width - 28))
     figure.width, figure.height, figure.color_mode, figure.with_colors = columns, 12, "names", color
-    figure.x_label, figure.y_label = "step", "nats a token"
+    figure.x_label, figure.y_label = "step", what
     figure.set_x_limits(0, last)
     losses = [loss for _, loss in (*train, *val)]
     room = 0.05 * (max(losses) - min(losses)) + 0.01
     figure.set_y_limits(min(losses) - room, max(losses) + room)
     figure.x_ticks_fkt = lambda low, high: f"{low:,.0f}"
     figure.y_ticks_fkt = lambda low, high: f"{low:.2f}"
-    figure.plot(*zip(*train), label="training", lc="cyan" if color else None)
+    figure.plot(*zip(*train), label=labels[0], lc="cyan" if color else None)
     if val:
-        figure.plot(*zip(*val), label="held out", lc="red" if color else None, marker="o")
+        figure.plot(*zip(*val), label=labels[1], lc="red" if color else None, marker=marker)
     return figure.show(legend=True)
 
 

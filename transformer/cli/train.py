@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -24,8 +25,9 @@ from .tokenizer_files import read_tokenizer
 
 MODEL_FLAGS = {f.name for f in fields(GPTConfig)} - {"vocab_size"}
 TRAIN_FLAGS = {f.name for f in fields(TrainConfig)} - {"model"}
+NO_SETTINGS = {"began", "out", "resume", "detect_anomaly"}  # of train()'s names
 # Settings that change what is printed or written, not what is learned: the preset's expected loss still holds.
-SILENT_FLAGS = {"seed", "eval_every", "sample_every", "save_every", "log_every"}
+SILENT_FLAGS = {"seed", "eval_every", "sample_every", "save_every", "log_every", "keep"}
 
 
 def _option(panel: str, text: str, *names: str):
@@ -74,11 +76,13 @@ def train(
     eval_every: Annotated[int | None, _option("Reports", "Steps from one evaluation to the next.")] = None,
     sample_every: Annotated[int | None, _option("Reports", "Steps from one printed sample to the next; 0 for none.")] = None,
     save_every: Annotated[int | None, _option("Reports", "Save also every so many steps.")] = None,
+    keep: Annotated[bool | None, _option("Reports", "Keep earlier checkpoints too: `tgl view` shows what was learned when.", "--keep")] = None,
     log_every: Annotated[int | None, _option("Reports", "Steps from one line of log.jsonl to the next.")] = None,
+    detect_anomaly: Annotated[bool, _option("Reports", "Look at every result, and stop at the op where the first NaN or infinity begins. A step takes up to half as long again.", "--detect-anomaly")] = False,
 ):  # fmt: skip
     """Train a GPT. Without arguments: three minutes on Python's own source, then samples."""
     began = time.perf_counter()
-    given = {k: v for k, v in locals().items() if v is not None and k not in ("began", "out", "resume")}
+    given = {k: v for k, v in locals().items() if v is not None and k not in NO_SETTINGS}
     stored = None
     if resume:
         stored = checkpoint.load_to_resume(out)[2]
@@ -126,15 +130,16 @@ def train(
             if resume:
                 trainer.resume(out)
             say_expectations(trainer)
-            with console.status("Timing a few steps; the first ones compile the kernels"):
-                trainer.settle_steps()
-            passes = config.steps * trainer.tokens_per_step / len(train_ids)
-            console.say(
-                f"Steps: {config.steps:,} of {trainer.tokens_per_step:,} tokens ({passes:.2f} passes over the text)."
-            )
-            if not resume and (kept := checkpoint.move_aside(out)) is not None:
-                console.say(f"The run that was in {out} is now in {kept}.")
-            run(trainer, view)
+            with _watch(out) if detect_anomaly else nullcontext():
+                with console.status("Timing a few steps; the first ones compile the kernels"):
+                    trainer.settle_steps()
+                passes = config.steps * trainer.tokens_per_step / len(train_ids)
+                console.say(
+                    f"Steps: {config.steps:,} of {trainer.tokens_per_step:,} tokens ({passes:.2f} passes over the text)."
+                )
+                if not resume and (kept := checkpoint.move_aside(out)) is not None:
+                    console.say(f"The run that was in {out} is now in {kept}.")
+                run(trainer, view)
             p = trainer.progress
             if not trainer.finished:
                 console.say(f"\nStopped at step {p.step}; all is saved. Go on with:", command)
@@ -149,6 +154,14 @@ def train(
         else:
             console.say(f"\nStopped at once; step {saved} is saved. Go on with:", command)
         raise typer.Exit(130) from None
+
+
+def _watch(out: Path):
+    """The engine's anomaly mode; its replay file goes into the run's directory."""
+    from tinygrad_lite.study import detect_anomaly  # here: a run without it loads no study code
+
+    out.mkdir(parents=True, exist_ok=True)
+    return detect_anomaly(out / "anomaly.npz")
 
 
 def _is_expected_text(config: TrainConfig, corpus: Corpus, data) -> bool:

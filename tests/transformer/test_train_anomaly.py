@@ -1,0 +1,68 @@
+"""`tgl train --detect-anomaly`: the op where a NaN began, in the model that trains."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinygrad_lite.study import AnomalyError, detect_anomaly, replay
+from tokenizer import CharTokenizer
+from transformer import checkpoint
+from transformer.presets import TrainConfig
+from transformer.trainer import Trainer
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 20
+TOK = CharTokenizer.train(TEXT)
+IDS = TOK.encode_to_array(TEXT)
+
+
+def make(out=None, **changes):
+    settings = dict(tokenizer="char", model=dict(layers=1, heads=2, channels=16, block_size=16), batch_size=2,
+                    eval_every=100, warmup=2)  # fmt: skip
+    return Trainer(TrainConfig(**{**settings, **changes}), IDS[:800], IDS[800:], TOK, out)
+
+
+def assert_same_weights(a, b):
+    for (name, p), (_, q) in zip(a.model.named_parameters(), b.model.named_parameters(), strict=True):
+        assert p.numpy().tobytes() == q.numpy().tobytes(), name
+
+
+def test_training_is_the_same_in_every_bit_while_it_is_looked_at():
+    plain, watched = make(steps=6), make(steps=6)
+    plain.run()
+    with detect_anomaly(None):
+        watched.run()
+    assert_same_weights(plain, watched)
+
+
+def test_the_line_of_the_model_is_named(tmp_path):
+    trainer = make(tmp_path / "run", steps=3)
+    trainer.run()
+    trainer.model.blocks[0].mlp.up.weight.data[0, 0] = np.nan
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(tmp_path / "anomaly.npz"):
+        trainer.train_step(3)
+    origin = caught.value.origin
+    assert origin.place.file.endswith("model.py") and "up.weight" in origin.place.statement
+    assert origin.values[origin.which].label == "GPT.blocks.0.mlp.up.weight"
+    assert [type(m).__name__ for m in origin.call.modules] == ["GPT", "Block", "MLP"]
+    assert replay(tmp_path / "anomaly.npz").is_same
+    assert np.isfinite(checkpoint.load(tmp_path / "run")[0]["blocks.0.mlp.up.weight"]).all()
+
+
+def test_an_overflow_of_the_scaled_loss_in_float16_is_no_end():
+    plain, watched = make(steps=4, dtype="float16"), make(steps=4, dtype="float16")
+    for trainer in (plain, watched):
+        trainer.scaler.scale = 2.0**40
+    for step in range(3):
+        values = plain.train_step(step)
+        with detect_anomaly(None):
+            assert repr(watched.train_step(step)) == repr(values)  # the norm may be NaN
+        assert values["skipped"]
+    assert_same_weights(plain, watched)
+
+
+def test_a_run_without_it_loads_no_study_code():
+    code = "import transformer.cli.app, transformer.trainer, sys; print([m for m in sys.modules if 'study' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

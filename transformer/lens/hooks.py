@@ -1,0 +1,96 @@
+"""Hooks that change what goes on: patch in a value from elsewhere, or ablate a head, a position, a whole layer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinygrad_lite import Tensor, as_tensor, where
+
+from .cache import Activations
+
+WAYS = ("zero", "mean", "resample")
+
+
+def patch(value, *, rows=None, positions=None, heads=None):
+    """A hook that puts `value` in place of what was computed, there alone where rows, positions or heads are named.
+
+    value: a Tensor, an array or a number that broadcasts to the value's shape; an `Activations` stands for its value of
+    the hook's name. rows, positions, heads: an index, several, or a slice, of the batch, of time (for scores and
+    patterns, of the query) and of the heads. Gradients flow into a Tensor that is patched in.
+    """
+
+    def hook(x, name):
+        given = value[name] if isinstance(value, Activations) else value
+        if type(given) is not Tensor:
+            given = as_tensor(np.asarray(given, dtype=x.dtype), x.device)
+        try:
+            given = given.expand(*x.shape)
+        except (ValueError, TypeError, RuntimeError):
+            raise ValueError(f"patch: {name} is {x.shape}, got a value of {given.shape}") from None
+        return where(as_tensor(_chosen(x, name, rows, positions, heads), x.device), given, x)
+
+    return hook
+
+
+def ablate(by: str = "zero", *, rows=None, positions=None, heads=None, of: Activations | None = None, seed: int = 0):
+    """A hook that takes away what a value says, there alone where rows, positions or heads are named (as in `patch`).
+
+    by: "zero"; "mean", over batch and time of the run itself, or of the activations `of`; "resample", the same place in
+    another row of the batch, drawn by `seed`, or in a row of `of`. The mean keeps what all inputs have in common, a
+    resampled value also looks like a real one: a zero is neither (Wang et al. 2022, arXiv:2211.00593).
+    """
+    if by not in WAYS:
+        raise ValueError(f"ablate: by must be one of {', '.join(WAYS)}, got {by!r}")
+
+    def hook(x, name):
+        if by == "zero":
+            return patch(0.0, rows=rows, positions=positions, heads=heads)(x, name)
+        source = (of[name] if of is not None else x).detach()
+        if by == "mean":
+            axes = (0, 2) if _is_square(name) else (0, 1) if source.ndim > 2 else (0,)
+            given = source.mean(axes, keepdim=True)
+        else:
+            rng, rows_there = np.random.default_rng(seed), source.shape[0]
+            if of is None:
+                if rows_there < 2:
+                    raise ValueError(f"ablate: to resample {name} needs a batch of two rows or more, or of=activations")
+                order = rng.permutation(rows_there)  # each row gives to the next in a random order: none keeps its own
+                choice = np.empty(rows_there, np.int64)
+                choice[order] = np.roll(order, 1)
+            else:
+                choice = rng.integers(0, rows_there, x.shape[0])
+            given = source[as_tensor(choice, x.device)]
+        return patch(given, rows=rows, positions=positions, heads=heads)(x, name)
+
+    return hook
+
+
+def _is_square(name: str) -> bool:
+    """Whether a value is (B, H, T, T) and not (B, T, ...)."""
+    return name.endswith(("attention.scores", "attention.pattern"))
+
+
+def _chosen(x, name, rows, positions, heads) -> np.ndarray:
+    """Where to change x: a boolean array that broadcasts to its shape."""
+    time = 2 if _is_square(name) else 1 if x.ndim > 2 else 0
+    head = (
+        1
+        if _is_square(name)
+        else 2
+        if name.endswith(("attention.q", "attention.k", "attention.v", "attention.z"))
+        else None
+    )
+    axes = {"rows": (0 if x.ndim > 2 else None, rows), "positions": (time, positions), "heads": (head, heads)}
+    chosen = np.ones((1,) * x.ndim, bool)
+    for what, (axis, index) in axes.items():
+        if index is None:
+            continue
+        if axis is None:
+            raise ValueError(f"patch: {name} {x.shape} has no {what}")
+        line = np.zeros(x.shape[axis], bool)
+        try:
+            line[index if isinstance(index, slice) else np.asarray(index)] = True
+        except IndexError:
+            raise ValueError(f"patch: {what}={index!r} is outside {name} {x.shape}") from None
+        chosen = chosen & line.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+    return np.broadcast_to(chosen, x.shape)

@@ -1,0 +1,192 @@
+"""Taps on the model that trains: each named value is shown to functions, which may give another in its place.
+
+Values at the edge of a module come by its hooks. Scores and weights of attention exist only within an op, whose kernel
+never holds them whole; where they are asked for, the op runs as its readable twin, which a tracer watches. There is no
+second model: nothing here computes what a GPT computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from tinygrad_lite import Tensor, concatenate
+from tinygrad_lite.autograd.mode import GRAD, mode
+from tinygrad_lite.study import Tracer
+
+from ..model import GPT
+from .names import matching
+
+# The one op of attention's twin that gives each (ops/attention.py `attend`, ops/normalise.py `softmax`).
+_WITHIN_ATTENTION = {"where": "scores", "divide": "pattern"}
+
+Hook = Callable[[Tensor, str], Tensor | None]
+
+
+class Taps(Tracer):
+    """A context manager in which `model` shows its values: `hooks` maps names to functions.
+
+    A function is called with (value, name), and returns None or a Tensor of the same shape and type that goes on in its
+    place. Leaving raises RuntimeError where a value was never computed, although the model ran: a hook on "logits" while
+    the loss is asked for, say, or on attention's weights while a GPU decodes.
+    """
+
+    def __init__(self, model: GPT, hooks: Mapping[str, Iterable[Hook]]):
+        super().__init__()
+        self.model, self._hooks = model, {name: list(fns) for name, fns in hooks.items()}
+        self._visited: set[str] = set()
+        self._handles, self._layer, self._residual, self._ran = [], None, None, False
+
+    def add(self, name: str, hook: Hook):
+        """One more function for a name, called after those it has."""
+        self._hooks.setdefault(name, []).append(hook)
+
+    # -- one value ----------------------------------------------------------------------------------------
+    def _has(self, *names) -> bool:
+        return any(name in self._hooks for name in names)
+
+    def visit(self, name: str, x: Tensor) -> Tensor:
+        """Show a value to its functions; returns what goes on."""
+        fns = self._hooks.get(name, ())
+        if not fns:
+            return x
+        self._visited.add(name)
+        state = mode.state
+        mode.state = min(state, GRAD)  # what the functions compute is theirs, and not traced
+        try:
+            for fn in fns:
+                changed = fn(x, name)
+                if changed is not None:
+                    x = _checked(changed, x, name)
+        finally:
+            mode.state = state
+        return x
+
+    # -- taking and giving back ---------------------------------------------------------------------------
+    def __enter__(self):
+        model, edges = (
+            self.model,
+            [(self.model.tokens, "embed"), (self.model.norm, "norm"), (self.model.head, "logits")],
+        )
+        for i, block in enumerate(model.blocks):
+            at = f"blocks.{i}."
+            edges += [(block.norm1, at + "norm1"), (block.attention, at + "resid_mid"), (block.norm2, at + "norm2"),
+                      (block.mlp.up, at + "mlp.pre"), (block, at + "resid_post")]  # fmt: skip
+            if self._has(at + "resid_pre"):
+                self._before(block, lambda m, args, n=at + "resid_pre": (self.visit(n, args[0]), *args[1:]))
+            attention, within = block.attention, at + "attention."
+            if self._has(within + "q", within + "k", within + "v"):
+                self._after(attention.qkv, lambda m, args, out, a=within: self._qkv(a, out))
+            if self._has(within + "scores", within + "pattern"):
+                self._after(attention.qkv, lambda m, args, out, i=i: self._enter_attention(i))
+                self._before(attention.project, lambda m, args: self._leave_attention())
+            self._adder(attention.project, within + "z", within + "out", heads=True)
+            self._adder(block.mlp.down, at + "mlp.post", at + "mlp.out", heads=False)
+        for module, name in edges:
+            if self._has(name):
+                self._after(module, lambda m, args, out, n=name: self.visit(n, out))
+        self._before(model, self._begin)
+        if self._is_tracing:
+            super().__enter__()
+        return self
+
+    def __exit__(self, *exc):
+        if self._is_tracing:
+            super().__exit__(*exc)
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        missed = [name for name in self._hooks if name not in self._visited]
+        if missed and self._ran and exc[0] is None:
+            raise RuntimeError(
+                f"lens: {', '.join(missed)} was never computed: there are no logits where the loss is asked for, and no "
+                "scores where a GPU decodes from a cache: call model(tokens)"
+            )
+        return False
+
+    @property
+    def _is_tracing(self) -> bool:
+        return any(name.endswith(("pos_embed", "scores", "pattern")) for name in self._hooks)
+
+    def _before(self, module, hook):
+        self._handles.append(module.register_forward_pre_hook(hook))
+
+    def _after(self, module, hook):
+        self._handles.append(module.register_forward_hook(hook))
+
+    def _begin(self, module, args):
+        self._ran = True
+
+    # -- what is more than a module's result --------------------------------------------------------------
+    def _qkv(self, at, out):
+        """Queries, keys and values of (B, T, (H + 2 Hkv) D), and all of them together again."""
+        c = self.model.config
+        b, t, width = out.shape
+        heads = out.reshape(b, t, -1, c.head_size)  # (B, T, H + 2 Hkv, D)
+        ends = 0, c.heads, c.heads + c.kv_heads, c.heads + 2 * c.kv_heads
+        parts = [self.visit(at + n, heads[:, :, i:j]) for n, i, j in zip("qkv", ends, ends[1:])]
+        return concatenate(parts, 2).reshape(b, t, width)
+
+    def _adder(self, linear, name_in, name_out, heads: bool):
+        """Tap what a layer that adds to the residual stream reads, and what it adds."""
+        if not self._has(name_in, name_out):
+            return
+
+        def before(module, args):
+            x, residual = args[0], args[1] if len(args) > 1 else None
+            if self._has(name_in):
+                b, t, c = x.shape
+                shape = (b, t, self.model.config.heads, c // self.model.config.heads) if heads else (b, t, c)
+                x = self.visit(name_in, x.reshape(shape)).reshape(b, t, c)
+            if not self._has(name_out):
+                return x, residual
+            self._residual = residual
+            return x, None
+
+        def after(module, args, out):
+            out = self.visit(name_out, out)
+            return out if self._residual is None else out + self._residual
+
+        self._before(linear, before)
+        if self._has(name_out):
+            self._after(linear, after)
+
+    def _enter_attention(self, layer: int):
+        self._layer, self.open_fused = layer, True
+
+    def _leave_attention(self):
+        self._layer, self.open_fused = None, False
+
+    def on_forward(self, op, xs, params, out):
+        """Of the ops, those that give attention's scores and weights, and the slice of the positions."""
+        if self._layer is not None:
+            if op.name in _WITHIN_ATTENTION:
+                return self.visit(f"blocks.{self._layer}.attention.{_WITHIN_ATTENTION[op.name]}", out)
+        elif op.name == "getitem" and self._has("pos_embed") and xs[0] is self.model.positions.weight:
+            return self.visit("pos_embed", out)
+        return None
+
+
+def _checked(changed, x: Tensor, name: str) -> Tensor:
+    if type(changed) is not Tensor:
+        raise TypeError(f"lens: the hook on {name} must return None or a Tensor, got {type(changed).__name__}")
+    if (changed.shape, changed.dtype, changed.device) != (x.shape, x.dtype, x.device):
+        raise ValueError(
+            f"lens: the hook on {name} must return {x.dtype} {x.shape} on {x.device.name}, got {changed.dtype} "
+            f"{changed.shape} on {changed.device.name}"
+        )
+    return changed
+
+
+def hooked(model: GPT, hooks: Mapping[str, Hook | Iterable[Hook]]) -> Taps:
+    """A context in which functions see, and may replace, the values that the names or patterns match.
+
+    with hooked(model, {"blocks.*.attention.z": ablate(heads=0)}):
+        evaluate(model, ...)
+
+    Raises ValueError for a pattern that matches nothing.
+    """
+    found: dict[str, list[Hook]] = {}
+    for pattern, fns in hooks.items():
+        for name in matching(model, pattern):
+            found.setdefault(name, []).extend((fns,) if callable(fns) else fns)
+    return Taps(model, found)

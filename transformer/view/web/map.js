@@ -1,0 +1,160 @@
+// The map: one row a module, op or parameter; activations left, gradients right, the update at the edge.
+// Only the rows that can be seen are in the document, so ten thousand cost what forty do.
+
+import { css, smallStrip, strip } from "view/heat";
+import { make, number, piece, safe, shape } from "view/words";
+
+export const ROW = 34;
+
+export class RowMap {
+  constructor(view) {
+    this.view = view;
+    this.scroll = document.getElementById("scroll");
+    this.rows = document.getElementById("rows");
+    this.shown = new Map(); // by node
+    this.free = [];
+    this.visible = [];
+    this.order = new Map();
+    document.getElementById("heads").innerHTML =
+      `<div><b class="c-out">forward</b> ↓ activations</div><div title="root mean square">rms</div><div>module · op · parameter</div>` +
+      `<div><b class="c-g">backward</b> ↑ gradients</div><div title="square root of the sum of squares">norm</div><div title="norm of the update over norm of the weights"><b class="c-d">update</b> / weight</div>`;
+    this.scroll.addEventListener("scroll", () => this.draw(), { passive: true });
+    new ResizeObserver(() => this.draw()).observe(this.scroll);
+    this.rows.addEventListener("click", (event) => this.click(event));
+    this.rows.addEventListener("mousemove", (event) => this.hover(event));
+    this.rows.addEventListener("mouseleave", () => view.tip(null));
+    view.store.on(["open", "query"], () => this.flatten());
+    view.store.on(["selected", "frame", "token", "step", "theme", "ready"], () => this.draw());
+    this.flatten();
+  }
+
+  flatten() {
+    const { open, query } = this.view.store.state;
+    this.visible = this.view.tree.visible(open, query);
+    this.order = new Map(this.visible.map((id, i) => [id, i]));
+    this.rows.style.height = `${this.visible.length * ROW}px`;
+    this.draw();
+  }
+
+  // Rows keep their element while they are in sight: folding moves them, and only what changed is written again.
+  draw() {
+    const first = Math.max(0, Math.floor(this.scroll.scrollTop / ROW) - 4);
+    const last = Math.min(this.visible.length, first + Math.ceil(this.scroll.clientHeight / ROW) + 9);
+    const wanted = new Set(this.visible.slice(first, last));
+    for (const [id, row] of this.shown) if (!wanted.has(id)) { this.shown.delete(id); this.free.push(row); row.hidden = true; }
+    for (let at = first; at < last; at++) {
+      const id = this.visible[at];
+      let row = this.shown.get(id);
+      if (!row) {
+        row = this.free.pop() || this.rows.appendChild(newRow());
+        row.hidden = false;
+        this.shown.set(id, row);
+      }
+      if (row.at !== at) row.style.transform = `translateY(${(row.at = at) * ROW}px)`;
+      this.fill(row, id);
+    }
+  }
+
+  fill(row, id) {
+    const { tree, store } = this.view, node = tree.nodes[id], state = store.state;
+    const has = tree.children[id].length > 0, open = Boolean(state.query || state.open.has(id));
+    const classes = ["row", node.kind, ...(this.view.reached ? this.view.reached(id) || [] : [])];
+    if (id === state.selected) classes.push("selected");
+    if (node.role) classes.push("role");
+    if (state.query && !tree.matches(state.query, id)) classes.push("holds");
+    const looks = classes.join(" "), holds = `${id} ${open}`, values = `${id} ${state.frame} ${state.token} ${state.theme} ${state.ready}`;
+    if (row.looks !== looks) {
+      row.className = row.looks = looks;
+      row.setAttribute("aria-selected", id === state.selected);
+    }
+    if (row.holds !== holds) {
+      row.holds = holds;
+      row.dataset.id = id;
+      row.setAttribute("aria-level", tree.depth[id] + 1);
+      if (has) row.setAttribute("aria-expanded", open); else row.removeAttribute("aria-expanded");
+      const name = row.children[2].firstChild;
+      name.style.paddingLeft = `${tree.depth[id] * 12}px`;
+      name.innerHTML = `<i class="fold">${has ? (open ? "▾" : "▸") : ""}</i>${label(node)}`;
+    }
+    if (row.values === values) return;
+    row.values = values;
+    const [out, rms, , g, norm, update] = row.children, f = this.view.figures(node);
+    this.strip(out, node, "out");
+    this.strip(g, node, "g");
+    rms.innerHTML = bar(f.out, "out", f.outMost);
+    norm.innerHTML = bar(f.g, "g", f.gMost);
+    update.innerHTML = f.ratio === null ? "" : bar(f.ratio, "d", f.ratioMost);
+  }
+
+  strip(cell, node, which) {
+    const { tree, arrays, store, tokenCount, meta } = this.view, frame = meta.frames[store.state.frame], shown = tree.shown(node);
+    const numberOf = shown && shown[which], canvas = cell.firstChild, context = canvas.getContext("2d");
+    const known = numberOf !== null && numberOf !== undefined;
+    const has = arrays && known && shown.shape.length > 0; // one number has no picture
+    cell.classList.toggle("empty", !has);
+    const dims = (shown && shown.shape) || [], tokens = dims[dims.length - 2] === tokenCount || dims[0] === tokenCount;
+    const small = has && frame.strips !== null && shown.kind === "op" && tokens; // of an earlier checkpoint
+    cell.classList.toggle("stale", frame.strips !== null && !small);
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    if (!has) return;
+    context.imageSmoothingEnabled = false;
+    const picture = small ? smallStrip(arrays.get(frame.strips), shown.event, which) : strip(arrays.get(numberOf), numberOf, which, tokenCount);
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const token = store.state.token;
+    if (token !== null && tokens) {
+      const width = canvas.width / tokenCount;
+      context.strokeStyle = store.state.theme === "dark" ? "#fff" : "#000";
+      context.lineWidth = 1;
+      context.strokeRect(Math.floor(token * width) - 0.5, 0.5, Math.ceil(width) + 1, canvas.height - 1);
+    }
+  }
+
+  click(event) {
+    const row = event.target.closest(".row");
+    if (!row) return;
+    const id = Number(row.dataset.id);
+    if (event.target.closest(".fold")) this.view.toggle(id);
+    else this.view.select(id);
+  }
+
+  // Over a strip: the token whose column it is.
+  hover(event) {
+    const strip = event.target.closest(".strip"), { tree, meta, tokenCount } = this.view;
+    const shown = strip && tree.shown(tree.nodes[Number(strip.parentElement.dataset.id)]);
+    const dims = (shown && shown.shape) || [];
+    if (!strip || strip.classList.contains("empty") || (dims[dims.length - 2] !== tokenCount && dims[0] !== tokenCount)) return this.view.tip(null);
+    const box = strip.getBoundingClientRect(), t = Math.min(tokenCount - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * tokenCount)));
+    this.view.tip(strip, `token ${t} “${piece(meta.tokens[t][1])}”`, event);
+  }
+
+  // Scroll no more than is needed for a node to be seen.
+  reveal(id) {
+    const at = this.order.get(id);
+    if (at === undefined) return;
+    const top = at * ROW, height = this.scroll.clientHeight;
+    if (top < this.scroll.scrollTop + ROW) this.scroll.scrollTop = Math.max(0, top - 2 * ROW);
+    else if (top + 2 * ROW > this.scroll.scrollTop + height) this.scroll.scrollTop = top + 3 * ROW - height;
+  }
+}
+
+function newRow() {
+  const strip = (name) => make("div", { class: `strip ${name}` }, make("canvas", { width: 256, height: 22 }));
+  return make("div", { class: "row", role: "treeitem" }, strip("out"), make("div", { class: "bar b-out" }),
+    make("div", { class: "name" }, make("div")), strip("g"), make("div", { class: "bar b-g" }), make("div", { class: "bar b-d" }));
+}
+
+function label(node) {
+  const dims = node.shape ? `<span class="shape">${safe(shape(node.shape))}</span>` : "";
+  if (node.kind === "module") return `<b>${safe(node.name)}</b> <span class="kind">${safe(node.class)}</span>`;
+  if (node.kind === "param") return `<span class="mark">■</span>${safe(node.name)} ${dims}`;
+  const what = node.role || node.label || "";
+  const shown = what && what !== node.name ? `<span class="label">${safe(what)}</span>` : "";
+  return `<code>${safe(node.op)}</code> ${shown} ${dims}`;
+}
+
+// A number and a bar: the full width is the largest of its column, each third of it a factor of ten.
+function bar(value, kind, most) {
+  if (value === null || value === undefined) return "";
+  const width = value > 0 && most > 0 ? Math.max(0, Math.min(1, 1 + Math.log10(value / most) / 3)) : 0;
+  return `<span>${number(value, 2)}</span><i style="width:${(100 * width).toFixed(1)}%;background:${css(kind, 0.85)}"></i>`;
+}
