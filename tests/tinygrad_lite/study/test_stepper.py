@@ -6,6 +6,7 @@ import pytest
 from tinygrad_lite import Tensor
 from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.checkpoint import checkpoint
+from tinygrad_lite.device import CPU
 from tinygrad_lite.gradcheck.registry import differentiable, tensors_of
 from tinygrad_lite.ops.registry import OPS
 from tinygrad_lite.study import Stepper
@@ -263,6 +264,24 @@ def test_the_numbers_shown_are_the_engines_for_every_op(op):
         lines = worked(op.forward, event.out.device.xp, values)
         if lines and not op.is_fused:
             assert lines[-1].endswith(number(event.out.data))
+
+
+RUNS = []
+
+
+def noted(x):
+    RUNS.append(x)
+    return x
+
+
+def formula(xp, x, y):
+    return noted(xp.multiply(x, y))
+
+
+def test_no_large_formula_is_computed_again_to_be_shown():
+    assert worked(formula, CPU.xp, {"x": np.ones(2), "y": np.array(2.0)}) == ["noted([1, 1] * 2) = [2, 2]"]
+    RUNS.clear()
+    assert worked(formula, CPU.xp, {"x": np.ones((2, 3000)), "y": np.array(2.0)}) == [] and not RUNS
 
 
 def test_nothing_to_step_is_an_error():
