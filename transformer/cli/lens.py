@@ -288,10 +288,11 @@ def edit(
 
     model, tok, _ = load_model(directory)
     ids, wanted = _ids(model, tok, prompt, "--prompt"), _token(tok, target, "--target")
-    layer = model.config.layers // 2 if layer is None else layer
-    if layer >= model.config.layers:
-        raise ValueError(f"--layer must be from 0 to {model.config.layers - 1}, got {layer}")
-    position = _end_of(tok, ids, subject)
+    position, layers = _end_of(tok, ids, subject), model.config.layers
+    if layer is None:  # what the last layer writes at an earlier token reaches no prediction
+        layer = layers // 2 if position == len(ids) - 1 else max(0, min(layers // 2, layers - 2))
+    if layer >= layers:
+        raise ValueError(f"--layer must be from 0 to {layers - 1}, got {layer}")
     background = _background(model, tok, data)
     with _bar("looking for the value") as advance:
         change = rank_one_edit(model, ids, wanted, layer, position, background, progress=advance)

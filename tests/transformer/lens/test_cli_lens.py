@@ -46,7 +46,7 @@ SAID = {
     "attribution": ("The parts add up to", "blocks.1.mlp"),
     "patch": ("Lead of e over x", "layer 1, 4 e/x"),
     "heads": ("Best induction head: ", "even attention: 0.03"),
-    "edit": ("MLP of layer 1, key of token 9 c", "before", "in memory only"),
+    "edit": ("MLP of layer 0, key of token 9 c", "before", "in memory only"),
     "induction": ("Best previous head: ",),
 }
 
