@@ -34,6 +34,13 @@ class Moment(NamedTuple):
     event: Event | None
     step: BackwardStep | None
 
+    def __repr__(self):
+        return (
+            f"<backward {self.number}: {self.step}>"
+            if self.step is not None
+            else f"<forward {self.number}: {self.event}>"
+        )
+
     @property
     def is_backward(self) -> bool:
         """Whether it is a step of the backward pass."""

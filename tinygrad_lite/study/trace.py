@@ -113,6 +113,9 @@ class BackwardStep(NamedTuple):
     after: tuple
     waiting: tuple
 
+    def __repr__(self):  # arrays of a whole layer are no answer to a name at a prompt
+        return f"<step back through {self.event or self.node}: g {self.g.shape}, waiting {self.waiting}>"
+
 
 class Trace(Tracer):
     """All ops that ran in the `with`, in order. Keeps every tensor that they read or made alive.
@@ -128,6 +131,7 @@ class Trace(Tracer):
         self.events: list[Event] = []
         self._by_out: dict[int, Event] = {}  # by id: the events keep the tensors alive
         self._by_node: dict[Node, Event] = {}
+        self.gradients: dict[Node, object] = {}  # of the ops' results, copies, as far as backward has come
         self._names: dict[int, str] = {}
         self._inputs: dict[int, Tensor] = {}
         self._leaves: dict[Node, Tensor] = {}
@@ -171,6 +175,15 @@ class Trace(Tracer):
         for path, parameter in root.named_parameters(name):
             if id(parameter) not in self._names:
                 self.name(parameter, path)
+
+    def on_backward(self, walk):
+        for step in walk:
+            self._note(step.node, _copy(step.g.data if type(step.g) is Tensor else step.g))
+            yield step
+
+    def _note(self, node, g):
+        if node in self._by_node:
+            self.gradients[node] = g
 
     def _found_input(self, x, frame):
         self._inputs[id(x)] = x
@@ -246,7 +259,9 @@ class Trace(Tracer):
                 after = (_copy(node.grad.data if node.grad is not None else None),)
             sent = tuple(_copy(s) for s in step.sent) if parents else ()
             left = tuple(waiting.get(p, 0) for p in parents)
-            yield BackwardStep(self._by_node.get(node), node, _copy(step.g), sent, before, after, left)
+            g = _copy(step.g)
+            self._note(node, g)
+            yield BackwardStep(self._by_node.get(node), node, g, sent, before, after, left)
         for _ in steps:  # nothing is left, but the generator ends as `backward()` ends it
             pass
 

@@ -65,6 +65,11 @@ def test_going_back_takes_no_step_of_the_walk_again():
     assert (len(stepper.steps), stepper.inputs[0].grad.item()) == (steps, grad) == (3, pytest.approx(2 / 3))
 
 
+def test_a_moment_at_a_prompt_is_one_short_line():
+    for moment in Stepper(lambda a: (a * a).sum(), np.ones((50, 50))):
+        assert "\n" not in repr(moment) and len(repr(moment)) < 300
+
+
 def test_the_walk_is_advanced_only_when_a_new_step_is_asked_for():
     stepper = Stepper(lambda a: (a * a).log(), 3.0)
     assert stepper.inputs[0].grad is None
