@@ -213,6 +213,8 @@ def interact(steps: Steps, read=None, write=None) -> bool:
             with waiting(line) if prompts and shell.may_take_long(line) else nullcontext():
                 text = shell.do(line)
         except EOFError:
+            if prompts:
+                write("")  # the shell's prompt on a line of its own
             break
         except KeyboardInterrupt:
             write("\nInterrupted. `quit` ends.")
