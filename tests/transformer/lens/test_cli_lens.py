@@ -47,7 +47,7 @@ SAID = {
     "patch": ("Lead of e over x", "layer 1, 4 e/x"),
     "heads": ("Best induction head: ", "even attention: 0.03"),
     "edit": ("MLP of layer 0, key of token 9 c", "before", "in memory only"),
-    "induction": ("Best previous head: ",),
+    "induction": ("Best previous-token head: ",),
 }
 
 
@@ -75,7 +75,7 @@ def test_without_a_text_the_model_reads_its_own_sample(run, tmp_path):
 
 @pytest.mark.parametrize("call, named", [
     (("attention", "--text", "É"), "--text: character 'É'"),
-    (("attention", "--text", "a"), "--text has 1 tokens and needs 2"),
+    (("attention", "--text", "a"), "--text has 1 token and needs 2"),
     (("attribution", "--text", TEXT, "--target", "ab"), r"--target must be one token, 'ab' is 2: 'a', 'b'"),
     (("attribution", "--text", TEXT, "--position", 11), "--position 11 is outside the 11 tokens"),
     (("patch", "--clean", "abc", "--corrupted", "ab"), "--clean has 3 .a b c., --corrupted 2 .a b."),
