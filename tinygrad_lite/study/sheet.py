@@ -311,7 +311,8 @@ def statistics(array) -> str:
     lost = f", {wide.size - finite.size} not finite" if finite.size < wide.size else ""
     if not finite.size:
         return f"none of {wide.size} is finite"
-    return f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, norm {np.sqrt((finite**2).sum()):.4g}{lost}"
+    norm = np.sqrt((finite**2).sum())
+    return f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, norm {norm:.4g}{lost}"
 
 
 # -- the topological order ----------------------------------------------------------------------------------
@@ -347,8 +348,8 @@ def why(steps, moment) -> str:
         left = [user for user in steps.users_of(n) if user not in passed]
         names = ", ".join(steps.label(user) for user in dict.fromkeys(left[:3])) + (" ..." if len(left) > 3 else "")
         lines.append(
-            f"Not yet:  {steps.label(n)}: {uses[n] - waiting[n]} of {uses[n]} shares are there; it waits for {waiting[n]}, "
-            f"from {names}. Taken now, it would pass on {_so_far(steps, moment, n)}."
+            f"Not yet:  {steps.label(n)}: {uses[n] - waiting[n]} of {uses[n]} shares are there; it waits for "
+            f"{waiting[n]}, from {names}. Taken now, it would pass on {_so_far(steps, moment, n)}."
         )
     for n in rest[:LISTED]:
         lines.append(f"Not yet:  {steps.label(n)}: nothing has come; it waits for {waiting[n]}")

@@ -24,8 +24,8 @@ from .trace import Trace
 class Stepper(Steps):
     """The forward and the backward pass of fn(*inputs), to be stepped through.
 
-    fn       any function of Tensors. Where it calls `loss.backward()` it is stopped, and backward is stepped from there;
-             else backward starts at the Tensor that it returns
+    fn       any function of Tensors. Where it calls `loss.backward()` it is stopped, and backward is stepped from
+             there; else backward starts at the Tensor that it returns
     inputs   Tensors as they are; floats and arrays of floats become Tensors that require a gradient; anything else is
              passed on
     model    names parameters and modules by their paths; fn itself, if fn is a Module
