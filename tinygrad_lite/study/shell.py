@@ -180,7 +180,7 @@ class Shell:
 
 
 def listing(steps: Steps, start: int = 0) -> list[str]:
-    """A line for each op of forward and each step of backward that was taken, from number `start`; `>` marks the place."""
+    """A line for each op of forward and each step of backward taken, from number `start`; `>` marks the place."""
     lines = []
     for at in range(start, len(steps)):
         moment = steps.moment(at)
