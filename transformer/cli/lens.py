@@ -346,22 +346,22 @@ def _train_induction(directory: Path, config):
                 into.append(value)
             console.say(f"             best induction score {row[2]:.2f}, best previous-token score {row[3]:.2f}")
 
-    with console.status("Writing random letters"):
-        trainer = model_of.induction_trainer(directory, config, view := View())
     with checkpoint.lock(directory):
+        if (kept := checkpoint.move_aside(directory)) is not None:
+            console.say(f"The run that was in {directory} is now in {kept}.")
+        with console.status("Writing random letters"):
+            trainer = model_of.induction_trainer(directory, config, view := View())
         console.say(
             f"A model of {trainer.model.num_parameters():,} parameters reads random letters, each stretch four times over: "
             "the loss falls at once when heads find the stretch again."
         )
-        if (kept := checkpoint.move_aside(directory)) is not None:
-            console.say(f"The run that was in {directory} is now in {kept}.")
         began = time.perf_counter()
         run(trainer, view)
         seconds = time.perf_counter() - began
     if not trainer.finished:
         console.say(
-            f"Stopped at step {trainer.progress.step}. See how far it came:",
-            f"tgl lens induction --from {quoted(directory)}",
+            f"Stopped at step {trainer.progress.step}; all is saved. Go on with:",
+            f"tgl train --resume --out {quoted(directory)}",
         )
         raise typer.Exit(130)
     x, loss = seen.pop("step"), {"nats a token": seen.pop("nats a token")}

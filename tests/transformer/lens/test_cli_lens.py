@@ -146,3 +146,11 @@ def test_a_model_trained_on_the_spot_shows_induction_heads(tmp_path):
     layer, head, best = scores.best("induction")
     assert layer == 1 and best >= 0.5 and scores.best("previous")[0] == 0
     assert f"Best induction head: {layer}.{head}, score {best:.2f}" in said
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_as_any_other(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    result = tgl("train", "--resume", "--out", tmp_path / "run")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "Continuing" in result.output and "step      1" in result.output
