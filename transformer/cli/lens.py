@@ -207,6 +207,7 @@ def edit(
     directory: From = LATEST,
     layer: Annotated[int | None, typer.Option(min=0, help="Whose MLP is edited. Default: the middle one.")] = None,
     subject: Annotated[str | None, typer.Option(help="A part of the prompt, at whose last token the edit acts. Default: the prompt's last token.")] = None,
+    largest: Annotated[float, typer.Option(min=0.1, help="Norm to which the MLP's value may change, in norms of what it was.")] = 4.0,
     also: Annotated[list[str] | None, typer.Option(help="Another prompt to compare before and after; may be given several times.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Text by which usual keys are measured. Default: the model's own samples.")] = None,
     out: Out = SHOWN,
@@ -224,7 +225,7 @@ def edit(
         raise ValueError(f"--layer must be from 0 to {layers - 1}, got {layer}")
     background = _background(model, tok, data)
     with bar("looking for the value") as advance:
-        change = rank_one_edit(model, ids, wanted, layer, position, background, progress=advance)
+        change = rank_one_edit(model, ids, wanted, layer, position, background, largest=largest, progress=advance)
     prompts = [(prompt, ids)] + [(p, ids_of(model, tok, p, "--also")) for p in also or []]
     before = [predict(model, i) for _, i in prompts]
     with change:
@@ -234,6 +235,10 @@ def edit(
         f"MLP of layer {layer}, key of token {change.position} {names_of(tok, ids)[change.position]}: its output weight "
         f"changes by {share:.1%} of its norm, rank one."
     )
+    if after[0].probabilities[wanted] < 0.5:
+        console.say(
+            f"No value was found that makes {shown} likely: try a larger --largest, another --layer or --subject."
+        )
     panels = []
     for (text, _), old, new in zip(prompts, before, after):
         console.say(
