@@ -211,10 +211,12 @@ class AnomalyError(RuntimeError):
 
 
 def _where(call):
-    lines = []
-    for number, place in enumerate(call.places[: FEW + 1]):
+    lines, places = [], call.places
+    ends = next((i for i, place in enumerate(places) if place.function == "<module>"), len(places))  # beyond: who ran it
+    places = places[: ends + 1]
+    for number, place in enumerate(places[: FEW + 1]):
         if number == FEW:
-            lines.append(f"    ... and {len(call.places) - FEW} more")
+            lines.append(f"    ... and {len(places) - FEW} more")
             break
         lines.append(f"  {'called from ' if number else ''}{_short(place.file)}:{place.line}, in {place.function}")
         if number == 0:
