@@ -10,7 +10,7 @@ from tinygrad_lite.study import AnomalyError, detect_anomaly, replay
 from tokenizer import CharTokenizer
 from transformer import checkpoint
 from transformer.presets import TrainConfig
-from transformer.trainer import Trainer
+from transformer.trainer import NonFiniteLoss, Trainer
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 20
 TOK = CharTokenizer.train(TEXT)
@@ -66,3 +66,15 @@ def test_a_run_without_it_loads_no_study_code():
     code = "import transformer.cli.app, transformer.trainer, sys; print([m for m in sys.modules if 'study' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_on_the_gpu_the_captured_step_is_not_used_while_it_is_looked_at():
+    trainer = make(device="cuda", steps=3)
+    with detect_anomaly(None):
+        assert np.isfinite(trainer.train_step(0)["loss"])
+        trainer.model.blocks[0].norm1.weight.data[0] = np.nan
+        with pytest.raises(AnomalyError, match="GPT.blocks.0.norm1.weight"):
+            trainer.train_step(1)
+    with pytest.raises(NonFiniteLoss):
+        trainer.train_step(1)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..autograd.record import widen
 from ..dtypes import HALF, is_float
 
 COLUMNS = 1021  # a prime, so that rows of a matrix do not fall onto each other; their sums stay in the nearest cache
@@ -27,7 +28,8 @@ def is_finite(array) -> bool:
         flat = array.reshape(-1)  # a strided one is copied
         with np.errstate(all="ignore"):
             return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
-    return bool(((array - array) == 0).all())  # on a device, where NaN and infinity less themselves are NaN
+    wide = widen(array)
+    return bool(((wide - wide) == 0).all())  # on a device; NaN and infinity less themselves are NaN
 
 
 def fingerprint(array, lib=np) -> int:

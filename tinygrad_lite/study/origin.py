@@ -212,7 +212,8 @@ class AnomalyError(RuntimeError):
 
 def _where(call):
     lines, places = [], call.places
-    ends = next((i for i, place in enumerate(places) if place.function == "<module>"), len(places))  # beyond: who ran it
+    # Beyond the program itself stands who ran it: a notebook's kernel, a test runner.
+    ends = next((i for i, place in enumerate(places) if place.function == "<module>"), len(places))
     places = places[: ends + 1]
     for number, place in enumerate(places[: FEW + 1]):
         if number == FEW:
