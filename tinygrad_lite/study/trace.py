@@ -62,11 +62,17 @@ class Event:
     call      where it was called: call.place, call.places, call.modules
     """
 
-    __slots__ = ("index", "op", "xs", "params", "out", "call", "_trace")
+    __slots__ = ("index", "op", "xs", "params", "out", "call", "_trace", "_versions")
 
     def __init__(self, index, op, xs, params, out, call, trace):
         self.index, self.op, self.xs, self.params, self.out, self.call = index, op, xs, params, out, call
         self._trace = trace
+        self._versions = [_version(x) for x in (*xs, out)]
+
+    @property
+    def written(self) -> list[bool]:
+        """For each input, and last for the output: whether it was written in place since the op ran."""
+        return [_version(x) != v for x, v in zip((*self.xs, self.out), self._versions, strict=True)]
 
     @property
     def node(self) -> Node | None:
@@ -274,6 +280,12 @@ def consumers(order) -> dict[Node, int]:
             if parent is not None:
                 counts[parent] = counts.get(parent, 0) + 1
     return counts
+
+
+def _version(x) -> int:
+    """How often a Tensor's memory was written in place; nobody counts before the first time."""
+    cell = x.cell if type(x) is Tensor else None
+    return cell[0] if cell is not None else 0
 
 
 def _copy(x):

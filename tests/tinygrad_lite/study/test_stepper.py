@@ -233,6 +233,28 @@ def test_a_broadcast_input_is_told_from_what_its_copies_sent():
     assert "w was broadcast from (2,) to (2, 2)" in text and "its share: float64 (2,)  [4, 6]" in text
 
 
+def test_half_precision_is_worked_out_in_float32_as_the_engine_computes_it():
+    x, y = (Tensor(np.array(v, dtype=np.float16), requires_grad=True) for v in (1.0, 300.0))
+    stepper = Stepper(lambda x, y: x / y, x, y)
+    assert "in float32, then rounded to float16" in str(stepper) and "1 / 300 = 0.003333333" in str(stepper)
+    assert "then rounded" not in str(Stepper(lambda y: -y, y))
+    stepper.start_of_backward()
+    text = str(stepper)
+    sent = [line.split()[-1] for line in text.splitlines() if line.strip().startswith("sent: float32")]
+    assert len(sent) == 2 and all(f" = {number}\n" in text for number in sent)
+
+
+def test_what_was_written_in_place_later_is_not_taken_for_what_the_op_read():
+    def fn(x):
+        constant = Tensor(np.zeros(2))
+        shifted = constant + 1.0
+        constant += 5.0
+        return (shifted * x).sum()
+
+    text = str(Stepper(fn, np.ones(2)))
+    assert "[5, 5] + 1" not in text and text.count("was written in place later") == 1
+
+
 def test_html_marks_the_expression_and_escapes_the_rest():
     page = Stepper(Expression("a=2.0; b=a*a if 1<2 else a; b"))._repr_html_()
     assert "<mark>a * a</mark>" in page and "1 &lt; 2" in page
