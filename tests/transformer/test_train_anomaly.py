@@ -44,6 +44,7 @@ def test_the_line_of_the_model_is_named(tmp_path):
         trainer.train_step(3)
     origin = caught.value.origin
     assert origin.place.file.endswith("model.py") and "up.weight" in origin.place.statement
+    assert origin.path == "GPT.blocks.0.mlp" and "in the module GPT.blocks.0.mlp, MLP" in str(caught.value)
     assert origin.values[origin.which].label == "GPT.blocks.0.mlp.up.weight"
     assert [type(m).__name__ for m in origin.call.modules] == ["GPT", "Block", "MLP"]
     assert replay(tmp_path / "anomaly.npz").is_same
