@@ -10,7 +10,7 @@ from tinygrad_lite.study import AnomalyError, detect_anomaly, replay
 from tokenizer import CharTokenizer
 from transformer import checkpoint
 from transformer.presets import TrainConfig
-from transformer.trainer import Trainer
+from transformer.trainer import NonFiniteLoss, Trainer
 
 TEXT = "the cat sat on the mat and the dog sat on the log. " * 20
 TOK = CharTokenizer.train(TEXT)
@@ -44,6 +44,7 @@ def test_the_line_of_the_model_is_named(tmp_path):
         trainer.train_step(3)
     origin = caught.value.origin
     assert origin.place.file.endswith("model.py") and "up.weight" in origin.place.statement
+    assert origin.path == "GPT.blocks.0.mlp" and "in the module GPT.blocks.0.mlp, MLP" in str(caught.value)
     assert origin.values[origin.which].label == "GPT.blocks.0.mlp.up.weight"
     assert [type(m).__name__ for m in origin.call.modules] == ["GPT", "Block", "MLP"]
     assert replay(tmp_path / "anomaly.npz").is_same
@@ -66,3 +67,15 @@ def test_a_run_without_it_loads_no_study_code():
     code = "import transformer.cli.app, transformer.trainer, sys; print([m for m in sys.modules if 'study' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_on_the_gpu_the_captured_step_is_not_used_while_it_is_looked_at():
+    trainer = make(device="cuda", steps=3)
+    with detect_anomaly(None):
+        assert np.isfinite(trainer.train_step(0)["loss"])
+        trainer.model.blocks[0].norm1.weight.data[0] = np.nan
+        with pytest.raises(AnomalyError, match="GPT.blocks.0.norm1.weight"):
+            trainer.train_step(1)
+    with pytest.raises(NonFiniteLoss):
+        trainer.train_step(1)

@@ -20,9 +20,9 @@ _numbers = itertools.count(1)
 class Expression:
     """Statements, and the names in them that have values.
 
-    text     statements separated by `;` or new lines. A name that is given a number, or a list of numbers, becomes a float64
-             Tensor that requires a gradient. `x += y` is read as `x = x + y`: a recorded Tensor is not changed in place.
-             What `from tinygrad_lite import functional` has can be called: relu(x), softmax(x)
+    text     statements separated by `;` or new lines. A name that is given a number, or a list of numbers, becomes a
+             float64 Tensor that requires a gradient. `x += y` is read as `x = x + y`: a recorded Tensor is not changed
+             in place. What `from tinygrad_lite import functional` has can be called: relu(x), softmax(x)
     values   values of names that the text does not give: numbers, lists, arrays or Tensors
 
     Calling it runs the statements and returns the last one's value. Raises ValueError where the text is no Python, or

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..autograd.record import widen
 from ..dtypes import HALF, is_float
 
-BLOCK = 1 << 15  # words whose products stay in the cache
-_ODD = 2 * np.arange(BLOCK, dtype=np.uint64) + 1
+COLUMNS = 1021  # a prime, so that rows of a matrix do not fall onto each other; their sums stay in the nearest cache
+_ODD = 2 * np.arange(16 * COLUMNS, dtype=np.uint64) + 1
 
 
 def is_finite(array) -> bool:
@@ -27,25 +28,28 @@ def is_finite(array) -> bool:
         flat = array.reshape(-1)  # a strided one is copied
         with np.errstate(all="ignore"):
             return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
-    return bool(((array - array) == 0).all())  # on a device, where NaN and infinity less themselves are NaN
+    wide = widen(array)
+    return bool(((wide - wide) == 0).all())  # on a device; NaN and infinity less themselves are NaN
 
 
 def fingerprint(array, lib=np) -> int:
     """A number that changes with every change of one element, and nearly surely with any other change.
 
-    The sum over words of value times 2 i + 1 modulo 2^64: an odd factor loses no bit, and elements that change places
-    are told apart. 6 to 11 GB/s; a CRC has 2 to 4. lib: the array's library, NumPy or CuPy.
+    Words are summed in 1021 columns modulo 2^64, and column i, where few words are each word, counts 2 i + 1 times: an odd
+    factor loses no bit, and what changes places is told, unless by a multiple of 1021 words. 10 to 24 GB/s; with a factor
+    for each word 5 to 9, a CRC 2 to 4. lib: the array's library, NumPy or CuPy.
     """
     flat = array.reshape(-1)
-    size = next(size for size in (8, 4, 2, 1) if flat.nbytes % size == 0)
     if not isinstance(array, np.ndarray):
         words = flat.view(f"u{flat.dtype.itemsize}").astype("uint64")
         return int((words * (2 * lib.arange(words.size, dtype="uint64") + 1)).sum())
-    words, total = flat.view(f"u{size}"), 0
-    for start in range(0, words.size, BLOCK):
-        block = words[start : start + BLOCK]
-        total += (start + 1) * int(np.multiply(block, _ODD[: block.size]).sum(dtype=np.uint64))
-    return total
+    words = flat.view(f"u{next(size for size in (8, 4, 2, 1) if flat.nbytes % size == 0)}")
+    rows, total = words.size // COLUMNS, 0
+    if rows >= 8:
+        columns = np.add.reduce(words[: rows * COLUMNS].reshape(rows, COLUMNS), axis=0, dtype=np.uint64)
+        total = int((columns * _ODD[:COLUMNS]).sum())
+        words = words[rows * COLUMNS :]
+    return total + int((words * _ODD[COLUMNS : COLUMNS + words.size]).sum(dtype=np.uint64))
 
 
 class Holds(NamedTuple):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 INLINE = 8  # elements of an array that are still written out in a formula
+AGAIN = 4096  # elements of all inputs up to which a formula is computed again for what is shown
 _OPERATORS = {
     "add": ast.Add, "subtract": ast.Sub, "multiply": ast.Mult, "divide": ast.Div, "power": ast.Pow,
     "matmul": ast.MatMult, "remainder": ast.Mod, "floor_divide": ast.FloorDiv,
@@ -64,10 +65,12 @@ def worked(fn, xp, values: dict) -> list[str]:
     """The formula with numbers in it: a line for each assignment on the way and one for the result.
 
     values: the arguments after xp, by name: arrays, numbers, shapes. Arrays of more than INLINE elements keep their
-    name. Empty where no number can be written: arrays too large, a statement of another kind, no source.
+    name. Empty where no array is so short, where they are too large to compute it all again, or where the source is not
+    there or has statements of another kind.
     """
     node = _node_of(fn)
-    if node is None or not any(_is_short(v) for v in values.values()):
+    sizes = [v.size for v in values.values() if hasattr(v, "dtype")]
+    if node is None or min(sizes, default=INLINE + 1) > INLINE or sum(sizes) > AGAIN:
         return []
     free = inspect.getclosurevars(fn)
     scope = {**fn.__globals__, **free.nonlocals, node.args.args[0].arg: xp}

@@ -90,6 +90,15 @@ class Origin:
         return self.call.place if self.call is not None else None
 
     @property
+    def path(self) -> str:
+        """The module in which it ran, from the outermost's class: GPT.blocks.0.mlp; "" outside of all."""
+        modules = self.call.modules if self.call is not None else ()
+        if not modules:
+            return ""
+        names = {id(module): name for name, module in modules[0].named_modules(type(modules[0]).__name__)}
+        return names.get(id(modules[-1]), type(modules[-1]).__name__)
+
+    @property
     def name(self) -> str:
         """The op's name."""
         return self.op.name if self.op is not None else "leaf"
@@ -146,6 +155,8 @@ class Origin:
             lines.append("  its line is not known: the op ran outside of detect_anomaly(), or in a checkpoint()")
         else:
             lines += _where(self.call)
+            if self.path:
+                lines.append(f"  in the module {self.path}, {type(self.call.modules[-1]).__name__}")
         lines += [f"  {value}" for value in self.values if value.data is not None]
         if self.cause == "written":
             lines.append("  change a copy (x = x.clone()), or write after backward()")
@@ -211,10 +222,13 @@ class AnomalyError(RuntimeError):
 
 
 def _where(call):
-    lines = []
-    for number, place in enumerate(call.places[: FEW + 1]):
+    lines, places = [], call.places
+    # Beyond the program itself stands who ran it: a notebook's kernel, a test runner.
+    ends = next((i for i, place in enumerate(places) if place.function == "<module>"), len(places))
+    places = places[: ends + 1]
+    for number, place in enumerate(places[: FEW + 1]):
         if number == FEW:
-            lines.append(f"    ... and {len(call.places) - FEW} more")
+            lines.append(f"    ... and {len(places) - FEW} more")
             break
         lines.append(f"  {'called from ' if number else ''}{_short(place.file)}:{place.line}, in {place.function}")
         if number == 0:

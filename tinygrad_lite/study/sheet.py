@@ -14,13 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ..autograd.node import FREED
+from ..autograd.record import is_exact, widen
 from ..autograd.walk import _unbroadcast
+from ..dtypes import HALF
 from ..ops.registry import At
 from ..tensor import Tensor
 from .formula import INLINE, number, source_of, summary, worked
 
 GRID = 64  # elements of a matrix that are still shown one by one
 LISTED = 8  # nodes that an explanation names
+WRITTEN = "  was written in place later: these are not the numbers that the op had"
 
 
 class Section(NamedTuple):
@@ -117,20 +120,23 @@ def shown_path(file: str) -> str:
 # -- forward ------------------------------------------------------------------------------------------------
 def _forward(steps, event):
     op, xp = event.op, event.out.device.xp
-    sections = [_formula(op)]
-    values = _arguments(event) if not op.variadic else {}
+    sections, written = [_formula(op)], event.written
+    values = _arguments(event) if not op.variadic and not any(written) else {}
     if lines := worked(op.forward, xp, values) if values else []:
-        twin = " (the readable twin's; the kernel rounds in its own order)" if op.is_fused else ""
-        sections.append(Section(f"With this step's numbers{twin}", lines, "code"))
+        how = " (the readable twin's; the kernel rounds in its own order)" if op.is_fused else ""
+        how = how or (f" (in float32, then rounded to {event.out.dtype})" if _is_widened(event) else "")
+        sections.append(Section(f"With this step's numbers{how}", lines, "code"))
     names, lines = _input_names(event), []
-    for name, x in zip(names, event.xs, strict=True):
+    for name, x, is_written in zip(names, event.xs, written, strict=False):
         called = steps.label(x)
         lines += _value(f"{name} = {called}" if type(x) is Tensor else f"{name}", x)
+        lines += [WRITTEN] if is_written else []
     lines += [f"{name} = {value!r}" for name, value in event.params.items()]
     sections.append(Section("Inputs", lines))
     uses = steps.uses.get(event.node, 0) if event.node is not None else 0
     used = f"   (used {uses} times: in backward {uses} gradients meet here)" if uses > 1 else ""
-    sections.append(Section(f"Output{used}", _value(steps.label(event.out), event.out)))
+    lines = _value(steps.label(event.out), event.out) + ([WRITTEN] if written[-1] else [])
+    sections.append(Section(f"Output{used}", lines))
     return sections
 
 
@@ -148,7 +154,15 @@ def _formula(op) -> Section:
 
 def _arguments(event) -> dict:
     arrays = [x.data if type(x) is Tensor else x for x in event.xs]
+    if _is_widened(event):
+        arrays = [widen(a) for a in arrays]
     return {**dict(zip(event.op.inputs, arrays, strict=True)), **event.params}
+
+
+def _is_widened(event) -> bool:
+    """Whether it is half precision that the engine computes in float32."""
+    arrays = [x.data if type(x) is Tensor else x for x in event.xs]
+    return event.out.dtype in HALF and not event.op.is_fused and not is_exact(event.op, arrays, event.out.device.xp)
 
 
 def _input_names(event):
@@ -201,10 +215,13 @@ def _rule(step, i, name, target) -> Section:
     if source is not None:
         title += f" ({shown_path(source.file)}:{source.line})"
     if node.saved is not FREED:
-        values = {op.reads[p]: node.saved[p] for p in rule.picks} | {p: node.params[p] for p in rule.params}
+        g, saved = step.g, node.saved
+        if node.dtype in HALF and not is_exact(op, saved, node.device.xp):  # as the walk does
+            g, saved = widen(g), [tuple(map(widen, s)) if type(s) is tuple else widen(s) for s in saved]
+        values = {op.reads[p]: saved[p] for p in rule.picks} | {p: node.params[p] for p in rule.params}
         values |= {"index": i} if rule.wants_index else {}
         first = list(inspect.signature(rule.fn).parameters)[1]
-        numbers = worked(rule.fn, node.device.xp, {first: step.g, **values})
+        numbers = worked(rule.fn, node.device.xp, {first: g, **values})
         lines += ["with this step's numbers:", *numbers] if numbers else []
     return Section(title, lines, "code")
 
@@ -311,7 +328,8 @@ def statistics(array) -> str:
     lost = f", {wide.size - finite.size} not finite" if finite.size < wide.size else ""
     if not finite.size:
         return f"none of {wide.size} is finite"
-    return f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, norm {np.sqrt((finite**2).sum()):.4g}{lost}"
+    norm = np.sqrt((finite**2).sum())
+    return f"from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}, norm {norm:.4g}{lost}"
 
 
 # -- the topological order ----------------------------------------------------------------------------------
@@ -347,8 +365,8 @@ def why(steps, moment) -> str:
         left = [user for user in steps.users_of(n) if user not in passed]
         names = ", ".join(steps.label(user) for user in dict.fromkeys(left[:3])) + (" ..." if len(left) > 3 else "")
         lines.append(
-            f"Not yet:  {steps.label(n)}: {uses[n] - waiting[n]} of {uses[n]} shares are there; it waits for {waiting[n]}, "
-            f"from {names}. Taken now, it would pass on {_so_far(steps, moment, n)}."
+            f"Not yet:  {steps.label(n)}: {uses[n] - waiting[n]} of {uses[n]} shares are there; it waits for "
+            f"{waiting[n]}, from {names}. Taken now, it would pass on {_so_far(steps, moment, n)}."
         )
     for n in rest[:LISTED]:
         lines.append(f"Not yet:  {steps.label(n)}: nothing has come; it waits for {waiting[n]}")

@@ -180,7 +180,7 @@ class Shell:
 
 
 def listing(steps: Steps, start: int = 0) -> list[str]:
-    """A line for each op of forward and each step of backward that was taken, from number `start`: `>` where it stands."""
+    """A line for each op of forward and each step of backward taken, from number `start`; `>` marks the place."""
     lines = []
     for at in range(start, len(steps)):
         moment = steps.moment(at)
@@ -213,6 +213,8 @@ def interact(steps: Steps, read=None, write=None) -> bool:
             with waiting(line) if prompts and shell.may_take_long(line) else nullcontext():
                 text = shell.do(line)
         except EOFError:
+            if prompts:
+                write("")  # the shell's prompt on a line of its own
             break
         except KeyboardInterrupt:
             write("\nInterrupted. `quit` ends.")

@@ -24,8 +24,8 @@ from .trace import Trace
 class Stepper(Steps):
     """The forward and the backward pass of fn(*inputs), to be stepped through.
 
-    fn       any function of Tensors. Where it calls `loss.backward()` it is stopped, and backward is stepped from there;
-             else backward starts at the Tensor that it returns
+    fn       any function of Tensors. Where it calls `loss.backward()` it is stopped, and backward is stepped from
+             there; else backward starts at the Tensor that it returns
     inputs   Tensors as they are; floats and arrays of floats become Tensors that require a gradient; anything else is
              passed on
     model    names parameters and modules by their paths; fn itself, if fn is a Module
@@ -47,7 +47,7 @@ class Stepper(Steps):
         if not len(trace):
             if self.error is not None:
                 raise self.error
-            raise ValueError("Stepper: the function ran no op on a Tensor: there is nothing to step through")
+            raise ValueError("Stepper: the function ran no op on a Tensor: give it Tensors, floats or arrays of floats")
         if self.error is None and not isinstance(output, Tensor):
             raise TypeError(
                 f"Stepper: the function must return a Tensor or call backward() on one, got {type(output).__name__}"

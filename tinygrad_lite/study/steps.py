@@ -34,6 +34,13 @@ class Moment(NamedTuple):
     event: Event | None
     step: BackwardStep | None
 
+    def __repr__(self):
+        return (
+            f"<backward {self.number}: {self.step}>"
+            if self.step is not None
+            else f"<forward {self.number}: {self.event}>"
+        )
+
     @property
     def is_backward(self) -> bool:
         """Whether it is a step of the backward pass."""
@@ -297,7 +304,7 @@ class Twin(Steps):
         return self.kernel_step is not None and super()._take()
 
     def differences(self) -> dict[str, float]:
-        """The largest difference from the kernel: of the result, and of each input's gradient once the twin's is there."""
+        """Largest differences from the kernel: of the result, and of each input's gradient once the twin's is there."""
         found = {"output": _largest_difference(self.trace[-1].out.data, self.event.out.data)}
         if self.kernel_step is None or not self._ended:
             return found

@@ -62,11 +62,17 @@ class Event:
     call      where it was called: call.place, call.places, call.modules
     """
 
-    __slots__ = ("index", "op", "xs", "params", "out", "call", "_trace")
+    __slots__ = ("index", "op", "xs", "params", "out", "call", "_trace", "_versions")
 
     def __init__(self, index, op, xs, params, out, call, trace):
         self.index, self.op, self.xs, self.params, self.out, self.call = index, op, xs, params, out, call
         self._trace = trace
+        self._versions = [_version(x) for x in (*xs, out)]
+
+    @property
+    def written(self) -> list[bool]:
+        """For each input, and last for the output: whether it was written in place since the op ran."""
+        return [_version(x) != v for x, v in zip((*self.xs, self.out), self._versions, strict=True)]
 
     @property
     def node(self) -> Node | None:
@@ -113,6 +119,9 @@ class BackwardStep(NamedTuple):
     after: tuple
     waiting: tuple
 
+    def __repr__(self):  # arrays of a whole layer are no answer to a name at a prompt
+        return f"<step back through {self.event or self.node}: g {self.g.shape}, waiting {self.waiting}>"
+
 
 class Trace(Tracer):
     """All ops that ran in the `with`, in order. Keeps every tensor that they read or made alive.
@@ -128,6 +137,7 @@ class Trace(Tracer):
         self.events: list[Event] = []
         self._by_out: dict[int, Event] = {}  # by id: the events keep the tensors alive
         self._by_node: dict[Node, Event] = {}
+        self.gradients: dict[Node, object] = {}  # of the ops' results, copies, as far as backward has come
         self._names: dict[int, str] = {}
         self._inputs: dict[int, Tensor] = {}
         self._leaves: dict[Node, Tensor] = {}
@@ -171,6 +181,15 @@ class Trace(Tracer):
         for path, parameter in root.named_parameters(name):
             if id(parameter) not in self._names:
                 self.name(parameter, path)
+
+    def on_backward(self, walk):
+        for step in walk:
+            self._note(step.node, _copy(step.g.data if type(step.g) is Tensor else step.g))
+            yield step
+
+    def _note(self, node, g):
+        if node in self._by_node:
+            self.gradients[node] = g
 
     def _found_input(self, x, frame):
         self._inputs[id(x)] = x
@@ -246,7 +265,9 @@ class Trace(Tracer):
                 after = (_copy(node.grad.data if node.grad is not None else None),)
             sent = tuple(_copy(s) for s in step.sent) if parents else ()
             left = tuple(waiting.get(p, 0) for p in parents)
-            yield BackwardStep(self._by_node.get(node), node, _copy(step.g), sent, before, after, left)
+            g = _copy(step.g)
+            self._note(node, g)
+            yield BackwardStep(self._by_node.get(node), node, g, sent, before, after, left)
         for _ in steps:  # nothing is left, but the generator ends as `backward()` ends it
             pass
 
@@ -259,6 +280,12 @@ def consumers(order) -> dict[Node, int]:
             if parent is not None:
                 counts[parent] = counts.get(parent, 0) + 1
     return counts
+
+
+def _version(x) -> int:
+    """How often a Tensor's memory was written in place; nobody counts before the first time."""
+    cell = x.cell if type(x) is Tensor else None
+    return cell[0] if cell is not None else 0
 
 
 def _copy(x):

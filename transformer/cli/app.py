@@ -10,6 +10,7 @@ import tinygrad_lite
 
 from .check import gradcheck
 from .cuda import cuda
+from .draw import draw
 from .inspect import evaluate_command, export_command, info, sample
 from .lens import lens
 from .lesson import lesson
@@ -30,6 +31,7 @@ app.command()(gradcheck)
 app.command()(step)
 app.command()(lesson)
 app.command()(replay)
+app.command()(draw)
 app.command()(view)
 app.add_typer(lens, name="lens")
 app.add_typer(cuda, name="cuda")

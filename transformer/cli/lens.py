@@ -2,101 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tinygrad_lite import Generator
 
 from ..data import load_corpus
 from ..sampling import generate, start_of_text
 from .inspect import From, encoded, load_model
-from .screen import Screen
+from .lens_shared import Out, bar, console, ids_of, names_of, table, token_of, unicode, write
 
 # Nothing of ..lens up here: `tgl train` loads this file and no more.
-console = Screen()
 lens = typer.Typer(no_args_is_help=True, help="Look inside a trained model: heads, logits, patches, edits.")
 LATEST, SHOWN = Path("runs/latest"), Path("lens")
-Out = Annotated[Path, typer.Option("--out", help="The directory for the PNG and the HTML file.")]
 Text = Annotated[str | None, typer.Option("--text", help="What the model reads. Default: its own sample.")]
-OWN_SAMPLE = 24  # tokens
 READ_LAST, MOST_BARS = 16, 24  # columns and rows that can still be read in a picture
 BACKGROUND_TOKENS = 2048
 
 
-# -- what all share -----------------------------------------------------------------------------------------
-def _unicode(text: str) -> str:
-    # Where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes.
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _ids(model, tok, text: str | None, option: str = "--text", least: int = 1) -> np.ndarray:
-    """The tokens of a text, as many as the model reads; without a text, a sample of the model."""
-    if text is None:
-        size = min(OWN_SAMPLE, model.config.block_size)
-        start = start_of_text(tok)
-        ids = [*start, *generate(model, start, size, temperature=0.8, generator=Generator(0))][-size:]
-        console.say(f"No {option} is given, so the model reads its own sample: {tok.decode(ids)!r}")
-    else:
-        ids = encoded(tok, _unicode(text), option)
-    ids, most = np.asarray(ids, np.int64), model.config.block_size
-    if len(ids) < least:
-        raise ValueError(f"{option} has {len(ids)} tokens and needs {least}: give a longer text")
-    if len(ids) > most:
-        console.say(f"{option} has {len(ids)} tokens; the model reads the last {most}.")
-    return ids[-most:]
-
-
-def _token(tok, text: str, option: str) -> int:
-    ids = encoded(tok, _unicode(text), option)
-    if len(ids) != 1:
-        pieces = ", ".join(repr(tok.decode([int(i)])) for i in ids) or "none"
-        raise ValueError(f"{option} must be one token, {text!r} is {len(ids)}: {pieces}")
-    return int(ids[0])
-
-
-def _names(tok, ids) -> list[str]:
-    from ..lens.panels import visible
-
-    return [visible(tok.decode([int(i)])) for i in ids]
-
-
-def _write(name: str, panels, out: Path, title: str, lines=()):
-    """The panels as OUT/NAME.png and OUT/NAME.html."""
-    from ..lens.page import write_page
-    from ..lens.picture import draw
-
-    if out.is_file():
-        raise ValueError(f"--out {out} is a file: name a directory")
-    out.mkdir(parents=True, exist_ok=True)
-    draw(panels, out / f"{name}.png", title)
-    write_page(panels, out / f"{name}.html", title, lines)
-    console.say(f"In {out}: {name}.png and {name}.html.")
-
-
-@contextmanager
-def _bar(text: str):
-    """A progress bar, where a terminal can take it away again; yields advance(done, of)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True,
-                  disable=not console.is_terminal) as bar:  # fmt: skip
-        task = bar.add_task(text, total=None)
-        yield lambda done, of, *_: bar.update(task, completed=done, total=of)
-
-
-def _table(rows):
-    """Rows of strings in columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for first, *others in rows:
-        line = "".join(f"  {cell:>{w}}" for cell, w in zip(others, widths[1:]))
-        console.print(f"  {first:<{widths[0]}}{line}".rstrip())
-
-
-# -- the commands -------------------------------------------------------------------------------------------
 @lens.command()
 def attention(directory: From = LATEST, text: Text = None, out: Out = SHOWN):
     """Where each head looks, from each token."""
@@ -104,7 +30,7 @@ def attention(directory: From = LATEST, text: Text = None, out: Out = SHOWN):
     from ..lens.panels import Attention
 
     model, tok, _ = load_model(directory)
-    ids = _ids(model, tok, text, least=2)
+    ids = ids_of(model, tok, text, least=2)
     _, cache = run_with_cache(model, ids, "*attention.pattern")
     patterns = np.stack([cache[name].float().numpy()[0] for name in cache])  # (L, H, T, T)
     q = np.arange(1, len(ids))
@@ -115,9 +41,9 @@ def attention(directory: From = LATEST, text: Text = None, out: Out = SHOWN):
             entropy = -(pattern * np.log(np.maximum(pattern, 1e-30))).sum(1)[1:].mean()
             rows.append((f"{i}.{h}", *(f"{pattern[q, k].mean():.0%}" for k in places.values()), f"{entropy:.2f} nats"))
     console.say("Mean attention of each head, from a token to")
-    _table(rows)
+    table(rows)
     note = "rows look at columns; each row adds up to 1"
-    _write("attention", [Attention("Attention by layer.head", _names(tok, ids), patterns, note)], out,
+    write("attention", [Attention("Attention by layer.head", names_of(tok, ids), patterns, note)], out,
            f"Attention of {directory}")  # fmt: skip
 
 
@@ -128,20 +54,20 @@ def logit_lens_command(directory: From = LATEST, text: Text = None, out: Out = S
     from ..lens.panels import HeatMap
 
     model, tok, _ = load_model(directory)
-    ids = _ids(model, tok, text)
-    readings, names, last = logit_lens(model, ids, 5), _names(tok, ids), slice(-READ_LAST, None)
+    ids = ids_of(model, tok, text)
+    readings, names, last = logit_lens(model, ids, 5), names_of(tok, ids), slice(-READ_LAST, None)
     rows = [("depth", "likeliest next tokens", "", "", "entropy", "rank of the final choice")]
     for r in readings:
-        best = [f"{_names(tok, [t])[0]} {p:.0%}" for t, p in zip(r.tokens[-1][:3], r.probabilities[-1])]
+        best = [f"{names_of(tok, [t])[0]} {p:.0%}" for t, p in zip(r.tokens[-1][:3], r.probabilities[-1])]
         rows.append((r.name, *(best + [""] * (3 - len(best))), f"{r.entropy[-1]:.2f} nats", f"{r.rank[-1] + 1}"))
     console.say(f"After the last token, {names[-1]}:")
-    _table(rows)
-    texts = [[_names(tok, [t])[0] for t in r.tokens[last, 0]] for r in readings]
+    table(rows)
+    texts = [[names_of(tok, [t])[0] for t in r.tokens[last, 0]] for r in readings]
     values = np.stack([r.probabilities[last, 0] for r in readings])
     note = "the likeliest next token at each depth and position; colour: its probability"
     heat = HeatMap("Logit lens", [r.name for r in readings], names[last], values, texts=texts, note=note,
                    column_name="after the token")  # fmt: skip
-    _write("logit-lens", [heat], out, f"Logit lens of {directory}")
+    write("logit-lens", [heat], out, f"Logit lens of {directory}")
 
 
 @lens.command()
@@ -158,18 +84,18 @@ def attribution(
     from ..lens.panels import Bars, by_head
 
     model, tok, _ = load_model(directory)
-    ids = _ids(model, tok, text)
+    ids = ids_of(model, tok, text)
     if not -len(ids) <= position < len(ids):
         raise ValueError(f"--position {position} is outside the {len(ids)} tokens")
     best = [i for i, _ in predict(model, ids[: position % len(ids) + 1]).top(2)]
-    a = _token(tok, target, "--target") if target is not None else best[0]
-    b = _token(tok, versus, "--versus") if versus is not None else next(i for i in best if i != a)
+    a = token_of(tok, target, "--target") if target is not None else best[0]
+    b = token_of(tok, versus, "--versus") if versus is not None else next(i for i in best if i != a)
     found = direct_logit_attribution(model, ids, a, b, position)
-    first, second, after = _names(tok, [a, b, ids[position]])
+    first, second, after = names_of(tok, [a, b, ids[position]])
     lead = f"Logit of {first} less that of {second}, after {after}: {found.logit:+.3f}"
     console.say(f"{lead}. The parts add up to {found.shares.sum():+.3f}; the largest:")
     order = np.argsort(-np.abs(found.shares), kind="stable")
-    _table([("part", "share")] + [(found.parts[i], f"{found.shares[i]:+.3f}") for i in order[:10]])
+    table([("part", "share")] + [(found.parts[i], f"{found.shares[i]:+.3f}") for i in order[:10]])
     if len(order) > MOST_BARS:
         kept = sorted(order[:MOST_BARS])
         rest = found.shares.sum() - found.shares[kept].sum()
@@ -180,7 +106,7 @@ def attribution(
     largest = max(float(np.abs(heads).max()), 1e-9)
     matrix = by_head("By head", heads, diverging=True)._replace(low=-largest, high=largest)
     panels = [Bars(lead, labels, values, "each part's direct share; the final norm's scale as in this run"), matrix]
-    _write("attribution", panels, out, f"Direct logit attribution in {directory}")
+    write("attribution", panels, out, f"Direct logit attribution in {directory}")
 
 
 @lens.command()
@@ -199,23 +125,23 @@ def patch(
     from ..lens.panels import HeatMap, by_head, layer_names
 
     model, tok, _ = load_model(directory)
-    one, other = (_ids(model, tok, t, o) for t, o in ((clean, "--clean"), (corrupted, "--corrupted")))
-    names, others = _names(tok, one), _names(tok, other)
+    one, other = (ids_of(model, tok, t, o) for t, o in ((clean, "--clean"), (corrupted, "--corrupted")))
+    names, others = names_of(tok, one), names_of(tok, other)
     if len(one) != len(other):
         raise ValueError(
             f"the prompts must have as many tokens, position for position: --clean has {len(one)} ({' '.join(names)}), "
             f"--corrupted {len(other)} ({' '.join(others)})"
         )
-    a = _token(tok, answer, "--answer") if answer is not None else predict(model, one).top(1)[0][0]
-    b = _token(tok, wrong, "--wrong") if wrong is not None else predict(model, other).top(1)[0][0]
-    right, mistaken = _names(tok, [a, b])
+    a = token_of(tok, answer, "--answer") if answer is not None else predict(model, one).top(1)[0][0]
+    b = token_of(tok, wrong, "--wrong") if wrong is not None else predict(model, other).top(1)[0][0]
+    right, mistaken = names_of(tok, [a, b])
     if a == b:
         raise ValueError(
             f"both prompts are answered by {right}: choose prompts with other answers, or name --answer and --wrong"
         )
-    with _bar("patching positions") as advance:
+    with bar("patching positions") as advance:
         places = patch_positions(model, one, other, answer_lead(a, b), site, advance)
-    with _bar("patching heads") as advance:
+    with bar("patching heads") as advance:
         heads = patch_heads(model, one, other, answer_lead(a, b), advance)
     lead = f"Lead of {right} over {mistaken}: {places.clean:+.2f} after the clean prompt, {places.corrupted:+.2f} after the other."
     console.say(f"{lead} 1 below is all of it brought back, 0 none.")
@@ -228,9 +154,9 @@ def patch(
     for title, panel in (("Positions", heat), ("Heads", matrix)):
         order = np.argsort(-np.abs(panel.values), axis=None, kind="stable")[:6]
         console.say(f"{title} that carry most:")
-        _table([(f"{panel.rows[i]}, {panel.columns[j]}", f"{panel.values[i, j]:+.2f}")
+        table([(f"{panel.rows[i]}, {panel.columns[j]}", f"{panel.values[i, j]:+.2f}")
                 for i, j in zip(*np.unravel_index(order, panel.values.shape))])  # fmt: skip
-    _write("patch", [heat, matrix], out, f"Activation patching in {directory}", [lead])
+    write("patch", [heat, matrix], out, f"Activation patching in {directory}", [lead])
 
 
 @lens.command()
@@ -244,7 +170,7 @@ def heads(
 
     model, _, _ = load_model(directory)
     scores = head_scores(model, period)
-    _write("heads", _scored(scores), out, f"Heads of {directory}", _said(scores))
+    write("heads", _scored(scores), out, f"Heads of {directory}", _said(scores))
 
 
 def _said(scores) -> list[str]:
@@ -254,21 +180,24 @@ def _said(scores) -> list[str]:
     said = []
     for kind in KINDS:
         layer, head, score = scores.best(kind)
-        said.append(f"Best {kind} head: {layer}.{head}, score {score:.2f} (even attention: {scores.chance[kind]:.2f}).")
+        said.append(
+            f"Best {KINDS[kind]} head: {layer}.{head}, score {score:.2f} (even attention: {scores.chance[kind]:.2f})."
+        )
         console.say(said[-1])
     layers, count = scores.induction.shape
     if layers * count <= 48:
-        _table([("head", *KINDS)] + [(f"{i}.{h}", *(f"{getattr(scores, k)[i, h]:.2f}" for k in KINDS))
+        table([("head", *KINDS)] + [(f"{i}.{h}", *(f"{getattr(scores, k)[i, h]:.2f}" for k in KINDS))
                                      for i in range(layers) for h in range(count)])  # fmt: skip
     return said
 
 
 def _scored(scores) -> list:
+    from ..lens.heads import KINDS
     from ..lens.panels import by_head
 
     notes = {"previous": "mean weight on the token before", "duplicate": "mean weight on the first copy of the token",
              "induction": "mean weight on what followed the first copy"}  # fmt: skip
-    return [by_head(f"{kind.capitalize()} score", getattr(scores, kind), note) for kind, note in notes.items()]
+    return [by_head(f"{KINDS[kind].capitalize()} score", getattr(scores, kind), note) for kind, note in notes.items()]
 
 
 @lens.command()
@@ -278,6 +207,7 @@ def edit(
     directory: From = LATEST,
     layer: Annotated[int | None, typer.Option(min=0, help="Whose MLP is edited. Default: the middle one.")] = None,
     subject: Annotated[str | None, typer.Option(help="A part of the prompt, at whose last token the edit acts. Default: the prompt's last token.")] = None,
+    largest: Annotated[float, typer.Option(min=0.1, help="Norm to which the MLP's value may change, in norms of what it was.")] = 4.0,
     also: Annotated[list[str] | None, typer.Option(help="Another prompt to compare before and after; may be given several times.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Text by which usual keys are measured. Default: the model's own samples.")] = None,
     out: Out = SHOWN,
@@ -287,40 +217,45 @@ def edit(
     from ..lens.panels import Curves, HeatMap, visible
 
     model, tok, _ = load_model(directory)
-    ids, wanted = _ids(model, tok, prompt, "--prompt"), _token(tok, target, "--target")
-    layer = model.config.layers // 2 if layer is None else layer
-    if layer >= model.config.layers:
-        raise ValueError(f"--layer must be from 0 to {model.config.layers - 1}, got {layer}")
-    position = _end_of(tok, ids, subject)
+    ids, wanted = ids_of(model, tok, prompt, "--prompt"), token_of(tok, target, "--target")
+    position, layers = _end_of(tok, ids, subject), model.config.layers
+    if layer is None:  # what the last layer writes at an earlier token reaches no prediction
+        layer = layers // 2 if position == len(ids) - 1 else max(0, min(layers // 2, layers - 2))
+    if layer >= layers:
+        raise ValueError(f"--layer must be from 0 to {layers - 1}, got {layer}")
     background = _background(model, tok, data)
-    with _bar("looking for the value") as advance:
-        change = rank_one_edit(model, ids, wanted, layer, position, background, progress=advance)
-    prompts = [(prompt, ids)] + [(p, _ids(model, tok, p, "--also")) for p in also or []]
+    with bar("looking for the value") as advance:
+        change = rank_one_edit(model, ids, wanted, layer, position, background, largest=largest, progress=advance)
+    prompts = [(prompt, ids)] + [(p, ids_of(model, tok, p, "--also")) for p in also or []]
     before = [predict(model, i) for _, i in prompts]
     with change:
         after = [predict(model, i) for _, i in prompts]
     shown, share = visible(target), np.linalg.norm(change.update) / np.linalg.norm(change.weight.numpy())
     console.say(
-        f"MLP of layer {layer}, key of token {change.position} {_names(tok, ids)[change.position]}: its output weight "
+        f"MLP of layer {layer}, key of token {change.position} {names_of(tok, ids)[change.position]}: its output weight "
         f"changes by {share:.1%} of its norm, rank one."
     )
+    if after[0].probabilities[wanted] < 0.5:
+        console.say(
+            f"No value was found that makes {shown} likely: try a larger --largest, another --layer or --subject."
+        )
     panels = []
     for (text, _), old, new in zip(prompts, before, after):
         console.say(
             f"\nAfter {text!r}, {shown}: {old.probabilities[wanted]:.2%} before, {new.probabilities[wanted]:.2%} after."
         )
         for word, p in (("before", old), ("after", new)):
-            console.say(f"  {word:<7}" + ", ".join(f"{_names(tok, [t])[0]} {v:.0%}" for t, v in p.top()))
+            console.say(f"  {word:<7}" + ", ".join(f"{names_of(tok, [t])[0]} {v:.0%}" for t, v in p.top()))
         both = sorted({t for p in (old, new) for t, _ in p.top()} | {wanted}, key=lambda t: -new.probabilities[t])
         values = np.array([[p.probabilities[t] for t in both] for p in (old, new)])
-        panels.append(HeatMap(f"Next token after {text!r}", ["before", "after"], _names(tok, both), values,
+        panels.append(HeatMap(f"Next token after {text!r}", ["before", "after"], names_of(tok, both), values,
                               texts=[[f"{v:.0%}" for v in row] for row in values]))  # fmt: skip
     divergence, same = drift(model, change, background)
     said = f"On {background.size:,} tokens of other text: {divergence:.4f} nats a token of divergence, the likeliest token stays in {same:.1%}."
     console.say("\n" + said)
     panels.append(Curves("Looking for the value", list(range(1, len(change.probabilities) + 1)),
                          {f"probability of {shown}": change.probabilities}, "step of Adam"))  # fmt: skip
-    _write("edit", panels, out, f"A rank-one edit of {directory}", [said])
+    write("edit", panels, out, f"A rank-one edit of {directory}", [said])
     console.say("The run itself is as it was: the edit is in memory only.")
 
 
@@ -328,7 +263,7 @@ def _end_of(tok, ids, subject: str | None) -> int:
     """The position of the last token of a part of the prompt."""
     if subject is None:
         return len(ids) - 1
-    subject = _unicode(subject)
+    subject = unicode(subject)
     start = tok.decode([int(i) for i in ids]).rfind(subject)
     if start < 0 or not subject:
         raise ValueError(f"--subject {subject!r} is not in what the model reads of --prompt")
@@ -349,7 +284,7 @@ def _background(model, tok, data) -> np.ndarray:
         starts = np.linspace(0, len(ids) - size, min(rows, len(ids) // size)).astype(int)
         return np.stack([ids[s : s + size] for s in starts]).astype(np.int64)
     start, found = start_of_text(tok), []
-    with _bar("sampling other text") as advance:
+    with bar("sampling other text") as advance:
         for row in range(rows):
             drawn = [*start, *generate(model, start, size - len(start), generator=Generator(row))]
             found.append(drawn[:size])
@@ -386,9 +321,9 @@ def induction(
     patterns = np.stack([cache[name].float().numpy()[0] for name in cache])
     note = "an induction head draws a stripe: from the second copy to one after the first"
     panels.append(
-        Attention("On twelve random tokens, twice", _names(tok, ids), patterns, note, scores.best("induction")[:2])
+        Attention("On twelve random tokens, twice", names_of(tok, ids), patterns, note, scores.best("induction")[:2])
     )
-    _write("induction", panels, out, f"Induction heads of {directory}", said)
+    write("induction", panels, out, f"Induction heads of {directory}", said)
 
 
 def _train_induction(directory: Path, config):
@@ -416,22 +351,22 @@ def _train_induction(directory: Path, config):
                 into.append(value)
             console.say(f"             best induction score {row[2]:.2f}, best previous-token score {row[3]:.2f}")
 
-    with console.status("Writing random letters"):
-        trainer = model_of.induction_trainer(directory, config, view := View())
     with checkpoint.lock(directory):
+        if (kept := checkpoint.move_aside(directory)) is not None:
+            console.say(f"The run that was in {directory} is now in {kept}.")
+        with console.status("Writing random letters"):
+            trainer = model_of.induction_trainer(directory, config, view := View())
         console.say(
             f"A model of {trainer.model.num_parameters():,} parameters reads random letters, each stretch four times over: "
             "the loss falls at once when heads find the stretch again."
         )
-        if (kept := checkpoint.move_aside(directory)) is not None:
-            console.say(f"The run that was in {directory} is now in {kept}.")
         began = time.perf_counter()
         run(trainer, view)
         seconds = time.perf_counter() - began
     if not trainer.finished:
         console.say(
-            f"Stopped at step {trainer.progress.step}. See how far it came:",
-            f"tgl lens induction --from {quoted(directory)}",
+            f"Stopped at step {trainer.progress.step}; all is saved. Go on with:",
+            f"tgl train --resume --out {quoted(directory)}",
         )
         raise typer.Exit(130)
     x, loss = seen.pop("step"), {"nats a token": seen.pop("nats a token")}

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.syntax import Syntax
 
 from .screen import Screen
 from .target import MISUSE
@@ -67,6 +66,8 @@ def _teach(lesson, lessons):
 
 
 def _introduce(lesson, width):
+    from rich.syntax import Syntax  # with it comes pygments, which no other command needs
+
     from tinygrad_lite.study.lessons.lesson import CHANGED, RUNS, source_of
 
     highlighter = Syntax("", "python", theme="ansi_dark", background_color="default")

@@ -22,7 +22,9 @@ def view(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("step.html"),
     checkpoints: Annotated[
         list[Path] | None,
-        typer.Option(help="Earlier checkpoints for the slider. Default: those that the run kept (tgl train --keep)."),
+        typer.Option(
+            help="An earlier checkpoint for the slider; may be given several times. Default: those that the run kept (tgl train --keep)."
+        ),
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the page on this machine until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of --serve; 0 takes a free one.")] = 8000,

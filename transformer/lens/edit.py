@@ -24,7 +24,9 @@ from .cache import as_batch, run_with_cache
 from .taps import hooked
 
 RIDGE = 1e-2  # added to C, as a share of its mean diagonal: rare keys have almost no text to be measured by
-LARGEST_NORM = 4.0  # of the value's change, in norms of what the MLP wrote there (the paper's clamp)
+LARGEST_NORM = (
+    4.0  # of the value's change, in norms of what the MLP wrote there, as published code of the method has it
+)
 CONFIDENT = 0.95  # the descent stops here: a probability nearer to 1 costs other texts more
 
 
@@ -103,15 +105,15 @@ def drift(model: GPT, edit: Edit, background) -> tuple[float, float]:
 
 
 def rank_one_edit(
-    model: GPT, tokens, target: int, layer: int, position: int = -1, background=None, steps: int = 60, lr: float = 0.1,
-    decay: float = 0.02, progress=None,
+    model: GPT, tokens, target: int, layer: int, position: int = -1, background=None, steps: int = 60, lr: float = 0.3,
+    decay: float = 0.02, largest: float = LARGEST_NORM, progress=None,
 ) -> Edit:  # fmt: skip
     """Find the edit of one layer's MLP that makes `target` follow the prompt. The model itself is left as it is.
 
     tokens (T,) of ids; position: whose key is edited: the last token of what the fact is about. background: ids (B, T)
     of other text, which C is measured on; with more tokens than the MLP is wide, C needs its ridge only for rare keys.
-    steps, lr: of Adam on the value, whose norm may grow to LARGEST_NORM times what the MLP wrote, and is charged with
-    decay * (norm / that of what the MLP wrote)^2. progress(step, steps, probability).
+    steps, lr: of Adam on the value's change, whose norm may grow to `largest` times that of what the MLP wrote, and which
+    costs decay * (its norm / that norm)^2. progress(step, steps, probability).
     """
     tokens = one_row("rank_one_edit", model, tokens)
     c, t = model.config, tokens.shape[1]
@@ -125,7 +127,9 @@ def rank_one_edit(
     names = [f"blocks.{layer}.mlp.post", f"blocks.{layer}.mlp.out"]
     _, cache = run_with_cache(model, tokens, names)
     key, value = (cache[n].numpy()[0, position].astype(np.float64) for n in names)
-    delta, probabilities = _find_delta(model, tokens, target, names[1], position, value, steps, lr, decay, progress)
+    delta, probabilities = _find_delta(
+        model, tokens, target, names[1], position, value, steps, lr, decay, largest, progress
+    )
     background = tokens if background is None else as_batch(model, background)
     direction = np.linalg.solve(_second_moment(model, background, names[0]), key)  # C^-1 k
     update = np.outer(delta, direction / (key @ direction))
@@ -141,7 +145,7 @@ def _second_moment(model, background, name):
     return moment + RIDGE * np.trace(moment) / len(moment) * np.eye(len(moment))
 
 
-def _find_delta(model, tokens, target, name, position, value, steps, lr, decay, progress):
+def _find_delta(model, tokens, target, name, position, value, steps, lr, decay, largest, progress):
     """What to add to the MLP's result at the position: Adam on -log p(target) + decay * |delta|^2 / |value|^2."""
     size = float(np.linalg.norm(value))
     dtype, chosen = model.tokens.weight.dtype, np.zeros((1, tokens.shape[1], 1))
@@ -167,6 +171,6 @@ def _find_delta(model, tokens, target, name, position, value, steps, lr, decay, 
             )
         adam.step()
         norm = float(np.linalg.norm(delta.detach().float().numpy()))
-        if norm > LARGEST_NORM * size:
-            delta.data[...] = delta.data * (LARGEST_NORM * size / norm)
+        if norm > largest * size:
+            delta.data[...] = delta.data * (largest * size / norm)
     return delta.detach().float().numpy().astype(np.float64), found

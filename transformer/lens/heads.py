@@ -9,7 +9,11 @@ import numpy as np
 from ..model import GPT
 from .cache import run_with_cache
 
-KINDS = ("previous", "duplicate", "induction")
+KINDS = {
+    "previous": "previous-token",
+    "duplicate": "duplicate-token",
+    "induction": "induction",
+}  # and what they are called
 PERIOD = 20  # random tokens before they repeat: few enough that 26 letters need no doublets
 
 

@@ -35,30 +35,36 @@ def patch(value, *, rows=None, positions=None, heads=None):
 def ablate(by: str = "zero", *, rows=None, positions=None, heads=None, of: Activations | None = None, seed: int = 0):
     """A hook that takes away what a value says, there alone where rows, positions or heads are named (as in `patch`).
 
-    by: "zero"; "mean", over batch and time of the run itself, or of the activations `of`; "resample", the same place in
-    another row of the batch, drawn by `seed`, or in a row of `of`. The mean keeps what all inputs have in common, a
-    resampled value also looks like a real one: a zero is neither (Wang et al. 2022, arXiv:2211.00593).
+    by: "zero"; "mean", over batch and time of the run itself, or of the activations `of` (of a pattern over the batch
+    alone, since each query sees other keys); "resample", the same place in another row of the batch, drawn by `seed`, or
+    in a row of `of`. The mean keeps what all inputs have in common, a resampled value also looks like a real one: a zero
+    is neither (Wang et al. 2022, arXiv:2211.00593).
+
+    Raises ValueError, when called, for the zero or the mean of attention.scores, which would undo the causal mask, and
+    where one row alone is to be its own mean or stand-in.
     """
     if by not in WAYS:
         raise ValueError(f"ablate: by must be one of {', '.join(WAYS)}, got {by!r}")
 
     def hook(x, name):
+        if by != "resample" and name.endswith("attention.scores"):
+            raise ValueError(f"ablate: the {by} of {name} would undo the causal mask: ablate the pattern, or resample")
         if by == "zero":
             return patch(0.0, rows=rows, positions=positions, heads=heads)(x, name)
         source = (of[name] if of is not None else x).detach()
+        if of is None and source.shape[0] < 2 and (by == "resample" or _is_square(name)):
+            raise ValueError(f"ablate: the {by} of {name} needs a batch of two rows or more, or of=activations")
         if by == "mean":
-            axes = (0, 2) if _is_square(name) else (0, 1) if source.ndim > 2 else (0,)
-            given = source.mean(axes, keepdim=True)
+            time = (1,) if source.ndim > 2 and not _is_square(name) else ()
+            given = source.mean((0, *time), keepdim=True)
         else:
-            rng, rows_there = np.random.default_rng(seed), source.shape[0]
+            rng, count = np.random.default_rng(seed), source.shape[0]
             if of is None:
-                if rows_there < 2:
-                    raise ValueError(f"ablate: to resample {name} needs a batch of two rows or more, or of=activations")
-                order = rng.permutation(rows_there)  # each row gives to the next in a random order: none keeps its own
-                choice = np.empty(rows_there, np.int64)
+                order = rng.permutation(count)  # each row gives to the next in a random order: none keeps its own
+                choice = np.empty(count, np.int64)
                 choice[order] = np.roll(order, 1)
             else:
-                choice = rng.integers(0, rows_there, x.shape[0])
+                choice = rng.integers(0, count, x.shape[0])
             given = source[as_tensor(choice, x.device)]
         return patch(given, rows=rows, positions=positions, heads=heads)(x, name)
 

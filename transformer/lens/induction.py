@@ -9,10 +9,13 @@ GPT, and the run's directory is one like all others.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from tokenizer import CharTokenizer
 
+from ..files import replace
 from ..presets import TrainConfig
 from ..trainer import Trainer
 
@@ -44,7 +47,16 @@ def induction_config(steps: int = 1500, seed: int = 1) -> TrainConfig:
 
 
 def induction_trainer(out, config: TrainConfig, report=None, letters: int = 1_500_000) -> Trainer:
-    """The trainer of such a model, ready to run; letters: of text to train on."""
-    tokenizer = CharTokenizer(LETTERS)
-    train, val = (tokenizer.encode_to_array(repeated_text(n, seed)) for n, seed in ((letters, 0), (20_000, 1)))
-    return Trainer(config, train, val, tokenizer, out, "random letters, repeated", report)
+    """The trainer of such a model, ready to run. In `out`, the run's directory or None, letters.txt keeps the text, by
+    which `tgl train --resume` can go on."""
+    text, tokenizer, source = repeated_text(letters), CharTokenizer(LETTERS), []
+    if out is not None:
+        path = Path(out) / "letters.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writing = path.with_name(".writing-letters.txt")
+        writing.write_text(text, encoding="utf-8")
+        replace(writing, path)
+        source = [str(path.resolve())]
+    cut = int(len(text) * 0.9)  # the last tenth is held out, as of any one file
+    train, val = (tokenizer.encode_to_array(part) for part in (text[:cut], text[cut:]))
+    return Trainer(config, train, val, tokenizer, out, source, report)

@@ -26,7 +26,7 @@ SITES = (
     Site("embed", "(B, T, C)", "the tokens' embeddings", "hook_embed", False),
     Site("pos_embed", "(T, C)", "the learned positions' embeddings", "hook_pos_embed", False),
     Site("resid_pre", "(B, T, C)", "the residual stream as it enters the block", "hook_resid_pre"),
-    Site("norm1", "(B, T, C)", "normalised, what attention reads", "ln1_post (Vanilla: ln1.hook_normalized)"),
+    Site("norm1", "(B, T, C)", "normalised, what attention reads", "ln1.hook_normalized"),
     Site("attention.q", "(B, T, H, D)", "queries, before any rotation", "attn.hook_q"),
     Site("attention.k", "(B, T, Hkv, D)", "keys, before any rotation", "attn.hook_k"),
     Site("attention.v", "(B, T, Hkv, D)", "values", "attn.hook_v"),

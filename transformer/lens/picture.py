@@ -34,11 +34,14 @@ def draw(panels, png: Path, title: str = ""):
             part = part.subfigures(1, 2, width_ratios=(own, width - own))[0]
         _DRAW[type(panel)](panel, part)
     writing = png.with_name(".writing-" + png.name)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(writing, format="png")
-    pyplot.close(figure)
-    replace(writing, png)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            figure.savefig(writing, format="png")
+        replace(writing, png)
+    finally:
+        writing.unlink(missing_ok=True)
+        pyplot.close(figure)
 
 
 def _size(panel) -> tuple[float, float]:

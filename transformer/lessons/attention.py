@@ -53,7 +53,7 @@ def _scale(progress=no_progress):
         answer=0 if largest.wrong < 0.1 else 1 if largest.wrong < 0.5 else 2,
         happened=f"With D = 64 the largest of 32 weights is {largest.wrong:.2f} on average, with the scale "
         f"{largest.right:.2f}: attention looks at one token and is blind for the rest. With D = {sizes[-1]} half of all scores "
-        f"get a gradient below {gradient.wrong:.1g}, where {gradient.right:.1g} is usual: they cannot be learned any more.",
+        f"get a gradient below {gradient.wrong:.2g}, where {gradient.right:.2g} is usual: they cannot be learned any more.",
         why=f"A score is a sum of D products of independent numbers, so its variance grows as D and its deviation as "
         f"sqrt(D): {', '.join(f'{d:.3g}' for d in deviations)} for D = {', '.join(map(str, sizes))}. Divided by sqrt(D) it is 1 "
         "for every D. Softmax of numbers that far apart is all but a hard choice, and where a weight p is nearly 0 or 1, its "

@@ -101,7 +101,7 @@ class Collected:
 def collect(source: Checkpoint, ids: np.ndarray, twins=True, progress=lambda done, of: None) -> Collected:
     """Run the step of token ids (T + 1,): the first T are read, each foretells the next.
 
-    twins: True opens every fused op; a collection of names opens those only.
+    twins: True opens every fused op; a collection of names opens those only, and forward only.
     """
     inputs, targets = as_tokens(ids[None, :-1]), as_tokens(ids[None, 1:])
     update = take_step(source, inputs, targets)
@@ -118,7 +118,7 @@ def collect(source: Checkpoint, ids: np.ndarray, twins=True, progress=lambda don
         progress(event.index, len(trace))
         if event.op.is_fused and (twins is True or event.op.name in twins):
             step = by_event.get(event.index)
-            opened[event.index] = open_twin(event, step.g if step is not None else None)
+            opened[event.index] = open_twin(event, step.g if step is not None and twins is True else None)
     with no_grad():
         logits = model(inputs)
         losses = [F.cross_entropy(logits[0, t : t + 1], targets[0, t : t + 1]).item() for t in range(len(ids) - 1)]

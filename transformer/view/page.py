@@ -110,7 +110,7 @@ def parity(collected: Collected, tree: Tree, packer: Packer) -> dict:
         if node["g"] is not None:
             of_values = max(of_values, _difference(packer, node["g"], np.asarray(c.by_event[event.index].g)))
     return {
-        "logits": float(np.abs(shown - logits).max(initial=0.0)),
+        "logits": _largest(shown, logits),
         "loss": abs(c.loss - c.update.loss),
         "parameter_gradients": of_parameters,
         "activation_gradients": of_values,
@@ -122,8 +122,15 @@ def parity(collected: Collected, tree: Tree, packer: Packer) -> dict:
 def _difference(packer: Packer, number: int, array: np.ndarray) -> float:
     for axis, kept in packer.entries[number].get("picks", {}).items():
         array = np.take(array, kept, axis=axis)
-    size = np.abs(array).max(initial=0.0)
-    return float(np.abs(packer.decoded(number) - array).max(initial=0.0) / size) if size else 0.0
+    size = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+    return _largest(packer.decoded(number), array) / (float(size) or 1.0)
+
+
+def _largest(shown: np.ndarray, array: np.ndarray) -> float:
+    """The largest difference; where both are infinite or no number there is none."""
+    with np.errstate(invalid="ignore"):
+        difference = np.where((shown == array) | (np.isnan(shown) & np.isnan(array)), 0.0, np.abs(shown - array))
+    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
 
 
 def _walk(collected: Collected, tree: Tree) -> list[int]:

@@ -369,3 +369,20 @@ def test_a_replay_can_be_stepped_through(tmp_path):
     assert [step.node.op.name for step in stepper.steps if step.node.op] == ["exp"]
     with pytest.raises(ValueError, match="tgl step"):
         replay(found(root_at_zero, tmp_path).replay_file).stepper()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_on_the_gpu_too(dtype, tmp_path):
+    x = Tensor([1.0, 0.0], dtype=dtype, device="cuda", requires_grad=True)
+    with detect_anomaly(None):
+        (x * 2.0).exp().sum().backward()
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(tmp_path / "a.npz"):
+        x.sqrt().sum().backward()
+    origin = caught.value.origin
+    assert (origin.name, origin.phase, origin.bad.tolist()) == ("sqrt", "backward", [[1]])
+    assert replay(caught.value.replay_file).is_same
+    with pytest.raises(AnomalyError, match="behind the engine's back"), detect_anomaly(None):
+        y = x * x
+        z = y.exp()
+        x.data[0] = 2.0
+        z.sum().backward()

@@ -6,6 +6,7 @@ import pytest
 from tinygrad_lite import Tensor
 from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.checkpoint import checkpoint
+from tinygrad_lite.device import CPU
 from tinygrad_lite.gradcheck.registry import differentiable, tensors_of
 from tinygrad_lite.ops.registry import OPS
 from tinygrad_lite.study import Stepper
@@ -62,6 +63,11 @@ def test_going_back_takes_no_step_of_the_walk_again():
     assert stepper.at == 0 and not stepper.now.is_backward
     stepper.end()
     assert (len(stepper.steps), stepper.inputs[0].grad.item()) == (steps, grad) == (3, pytest.approx(2 / 3))
+
+
+def test_a_moment_at_a_prompt_is_one_short_line():
+    for moment in Stepper(lambda a: (a * a).sum(), np.ones((50, 50))):
+        assert "\n" not in repr(moment) and len(repr(moment)) < 300
 
 
 def test_the_walk_is_advanced_only_when_a_new_step_is_asked_for():
@@ -227,6 +233,28 @@ def test_a_broadcast_input_is_told_from_what_its_copies_sent():
     assert "w was broadcast from (2,) to (2, 2)" in text and "its share: float64 (2,)  [4, 6]" in text
 
 
+def test_half_precision_is_worked_out_in_float32_as_the_engine_computes_it():
+    x, y = (Tensor(np.array(v, dtype=np.float16), requires_grad=True) for v in (1.0, 300.0))
+    stepper = Stepper(lambda x, y: x / y, x, y)
+    assert "in float32, then rounded to float16" in str(stepper) and "1 / 300 = 0.003333333" in str(stepper)
+    assert "then rounded" not in str(Stepper(lambda y: -y, y))
+    stepper.start_of_backward()
+    text = str(stepper)
+    sent = [line.split()[-1] for line in text.splitlines() if line.strip().startswith("sent: float32")]
+    assert len(sent) == 2 and all(f" = {number}\n" in text for number in sent)
+
+
+def test_what_was_written_in_place_later_is_not_taken_for_what_the_op_read():
+    def fn(x):
+        constant = Tensor(np.zeros(2))
+        shifted = constant + 1.0
+        constant += 5.0
+        return (shifted * x).sum()
+
+    text = str(Stepper(fn, np.ones(2)))
+    assert "[5, 5] + 1" not in text and text.count("was written in place later") == 1
+
+
 def test_html_marks_the_expression_and_escapes_the_rest():
     page = Stepper(Expression("a=2.0; b=a*a if 1<2 else a; b"))._repr_html_()
     assert "<mark>a * a</mark>" in page and "1 &lt; 2" in page
@@ -263,6 +291,24 @@ def test_the_numbers_shown_are_the_engines_for_every_op(op):
         lines = worked(op.forward, event.out.device.xp, values)
         if lines and not op.is_fused:
             assert lines[-1].endswith(number(event.out.data))
+
+
+RUNS = []
+
+
+def noted(x):
+    RUNS.append(x)
+    return x
+
+
+def formula(xp, x, y):
+    return noted(xp.multiply(x, y))
+
+
+def test_no_large_formula_is_computed_again_to_be_shown():
+    assert worked(formula, CPU.xp, {"x": np.ones(2), "y": np.array(2.0)}) == ["noted([1, 1] * 2) = [2, 2]"]
+    RUNS.clear()
+    assert worked(formula, CPU.xp, {"x": np.ones((2, 3000)), "y": np.array(2.0)}) == [] and not RUNS
 
 
 def test_nothing_to_step_is_an_error():

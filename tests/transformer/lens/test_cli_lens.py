@@ -1,5 +1,7 @@
 """`tgl lens` on a run's directory: tables, a PNG and an HTML file, and errors that say the way out."""
 
+import base64
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +11,8 @@ from typer.testing import CliRunner
 from transformer.cli.app import app
 from transformer.lens import head_scores
 from transformer.lens.induction import induction_config, induction_trainer, repeated_text
+from transformer.lens.page import write_page
+from transformer.lens.panels import Attention, Bars, Curves, by_head
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TEXT = "abcdefgabcd"
@@ -46,15 +50,13 @@ SAID = {
     "attribution": ("The parts add up to", "blocks.1.mlp"),
     "patch": ("Lead of e over x", "layer 1, 4 e/x"),
     "heads": ("Best induction head: ", "even attention: 0.03"),
-    "edit": ("MLP of layer 1, key of token 9 c", "before", "in memory only"),
-    "induction": ("Best previous head: ",),
+    "edit": ("MLP of layer 0, key of token 9 c", "before", "in memory only"),
+    "induction": ("Best previous-token head: ",),
 }
 
 
-# Laying a picture out takes half a second: one kind is drawn always, the others with the slow tests.
-@pytest.mark.parametrize(
-    "command", [pytest.param(c, marks=[] if c == "logit-lens" else pytest.mark.slow) for c in CALLS]
-)
+@pytest.mark.slow  # matplotlib is loaded and lays out: a second each
+@pytest.mark.parametrize("command", CALLS)
 def test_each_command_says_what_it_found_and_writes_png_and_html(run, command, tmp_path):
     if command == "edit":
         (tmp_path / "text.txt").write_text(repeated_text(3000))
@@ -68,6 +70,26 @@ def test_each_command_says_what_it_found_and_writes_png_and_html(run, command, t
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"{command}.html", f"{command}.png"]
 
 
+def test_a_page_holds_every_kind_of_panel_whole_and_numbers_to_the_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    patterns = rng.random((2, 3, 4, 4)).astype(np.float32)
+    panels = [
+        Attention("a </script> & b", list("wxyz"), patterns, head=(1, 2)),
+        by_head("scores", np.array([[0.25, -0.001]])),
+        Bars("bars", ["p", "q"], np.array([1.0, -2.0])),
+        Curves("curves", [1, 2], {"loss": [0.5, float("nan")]}, "step"),
+    ]
+    write_page(panels, tmp_path / "page.html", "A <title>", ["x < y"])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<title>A &lt;title&gt;</title>" in page and "<p>x &lt; y</p>" in page and page.count("</script>") == 2
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0].replace("<\\/", "</"))
+    assert [panel["kind"] for panel in data] == ["attention", "heat", "bars", "curves"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(data[0]["patterns"]["base64"]), "<f4"), patterns.ravel())
+    assert data[0]["title"] == "a </script> & b" and data[1]["texts"] == [["0.25", "0.00"]]
+    assert data[3]["lines"] == {"loss": [0.5, None]}
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
 @pytest.mark.slow
 def test_without_a_text_the_model_reads_its_own_sample(run, tmp_path):
     assert "its own sample: '" in lens("attention", "--from", run, "--out", tmp_path)
@@ -75,7 +97,7 @@ def test_without_a_text_the_model_reads_its_own_sample(run, tmp_path):
 
 @pytest.mark.parametrize("call, named", [
     (("attention", "--text", "É"), "--text: character 'É'"),
-    (("attention", "--text", "a"), "--text has 1 tokens and needs 2"),
+    (("attention", "--text", "a"), "--text has 1 token and needs 2"),
     (("attribution", "--text", TEXT, "--target", "ab"), r"--target must be one token, 'ab' is 2: 'a', 'b'"),
     (("attribution", "--text", TEXT, "--position", 11), "--position 11 is outside the 11 tokens"),
     (("patch", "--clean", "abc", "--corrupted", "ab"), "--clean has 3 .a b c., --corrupted 2 .a b."),
@@ -146,3 +168,11 @@ def test_a_model_trained_on_the_spot_shows_induction_heads(tmp_path):
     layer, head, best = scores.best("induction")
     assert layer == 1 and best >= 0.5 and scores.best("previous")[0] == 0
     assert f"Best induction head: {layer}.{head}, score {best:.2f}" in said
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_as_any_other(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    result = tgl("train", "--resume", "--out", tmp_path / "run")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "Continuing" in result.output and "step      1" in result.output

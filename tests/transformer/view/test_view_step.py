@@ -82,6 +82,18 @@ def test_a_gradient_that_is_not_the_models_is_found(seen, drawn):
     assert not found["exact"] and found["parameter_gradients"] > 5e-3
 
 
+def test_a_model_with_a_nan_has_a_page_whose_parity_holds():
+    source = checkpoint()
+    source.model.blocks[1].mlp.up.weight.data[3, 2] = np.nan
+    collected, packer = collect(source, ids(source)), Packer()
+    tree = Tree(collected, packer)
+    found = page.parity(collected, tree, packer)
+    assert found["exact"] and found["logits"] == 0.0 and found["parameter_gradients"] == 0.0
+    packer._data[tree.logits] = bytes(len(packer._data[tree.logits]))
+    assert page.parity(collected, tree, packer)["logits"] == np.inf
+    assert "NaN" not in page._json({"loss": float("nan"), "text": "NaN"}).replace('"NaN"', "")
+
+
 def test_losses_and_logits_are_the_models(seen):
     logits = seen.logits.astype(np.float64)
     nll = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(12), seen.targets]
@@ -132,6 +144,7 @@ def test_sums_before_and_after_are_the_walks(seen, drawn):
     assert joined >= 4  # a norm's share joins the residual's, twice a block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [
     dict(mlp="swiglu", norm="rmsnorm", positions="rope", bias=False),
     dict(kv_heads=1, window=3, positions="none", tied=False, mlp="relu", dropout=0.3),

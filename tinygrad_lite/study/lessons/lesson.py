@@ -6,6 +6,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -117,9 +118,7 @@ class Lesson:
         return "\n\n".join([table(outcome.rows, width), *texts, f"Try next:\n{then}"])
 
     def _repr_html_(self):
-        from html import escape
-
-        return f"<pre>{escape(self.report())}</pre>"
+        return f"<pre>{escape(self.introduction())}</pre>"
 
 
 def no_progress(done: int, of: int):

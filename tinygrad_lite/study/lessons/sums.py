@@ -83,13 +83,13 @@ def early_and_late():
 
 
 class FirstMetFirst(Walk):
-    """Nodes in the order in which they are met from the output on, each once: not sorted topologically."""
+    """Nodes in the order in which they are met from the output on, each once: no topological order."""
 
     def __iter__(self):
-        met = [self.order[0]]
-        for node in met:
-            met += [parent for parent in node.parents if parent is not None and parent not in met]
-        self.order = list(dict.fromkeys(met))
+        met = [self.order[0]]  # the output
+        for node in met:  # the list grows while we walk along it
+            met.extend(p for p in dict.fromkeys(node.parents) if p is not None and p not in met)
+        self.order = met
         return super().__iter__()
 
 
@@ -166,8 +166,8 @@ def _zero_grad(progress=no_progress):
             Row("farthest from 2, second half", max(abs(w - 2.0) for w in right[len(right) // 2 :]), far),
         ],
         answer=2 if crossings >= 2 and far > 1.0 else 1 if abs(wrong[-1] - 2.0) < 0.1 else 0,
-        happened=f"The right run settles at {right[-1]:.4g}. The wrong one goes through 2 {crossings} times in {len(wrong)} "
-        f"steps, and is still {far:.3g} away from it at times in the second half.",
+        happened=f"The right run settles at {right[-1]:.4g}. The wrong one runs past the goal {crossings} times in "
+        f"{len(wrong)} steps, and is still {far:.3g} away from it at times in the second half.",
         why="backward() adds to .grad: that is what lets one step sum several batches. Not zeroed, .grad is the sum of all "
         "gradients since the start. A step by a sum of all past gradients is momentum with a coefficient of 1: the weight "
         "rolls through the valley like a ball without friction, and never stops.",

@@ -30,10 +30,9 @@ export function css(kind, x) {
   return `rgb(${pixel & 255},${(pixel >> 8) & 255},${(pixel >> 16) & 255})`;
 }
 
-// A canvas of `width` x `height` pixels, pixel (x, y) = value(x, y) / full.
-export function paint(width, height, value, full, kind, canvas = document.createElement("canvas")) {
-  canvas.width = width; canvas.height = height;
-  const context = canvas.getContext("2d"), image = context.createImageData(width, height);
+// width x height pixels, pixel (x, y) = value(x, y) / full.
+function picture(width, height, value, full, kind) {
+  const image = new ImageData(width, height);
   const pixels = new Uint32Array(image.data.buffer), table = colours(kind), none = NONE[document.documentElement.dataset.theme];
   const scale = full > 0 ? 1 / full : 0;
   for (let y = 0, i = 0; y < height; y++) {
@@ -45,7 +44,12 @@ export function paint(width, height, value, full, kind, canvas = document.create
       pixels[i] = table[Math.round(((share < -1 ? -1 : share > 1 ? 1 : share) + 1) * STEPS)];
     }
   }
-  context.putImageData(image, 0, 0);
+  return image;
+}
+
+export function paint(width, height, value, full, kind, canvas = document.createElement("canvas")) {
+  canvas.width = width; canvas.height = height;
+  canvas.getContext("2d").putImageData(picture(width, height, value, full, kind), 0, 0);
   return canvas;
 }
 
@@ -86,14 +90,15 @@ export function pooled(array, place, columns, rows) {
   return { w, h, value: (x, y) => out[y * w + x] };
 }
 
-const strips = new Map(); // by array, kind and theme: small pictures, drawn once
+export const STRIP = { columns: 128, rows: 22 }; // the most cells of a small picture
+const strips = new Map(); // by array, kind and theme: small pictures, made once
 
 // An op's picture in an earlier checkpoint, which keeps nothing larger: (2, ops, bins, tokens), full at 1.
 export function smallStrip(array, event, kind) {
   const key = `${document.documentElement.dataset.theme}${kind}${array.at}.${event}`, [, ops, bins, tokens] = array.shape;
   if (!strips.has(key)) {
     const at = ((kind === "g" ? ops : 0) + event) * bins * tokens;
-    strips.set(key, paint(tokens, bins, (x, y) => array.data[at + y * tokens + x], 1, kind));
+    strips.set(key, picture(tokens, bins, (x, y) => array.data[at + y * tokens + x], 1, kind));
   }
   return strips.get(key);
 }
@@ -101,8 +106,8 @@ export function smallStrip(array, event, kind) {
 export function strip(array, number, kind, tokenCount) {
   const key = `${document.documentElement.dataset.theme}${kind}${number}`;
   if (!strips.has(key)) {
-    const place = layout(array, tokenCount), part = pooled(array, place, 128, 22);
-    strips.set(key, paint(Math.max(1, part.w), Math.max(1, part.h), part.value, array.full, kind));
+    const place = layout(array, tokenCount), part = pooled(array, place, STRIP.columns, STRIP.rows);
+    strips.set(key, picture(Math.max(1, part.w), Math.max(1, part.h), part.value, array.full, kind));
   }
   return strips.get(key);
 }

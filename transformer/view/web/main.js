@@ -14,6 +14,10 @@ const text = (id) => document.getElementById(id).textContent;
 
 class View {
   constructor(meta) {
+    for (const frame of meta.frames) { // what is not a number is null in JSON
+      frame.loss ??= NaN;
+      frame.losses = frame.losses.map((loss) => loss ?? NaN);
+    }
     this.meta = meta;
     this.tokenCount = meta.tokens.length;
     this.arrays = null;

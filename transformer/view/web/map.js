@@ -1,7 +1,7 @@
 // The map: one row a module, op or parameter; activations left, gradients right, the update at the edge.
 // Only the rows that can be seen are in the document, so ten thousand cost what forty do.
 
-import { css, smallStrip, strip } from "view/heat";
+import { css, smallStrip, STRIP, strip } from "view/heat";
 import { make, number, piece, safe, shape } from "view/words";
 
 export const ROW = 34;
@@ -13,13 +13,17 @@ export class RowMap {
     this.rows = document.getElementById("rows");
     this.shown = new Map(); // by node
     this.free = [];
+    this.version = 0; // of the list of rows
+    this.sheets = { out: make("canvas", { class: "sheet" }), g: make("canvas", { class: "sheet" }) };
+    this.rows.append(this.sheets.out, this.sheets.g);
+    this.scratch = make("canvas", { width: STRIP.columns, height: STRIP.rows }).getContext("2d");
     this.visible = [];
     this.order = new Map();
     document.getElementById("heads").innerHTML =
       `<div><b class="c-out">forward</b> ↓ activations</div><div title="root mean square">rms</div><div>module · op · parameter</div>` +
       `<div><b class="c-g">backward</b> ↑ gradients</div><div title="square root of the sum of squares">norm</div><div title="norm of the update over norm of the weights"><b class="c-d">update</b> / weight</div>`;
     this.scroll.addEventListener("scroll", () => this.draw(), { passive: true });
-    new ResizeObserver(() => this.draw()).observe(this.scroll);
+    new ResizeObserver(() => { this.columns = null; this.draw(); }).observe(this.scroll);
     this.rows.addEventListener("click", (event) => this.click(event));
     this.rows.addEventListener("mousemove", (event) => this.hover(event));
     this.rows.addEventListener("mouseleave", () => view.tip(null));
@@ -31,6 +35,7 @@ export class RowMap {
   flatten() {
     const { open, query } = this.view.store.state;
     this.visible = this.view.tree.visible(open, query);
+    this.version += 1;
     this.order = new Map(this.visible.map((id, i) => [id, i]));
     this.rows.style.height = `${this.visible.length * ROW}px`;
     this.draw();
@@ -53,6 +58,7 @@ export class RowMap {
       if (row.at !== at) row.style.transform = `translateY(${(row.at = at) * ROW}px)`;
       this.fill(row, id);
     }
+    this.paint(first, last);
   }
 
   fill(row, id) {
@@ -79,34 +85,58 @@ export class RowMap {
     if (row.values === values) return;
     row.values = values;
     const [out, rms, , g, norm, update] = row.children, f = this.view.figures(node);
-    this.strip(out, node, "out");
-    this.strip(g, node, "g");
+    row.pictures = { out: this.strip(out, node, "out"), g: this.strip(g, node, "g") };
     rms.innerHTML = bar(f.out, "out", f.outMost);
     norm.innerHTML = bar(f.g, "g", f.gMost);
     update.innerHTML = f.ratio === null ? "" : bar(f.ratio, "d", f.ratioMost);
   }
 
+  // What a row's strip shows: {image, alpha, tokens} or null, and the look of its cell.
   strip(cell, node, which) {
     const { tree, arrays, store, tokenCount, meta } = this.view, frame = meta.frames[store.state.frame], shown = tree.shown(node);
-    const numberOf = shown && shown[which], canvas = cell.firstChild, context = canvas.getContext("2d");
-    const known = numberOf !== null && numberOf !== undefined;
-    const has = arrays && known && shown.shape.length > 0; // one number has no picture
+    const numberOf = shown && shown[which], dims = (shown && shown.shape) || [];
+    const has = arrays && numberOf !== null && numberOf !== undefined && dims.length > 0; // one number has no picture
+    const tokens = dims[dims.length - 2] === tokenCount || dims[0] === tokenCount;
+    const small = has && frame.strips !== null && shown.kind === "op" && tokens, stale = frame.strips !== null && !small; // of an earlier checkpoint
     cell.classList.toggle("empty", !has);
-    const dims = (shown && shown.shape) || [], tokens = dims[dims.length - 2] === tokenCount || dims[0] === tokenCount;
-    const small = has && frame.strips !== null && shown.kind === "op" && tokens; // of an earlier checkpoint
-    cell.classList.toggle("stale", frame.strips !== null && !small);
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    if (!has) return;
-    context.imageSmoothingEnabled = false;
-    const picture = small ? smallStrip(arrays.get(frame.strips), shown.event, which) : strip(arrays.get(numberOf), numberOf, which, tokenCount);
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    const token = store.state.token;
-    if (token !== null && tokens) {
-      const width = canvas.width / tokenCount;
-      context.strokeStyle = store.state.theme === "dark" ? "#fff" : "#000";
-      context.lineWidth = 1;
-      context.strokeRect(Math.floor(token * width) - 0.5, 0.5, Math.ceil(width) + 1, canvas.height - 1);
+    cell.classList.toggle("stale", stale);
+    if (!has) return null;
+    const image = small ? smallStrip(arrays.get(frame.strips), shown.event, which) : strip(arrays.get(numberOf), numberOf, which, tokenCount);
+    return { image, alpha: stale ? 0.22 : 1, tokens };
+  }
+
+  // The strips of all rows on one canvas a column: sixty small ones took longer than all else together.
+  paint(first, last) {
+    const { store, tokenCount } = this.view, { frame, token, theme, ready, step } = store.state;
+    this.columns = this.columns || this.measure();
+    if (!this.columns) return;
+    const key = [first, last, this.version, frame, token, theme, ready, step, this.columns.out.width].join(" ");
+    if (key === this.painted) return;
+    this.painted = key;
+    for (const which of ["out", "g"]) {
+      const sheet = this.sheets[which], { left, width } = this.columns[which], context = sheet.getContext("2d");
+      if (sheet.width !== width || sheet.height !== (last - first) * ROW) { sheet.width = width; sheet.height = (last - first) * ROW; }
+      else context.clearRect(0, 0, sheet.width, sheet.height);
+      sheet.style.transform = `translate(${left}px, ${first * ROW}px)`;
+      context.imageSmoothingEnabled = false;
+      for (let at = first; at < last; at++) {
+        const row = this.shown.get(this.visible[at]), found = row.pictures[which];
+        if (!found) continue;
+        const { image, alpha, tokens } = found, top = (at - first) * ROW + 4, height = ROW - 8;
+        context.globalAlpha = row.classList.contains(`no-${which}`) ? 0.07 : alpha;
+        this.scratch.putImageData(image, 0, 0);
+        context.drawImage(this.scratch.canvas, 0, 0, image.width, image.height, 0, top, width, height);
+        if (token === null || !tokens) continue;
+        context.strokeStyle = theme === "dark" ? "#fff" : "#000";
+        context.strokeRect(Math.floor((token * width) / tokenCount) - 0.5, top + 0.5, Math.ceil(width / tokenCount) + 1, height - 1);
+      }
     }
+  }
+
+  measure() {
+    const row = this.shown.values().next().value;
+    const column = (cell) => ({ left: cell.offsetLeft, width: cell.offsetWidth });
+    return row && row.offsetWidth ? { out: column(row.children[0]), g: column(row.children[3]) } : null;
   }
 
   click(event) {
@@ -138,7 +168,7 @@ export class RowMap {
 }
 
 function newRow() {
-  const strip = (name) => make("div", { class: `strip ${name}` }, make("canvas", { width: 256, height: 22 }));
+  const strip = (name) => make("div", { class: `strip ${name}` });
   return make("div", { class: "row", role: "treeitem" }, strip("out"), make("div", { class: "bar b-out" }),
     make("div", { class: "name" }, make("div")), strip("g"), make("div", { class: "bar b-g" }), make("div", { class: "bar b-d" }));
 }

@@ -136,6 +136,10 @@ class ndarray:
         return ndarray(self._host.reshape(*shape))
 
     @makes
+    def view(self, dtype):
+        return ndarray(self._host.view(dtype))
+
+    @makes
     def transpose(self, *axes):
         return ndarray(self._host.transpose(*axes))
 
