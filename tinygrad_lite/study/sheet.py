@@ -207,9 +207,8 @@ def _kernel(node) -> list[str]:
 
 def _slope(steps, name) -> str:
     """d result / d name, as it is written."""
-    result = steps.trace.name_of(steps.output)
-    name = name if re.fullmatch(r"[\w.]+( \[op \d+\])?", name) else f"({name})"
-    return f"d {result if result.isidentifier() else 'result'} / d {name}"
+    result, is_name = steps.label(steps.output), re.compile(r"[\w.]+( \[op \d+\])?").fullmatch
+    return f"d {result if is_name(result) else 'result'} / d {name if is_name(name) else f'({name})'}"
 
 
 def _rule(step, i, name, target) -> Section:

@@ -52,7 +52,9 @@ def step(
             stepper = _stepper(target, let or (), directory, text, np.random.default_rng(seed))
         for stop in stops or ():
             if not stepper.stop_at(stop).is_somewhere(stepper):
-                print(f"tgl: step: --break {stop}: nothing that ran forward is so named or stands there", file=sys.stderr)
+                print(
+                    f"tgl: step: --break {stop}: nothing that ran forward is so named or stands there", file=sys.stderr
+                )
     except (Usage, ValueError) as error:
         print(f"tgl: step: {str(error).removeprefix('step: ')}", file=sys.stderr)
         raise typer.Exit(MISUSE) from None

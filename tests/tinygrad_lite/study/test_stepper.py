@@ -282,6 +282,17 @@ def test_a_comparison_is_worked_out_with_its_sign():
     assert "    2 > 0 = True\n" in str(Stepper(lambda a: (a > 0) * a, 2.0))
 
 
+def test_a_result_with_the_name_of_an_input_is_told_from_it():
+    def fn(x):
+        x = x * x
+        return x
+
+    stepper = Stepper(fn, 3.0)
+    assert "makes x [op 1]" in str(stepper)
+    stepper.end()
+    assert "d x [op 1] / d x is complete" in str(stepper)
+
+
 def test_html_marks_the_expression_and_escapes_the_rest():
     page = Stepper(Expression("a=2.0; b=a*a if 1<2 else a; b"))._repr_html_()
     assert "<mark>a * a</mark>" in page and "1 &lt; 2" in page
