@@ -2,16 +2,16 @@
 
     python -m benchmarks.study [--preset quick] [--rounds 20] [--steps 5]
 
-Forward, backward and update of the model that `tgl train --preset` trains, on random tokens, each way in a process of its
-own, in turns:
+Forward, backward and update of the model that `tgl train --preset` trains, on random tokens, each way in a process of
+its own, in turns:
 
     plain      the study code not imported
     loaded     imported, and off
     run        as plain, but no step is recorded and replayed: what a GPU, dropout or a large model has
     anomaly    detect_anomaly() on, which sees the engine's ops and so runs too
 
-The shares are medians of each round's times over the other's of the same round. The goals: loaded over plain at most 1.01,
-anomaly over plain at most 1.5.
+The shares are medians over the rounds, of the least time of one way over the other's in the same round. The goals:
+loaded over plain at most 1.01, anomaly over plain at most 1.5.
 """
 
 from __future__ import annotations

@@ -135,7 +135,8 @@ class Trainer:
             return hint
         if self.saved_step is None:
             return f"To find the op where it began, train again with --detect-anomaly. {hint}"
-        return f"To find the op where it began: --resume --detect-anomaly, from step {self.saved_step}, which is kept. {hint}"
+        began = f"--resume --detect-anomaly, from step {self.saved_step}, which is kept"
+        return f"To find the op where it began: {began}. {hint}"
 
     def schedule(self, step: int) -> float:
         """The learning rate of a step."""

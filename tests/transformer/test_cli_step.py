@@ -108,11 +108,16 @@ def test_a_runs_model_steps_on_a_text(tmp_path):
     (["a=1.0; a", "--let", "a=1"], "has a value in the expression already"),
     (["--from", "somewhere"], "go together"),
     (["nowhere.py:f"], "there is no file nowhere.py"),
-    (["nowhere.py"], "name the function too"),
+    (["nowhere.py"], "there is no file nowhere.py"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(args, message):
     output = step(*args, code=2)
     assert message in output and len(output.strip().splitlines()) == 1
+
+
+def test_a_breakpoint_that_nothing_can_reach_says_so():
+    output = step("a=2.0; a*a", "--break", "expp", lines="c\n")
+    assert "--break expp: nothing that ran forward is so named" in output and "The end" in output
 
 
 def test_mistakes_about_a_function_are_one_line(program):

@@ -63,10 +63,42 @@ def test_an_overflow_of_the_scaled_loss_in_float16_is_no_end():
     assert_same_weights(plain, watched)
 
 
-def test_a_run_without_it_loads_no_study_code():
-    code = "import transformer.cli.app, transformer.trainer, sys; print([m for m in sys.modules if 'study' in m])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+CALLS_OF_A_STEP = """
+import sys
+from collections import Counter
+import numpy as np
+from transformer import GPT, GPTConfig
+from transformer.model import as_tokens
+import transformer.cli.app, transformer.trainer
+
+model = GPT(GPTConfig(vocab_size=7, block_size=4, layers=1, heads=2, channels=8))
+ids = as_tokens([[1, 2, 3, 4]])
+
+
+def calls():
+    found = Counter()
+    sys.setprofile(lambda frame, event, arg: found.update([(frame.f_code.co_qualname, event)]))
+    try:
+        model.zero_grad()
+        model(ids, ids).backward()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+calls()
+before = calls()
+print(sorted(name for name in sys.modules if ".study" in name), len(before) > 50)
+import tinygrad_lite.study
+with tinygrad_lite.study.detect_anomaly(None):
+    watched = calls()
+print(calls() == before, watched != before)
+"""
+
+
+def test_study_code_is_not_loaded_by_itself_and_loaded_and_off_a_step_makes_the_same_calls():
+    done = subprocess.run([sys.executable, "-c", CALLS_OF_A_STEP], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[] True", "True True"]
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Where a NaN or an infinity began: `with detect_anomaly():` looks at each result, forward and backward.
 
-The origin is the first op whose output holds a NaN while no input does, or an infinity while all inputs are finite. So a
-mask's -infinity, which the user passed, is none, nor is what it gives; but infinity minus infinity is. All results are
+The origin is the first op whose output holds a NaN while no input does, or an infinity while all inputs are finite. So
+a mask's -infinity, which the user passed, is none, nor is what it gives; but infinity minus infinity is. All results are
 looked at, so an input that holds a NaN already was made outside, and is then the origin itself: data with a NaN.
 
 On the way back the same is asked of each rule: of the gradient that reached it and of what was saved, against what it
@@ -99,7 +99,7 @@ class detect_anomaly(Tracer):
         call = self._call()
         names = op.inputs * len(xs) if op.variadic else op.inputs
         values = [
-            Value(name, _label(x, call) if type(x) is Tensor else "", _host(x.device, x.data) if type(x) is Tensor else x)
+            Value(name, _label(x, call), _host(x.device, x.data)) if type(x) is Tensor else Value(name, "", x)
             for name, x in zip(names, xs, strict=True)
         ]  # fmt: skip
         inner = None
@@ -107,14 +107,14 @@ class detect_anomaly(Tracer):
             inner = open_twin(op, [x.data if type(x) is Tensor else x for x in xs], params, out.device)
         at = next((i for i, x in enumerate(xs) if x is spoilt), None) if spoilt is not None else None
         return Origin(
-            kind=kind, phase="forward", cause="op" if spoilt is None else "input", op=op, params=dict(params), call=call,
-            values=values, result=_host(out.device, out.data), inner=inner, which=at,
+            kind=kind, phase="forward", cause="op" if spoilt is None else "input", op=op, params=dict(params),
+            call=call, values=values, result=_host(out.device, out.data), inner=inner, which=at,
         )  # fmt: skip
 
     # -- what backward needs ------------------------------------------------------------------------------
     @staticmethod
     def _reachable(node, out=None):
-        """(name, array) of what a node saved and a user can reach: of what a kernel keeps for itself, its result only."""
+        """(name, array) of what a node saved and a user can reach: of what a kernel keeps, its result only."""
         op, saved, ndarray = node.op, node.saved, node.device.xp.ndarray
         if saved is FREED or op.replay is not None:
             return []

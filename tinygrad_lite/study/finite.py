@@ -35,9 +35,9 @@ def is_finite(array) -> bool:
 def fingerprint(array, lib=np) -> int:
     """A number that changes with every change of one element, and nearly surely with any other change.
 
-    Words are summed in 1021 columns modulo 2^64, and column i, where few words are each word, counts 2 i + 1 times: an odd
-    factor loses no bit, and what changes places is told, unless by a multiple of 1021 words. 10 to 24 GB/s; with a factor
-    for each word 5 to 9, a CRC 2 to 4. lib: the array's library, NumPy or CuPy.
+    Words are summed in 1021 columns modulo 2^64, and column i, where few words are each word, counts 2 i + 1 times: an
+    odd factor loses no bit, and what changes places is told, unless by a multiple of 1021 words. 10 to 24 GB/s; with a
+    factor for each word 5 to 9, a CRC 2 to 4. lib: the array's library, NumPy or CuPy.
     """
     flat = array.reshape(-1)
     if not isinstance(array, np.ndarray):

@@ -200,6 +200,8 @@ class _Numbers(ast.NodeTransformer):
 
     def visit_Call(self, node):
         name, scope = node.func, self.worked.scope
+        if isinstance(name, ast.Call) and ast.unparse(name.func) == "getattr":  # of the namespace, by a name
+            name = ast.Attribute(name.args[0], self.worked.value(name.args[1]))
         of_namespace = isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name)
         of_namespace = of_namespace and scope.get(name.value.id) is self.worked.xp
         arguments = [a for a in node.args if not (isinstance(a, ast.Name) and scope.get(a.id) is self.worked.xp)]

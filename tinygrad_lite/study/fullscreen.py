@@ -84,17 +84,11 @@ class StepperApp(App):
         if self.busy:
             return
         if not self.shell.may_take_long(line):
-            self.answer(line, *self._run(line))
+            self.answer(line, *self.shell.answer(line))
             return
         self.busy = True
         self.query_one("#sheet").border_title = f"{line} ..."
-        self.run_worker(lambda: self.call_from_thread(self.answer, line, *self._run(line)), thread=True)
-
-    def _run(self, line):
-        try:
-            return self.shell.do(line), False
-        except (ValueError, RuntimeError, TypeError) as error:
-            return str(error), True
+        self.run_worker(lambda: self.call_from_thread(self.answer, line, *self.shell.answer(line)), thread=True)
 
     def answer(self, line: str, text: str, refused: bool):
         """Show where it stands now, and what was answered where that is more than the step itself."""

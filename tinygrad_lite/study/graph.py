@@ -25,7 +25,7 @@ NAME = 30  # characters of a name
 
 @dataclass
 class Box:
-    """One box. kind: "leaf", "constant", "op", "fused", "module" or "rest"; rows: (what, text); tip: shown on hovering."""
+    """One box. kind: "leaf", "constant", "op", "fused", "module", "rest"; rows: (what, text); tip: shown on hovering."""
 
     kind: str
     name: str
@@ -127,7 +127,7 @@ def _leading(trace, output):
 def _folded(events, open_):
     """For each event the box it belongs to: itself, or a module and which of its calls.
 
-    A call ends where something else ran, so that what is folded is an unbroken stretch of time, and no cycle comes of it.
+    A call ends where something else ran: what is folded is an unbroken stretch of time, so that no cycle comes of it.
     """
     keys, before, calls = [], None, {}
     for event in events:

@@ -1,7 +1,8 @@
 """Where the boxes of a graph go: a layered layout, as Graphviz's dot makes it, without Graphviz.
 
-Sugiyama, Tagawa & Toda 1981: a rank for each box, so that all edges lead on; places within the ranks, so that few cross;
-then coordinates. Long edges get a point in each rank that they pass, those from one box together. Gansner, Koutsofios, North & Vo 1993 say why.
+Sugiyama, Tagawa & Toda 1981: a rank for each box, so that all edges lead on; places within the ranks, so that few
+cross; then coordinates. Long edges get a point in each rank that they pass, those from one box together. Gansner,
+Koutsofios, North & Vo 1993 say why.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def layered(sizes, edges, gap: float = 24.0, rank_gap: float = 40.0) -> Layout:
 
 
 def _ranks(count, edges):
-    """The longest way from any beginning; then each as late as it can be, unless that lengthens more edges than it shortens.
+    """The longest way from any beginning; then each as late as it can be, unless that lengthens more than it shortens.
 
     A weight's transpose stands right before its product so, and not at the top with an edge through 1000 ranks.
     """

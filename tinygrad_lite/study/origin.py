@@ -61,8 +61,8 @@ class Origin:
 
     kind       "NaN", "infinity", or "written": something that backward needs was changed behind the engine's back
     phase      "forward" or "backward"
-    cause      "op": the formula, or the rule; "input": a tensor that came in with a NaN; "arrival": the sum or the rounding of
-               gradients on arrival at the op's input; "sum": a sum of gradients; "hook": a hook's result; "saved": what
+    cause      "op": the formula, or the rule; "input": a tensor that came in with a NaN; "arrival": the sum or the
+               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "hook": a hook's result; "saved": what
                the forward pass, which was not looked at, left
     op, params, call   what ran, and where it was called: call.place, call.places
     values     forward its inputs; backward the gradient that reached it, then what it had saved
@@ -125,7 +125,8 @@ class Origin:
         """One line: what began, where."""
         op, first = self.name, {"NaN": "The first NaN", "infinity": "The first infinity"}.get(self.kind)
         if self.cause == "written":
-            return f"{op}: {self.values[0].name}, which backward needs, was changed since the forward pass behind the engine's back"
+            what = f"{self.values[0].name}, which backward needs"
+            return f"{op}: {what}, was changed since the forward pass behind the engine's back"
         if self.cause == "input":
             value = self.values[self.which]
             return f"NaN came in from outside: {value.label or value.name}, which {op} reads, holds it already"
@@ -140,7 +141,8 @@ class Origin:
         if self.phase == "forward":
             return f"{first} is the result of {op}"
         if self.cause == "arrival":
-            return f"{first} is the gradient that {op} sends to {self._target()}, where it is added up and rounded to {self.dtype}"
+            sent = f"the gradient that {op} sends to {self._target()}"
+            return f"{first} is {sent}, where it is added up and rounded to {self.dtype}"
         return f"{first} is in the backward pass: what the rule of {op} sends to {self._target()}"
 
     def _target(self):

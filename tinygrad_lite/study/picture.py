@@ -1,4 +1,4 @@
-"""`draw_graph`: a computation as SVG, with values, gradients and shapes, folded by module. Nothing else is needed to see it."""
+"""`draw_graph`: a computation as SVG, with values, gradients and shapes, folded by module. A browser is all it needs."""
 
 from __future__ import annotations
 

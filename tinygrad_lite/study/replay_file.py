@@ -28,7 +28,7 @@ VERSION = 1
 
 @dataclass
 class Replayed:
-    """An op run again alone: `result` is what it gave now, `was` what it gave then. `said` is the report of that time."""
+    """An op run again alone: `result` is what it gave now, `was` what it gave then, `said` the report of that time."""
 
     op: Op
     phase: str
@@ -53,7 +53,7 @@ class Replayed:
         return holds(self.result)
 
     def stepper(self):
-        """A Stepper through the op, forward and backward. Raises ValueError where the file has no more than a rule reads."""
+        """A Stepper through the op, both ways. Raises ValueError where the file has no more than a rule reads."""
         from .stepper import Stepper
 
         if self.phase == "backward" and not self.op.is_fused:

@@ -178,7 +178,8 @@ def _backward(steps, moment):
     event, uses = moment.event, steps.uses.get(step.node, 0)
     called = steps.label(step.node)
     came = f"the sum of {uses} shares" if uses > 1 else "from its only use" if uses else "here backward starts"
-    sections = [Section(f"The arriving gradient g = {_slope(steps, called)}: {came}", _value("g", step.g))]
+    lines = _value("g", step.g) + _hooked(step.node)
+    sections = [Section(f"The arriving gradient g = {_slope(steps, called)}: {came}", lines)]
     if op.is_fused:
         sections.append(Section(f"The rule of {op.name}", _kernel(step.node), "code"))
     names = _input_names(event) if event is not None else [f"input {i}" for i in range(len(step.node.parents))]
@@ -192,6 +193,11 @@ def _backward(steps, moment):
     return sections
 
 
+def _hooked(node) -> list[str]:
+    hooks = len(node.extra.hooks) if node.extra is not None else 0
+    return [f"as it is after {hooks} hook{'s' * (hooks > 1)} on this tensor: what was sent may differ"] if hooks else []
+
+
 def _kernel(node) -> list[str]:
     if node.op.replay is not None:
         return ["what was not kept runs forward again, is walked back, and its inputs are sent their gradients"]
@@ -201,9 +207,8 @@ def _kernel(node) -> list[str]:
 
 def _slope(steps, name) -> str:
     """d result / d name, as it is written."""
-    result = steps.trace.name_of(steps.output)
-    name = name if re.fullmatch(r"[\w.]+( \[op \d+\])?", name) else f"({name})"
-    return f"d {result if result.isidentifier() else 'result'} / d {name}"
+    result, is_name = steps.label(steps.output), re.compile(r"[\w.]+( \[op \d+\])?").fullmatch
+    return f"d {result if is_name(result) else 'result'} / d {name if is_name(name) else f'({name})'}"
 
 
 def _rule(step, i, name, target) -> Section:
@@ -243,7 +248,8 @@ def _arrival(steps, moment, i, name, target) -> Section:
     lines += _value("sum after ", after)
     if times > 1:
         lines.append(f"{target} is {times} inputs of this op: the sum after has {times} shares of this step in it")
-    sum_line = _sum_line(before, sent, after) if times == 1 else None
+    shares = [s for s, p in zip(step.sent, step.node.parents, strict=True) if p is parent]
+    sum_line = _sum_line(before, shares, after)
     lines += [sum_line] if sum_line else []
     came = uses - left
     lines.append(
@@ -255,10 +261,11 @@ def _arrival(steps, moment, i, name, target) -> Section:
     return Section(f"The running sum at {target}, a shared node ({name} here)", lines, "sum")
 
 
-def _sum_line(before, sent, after):
-    if before is None or type(sent) is At or sent.size > INLINE or sent.shape != after.shape:
+def _sum_line(before, shares, after):
+    parts = [*([before] if before is not None else []), *shares]
+    if len(parts) < 2 or any(type(x) is At or x is None or x.size > INLINE or x.shape != after.shape for x in parts):
         return None
-    return f"{number(before)} + {number(sent)} = {number(after)}"
+    return f"{' + '.join(map(number, parts))} = {number(after)}"
 
 
 def _from(steps, moment, node) -> str:
@@ -273,7 +280,7 @@ def _leaf(steps, step):
     name, (before,), (after,) = steps.label(step.node), step.before, step.after
     uses = steps.uses.get(step.node, 0)
     came = f"the sum of {uses} shares" if uses > 1 else "one share"
-    sections = [Section(f"{_slope(steps, name)} is complete: {came}", _value("g", step.g))]
+    sections = [Section(f"{_slope(steps, name)} is complete: {came}", _value("g", step.g) + _hooked(step.node))]
     lines = _value(".grad before", before) if before is not None else [".grad before: None"]
     if before is not None:
         lines.append("backward() adds to what is there: zero the gradients between two steps of training")
@@ -390,6 +397,13 @@ def _why_forward(steps, moment):
     lines = ["Forward runs in the order of your program: what an op needs was made before it."]
     if event.node is None:
         lines.append(f"{steps.label(event.out)} needs no gradient: backward will not come here.")
+    elif steps.output is None:
+        lines.append("The function raised an error and returned nothing: there is no backward pass.")
+    elif event.node not in set(steps.order) and any(n.op is not None and n.op.replay for n in steps.order):
+        lines.append(
+            f"Backward does not come to {steps.label(event.out)} itself: the result does not depend on it, or it"
+        )
+        lines.append("ran within a checkpoint, which runs again in backward and is walked back as one step.")
     elif event.node not in set(steps.order):
         lines.append(f"The result does not depend on {steps.label(event.out)}: backward will not come here.")
     else:

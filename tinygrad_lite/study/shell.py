@@ -62,6 +62,14 @@ class Shell:
         command: Callable[[str], str] = getattr(self, f"_{name}")
         return command(argument.strip())
 
+    def answer(self, line: str) -> tuple[str, bool]:
+        """What `do` returns, or the error; and whether it was refused. Errors of the user's own hooks are no end."""
+        try:
+            return self.do(line), False
+        except Exception as error:
+            named = "" if isinstance(error, (ValueError, RuntimeError, TypeError)) else f"{type(error).__name__}: "
+            return f"{named}{error}", True
+
     def may_take_long(self, line: str) -> bool:
         """Whether a line asks for many steps, or for finite differences: seconds, on a large model."""
         return _WORDS.get((line.strip() or self.last).partition(" ")[0].lower()) in _LONG
@@ -211,7 +219,7 @@ def interact(steps: Steps, read=None, write=None) -> bool:
         try:
             line = read()
             with waiting(line) if prompts and shell.may_take_long(line) else nullcontext():
-                text = shell.do(line)
+                text, refused = shell.answer(line)
         except EOFError:
             if prompts:
                 write("")  # the shell's prompt on a line of its own
@@ -221,8 +229,8 @@ def interact(steps: Steps, read=None, write=None) -> bool:
             if not prompts:
                 raise
             continue
-        except (ValueError, RuntimeError, TypeError) as error:
-            understood, text = False, f"step: {error}"
+        if refused:
+            understood, text = False, f"step: {text}"
         if text:
             write(text + "\n" if not prompts else text)
     return understood

@@ -47,7 +47,10 @@ class Stepper(Steps):
         if not len(trace):
             if self.error is not None:
                 raise self.error
-            raise ValueError("Stepper: the function ran no op on a Tensor: give it Tensors, floats or arrays of floats")
+            raise ValueError(
+                "Stepper: the function ran no op on a Tensor: give it Tensors, floats or arrays of floats; what runs in "
+                "no_grad() or enable_grad() is not seen"
+            )
         if self.error is None and not isinstance(output, Tensor):
             raise TypeError(
                 f"Stepper: the function must return a Tensor or call backward() on one, got {type(output).__name__}"

@@ -219,8 +219,8 @@ class Steps:
         name = event.name
         if self._labels[0] != len(self.trace):
             counts: dict[str, int] = {}
-            for each in self.trace:
-                counts[each.name] = counts.get(each.name, 0) + 1
+            for each in [event.name for event in self.trace] + [self.trace.name_of(x) for x in self.trace.inputs]:
+                counts[each] = counts.get(each, 0) + 1
             self._labels = len(self.trace), counts
         return f"{_short(name)} [op {event.index + 1}]" if self._labels[1].get(name, 0) > 1 else _short(name)
 

@@ -231,6 +231,11 @@ class Trace(Tracer):
         """The op that made a Tensor, or that a node stands for; None for inputs, parameters and numbers."""
         return self._by_out.get(id(x)) if type(x) is Tensor else self._by_node.get(x)
 
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What was named or read and was not made in the trace: inputs, parameters, constants."""
+        return list(self._inputs.values())
+
     def leaf_of(self, node: Leaf) -> Tensor | None:
         """The Tensor of a leaf's node."""
         return self._leaves.get(node)

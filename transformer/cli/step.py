@@ -51,7 +51,10 @@ def step(
         with waiting("running forward"):
             stepper = _stepper(target, let or (), directory, text, np.random.default_rng(seed))
         for stop in stops or ():
-            stepper.stop_at(stop)
+            if not stepper.stop_at(stop).is_somewhere(stepper):
+                print(
+                    f"tgl: step: --break {stop}: nothing that ran forward is so named or stands there", file=sys.stderr
+                )
     except (Usage, ValueError) as error:
         print(f"tgl: step: {str(error).removeprefix('step: ')}", file=sys.stderr)
         raise typer.Exit(MISUSE) from None
@@ -106,7 +109,9 @@ def _stepper(target, let, directory, text, rng):
             values[name.strip()] = value_of(value, rng)
         except ValueError as error:
             raise Usage(f"--let {name}: {error}") from None
-    if target.endswith(".py") and Path(target).is_file():
+    if target.endswith(".py"):
+        if not Path(target).is_file():
+            raise Usage(f"there is no file {target}")
         if values:
             raise Usage(f"--let is for an expression or a function: name one, {target}:function")
         return _of_program(Path(target))

@@ -1,8 +1,9 @@
 """Taps on the model that trains: each named value is shown to functions, which may give another in its place.
 
 Values at the edge of a module come by its hooks. Scores and weights of attention exist only within an op, whose kernel
-never holds them whole; where they are asked for, the op runs as its readable twin, which a tracer watches. There is no
-second model: nothing here computes what a GPT computes.
+never holds them whole; where they are asked for, the op runs as its readable twin, which a tracer watches, from the
+projection before it to the one after it, whatever else goes on there (`no_grad`, another tracer). There is no second
+model: nothing here computes what a GPT computes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from tinygrad_lite import Tensor, concatenate
-from tinygrad_lite.autograd.mode import GRAD, mode
+from tinygrad_lite.autograd.mode import GRAD, TRACE, mode
 from tinygrad_lite.study import Tracer
 
 from ..model import GPT
@@ -35,6 +36,7 @@ class Taps(Tracer):
         self.model, self._hooks = model, {name: list(fns) for name, fns in hooks.items()}
         self._visited: set[str] = set()
         self._handles, self._layer, self._residual, self._ran = [], None, None, False
+        self._entered = self._outside = None  # (state, tracer) of the thread: where this began, where tracing began
 
     def add(self, name: str, hook: Hook):
         """One more function for a name, called after those it has."""
@@ -51,7 +53,7 @@ class Taps(Tracer):
             return x
         self._visited.add(name)
         state = mode.state
-        mode.state = min(state, GRAD)  # what the functions compute is theirs, and not traced
+        mode.state = min(state if self._outside is None else self._outside[0], GRAD)  # what they compute is not traced
         try:
             for fn in fns:
                 changed = fn(x, name)
@@ -77,21 +79,24 @@ class Taps(Tracer):
             if self._has(within + "q", within + "k", within + "v"):
                 self._after(attention.qkv, lambda m, args, out, a=within: self._qkv(a, out))
             if self._has(within + "scores", within + "pattern"):
-                self._after(attention.qkv, lambda m, args, out, i=i: self._enter_attention(i))
-                self._before(attention.project, lambda m, args: self._leave_attention())
+                self._after(attention.qkv, lambda m, args, out, i=i: self._trace(i))
+                self._before(attention.project, lambda m, args: self._trace_no_more())
             self._adder(attention.project, within + "z", within + "out", heads=True)
             self._adder(block.mlp.down, at + "mlp.post", at + "mlp.out", heads=False)
         for module, name in edges:
             if self._has(name):
                 self._after(module, lambda m, args, out, n=name: self.visit(n, out))
+        if self._has("pos_embed"):
+            self._after(model.tokens, lambda m, args, out: self._trace())
+            self._before(model.dropout, lambda m, args: self._trace_no_more())
         self._before(model, self._begin)
-        if self._is_tracing:
-            super().__enter__()
+        self._entered = mode.state, mode.tracer
         return self
 
     def __exit__(self, *exc):
-        if self._is_tracing:
-            super().__exit__(*exc)
+        if self._outside is not None:  # an error fell out of attention
+            self._outside = None
+            mode.state, mode.tracer = self._entered
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -102,10 +107,6 @@ class Taps(Tracer):
                 "scores where a GPU decodes from a cache: call model(tokens)"
             )
         return False
-
-    @property
-    def _is_tracing(self) -> bool:
-        return any(name.endswith(("pos_embed", "scores", "pattern")) for name in self._hooks)
 
     def _before(self, module, hook):
         self._handles.append(module.register_forward_pre_hook(hook))
@@ -150,11 +151,15 @@ class Taps(Tracer):
         if self._has(name_out):
             self._after(linear, after)
 
-    def _enter_attention(self, layer: int):
-        self._layer, self.open_fused = layer, True
+    def _trace(self, layer: int | None = None):
+        """Watch each op from here on; in a layer's attention, with fused ones opened."""
+        self._outside = mode.state, mode.tracer
+        mode.state, mode.tracer = TRACE, self
+        self._layer, self.open_fused = layer, layer is not None
 
-    def _leave_attention(self):
-        self._layer, self.open_fused = None, False
+    def _trace_no_more(self):
+        mode.state, mode.tracer = self._outside
+        self._outside = self._layer = None
 
     def on_forward(self, op, xs, params, out):
         """Of the ops, those that give attention's scores and weights, and the slice of the positions."""

@@ -89,6 +89,17 @@ def test_a_result_of_many_elements_has_no_backward_and_says_what_helps():
     assert "reduce it to one element" in answers[1]
 
 
+def test_an_error_of_the_users_own_hook_is_told_and_does_not_end_the_session():
+    def fn(a):
+        b = a * 2.0
+        b.register_hook(lambda g: {}["nothing"])
+        return b.exp()
+
+    answers = typed(Stepper(fn, 1.0), "go end", "go end", "b")
+    assert answers[1].startswith("step: KeyError: 'nothing'") and "was interrupted" in answers[2]
+    assert "This is the first op" in answers[3] and answers[-1] is False
+
+
 def test_an_interrupted_step_is_not_taken_for_the_end(monkeypatch):
     from tinygrad_lite.ops.registry import OPS
 

@@ -110,6 +110,7 @@ def test_a_function_that_calls_backward_is_stopped_there():
 def test_ops_before_an_error_can_be_looked_at():
     stepper = Stepper(lambda a: (a * 2.0) @ a, np.ones((2, 3)))
     assert len(stepper.trace) == 1 and "matmul" in str(stepper.error)
+    assert "there is no backward pass" in stepper.why()
     assert stepper.next() is None
 
 
@@ -237,7 +238,8 @@ def test_half_precision_is_worked_out_in_float32_as_the_engine_computes_it():
     x, y = (Tensor(np.array(v, dtype=np.float16), requires_grad=True) for v in (1.0, 300.0))
     stepper = Stepper(lambda x, y: x / y, x, y)
     assert "in float32, then rounded to float16" in str(stepper) and "1 / 300 = 0.003333333" in str(stepper)
-    assert "then rounded" not in str(Stepper(lambda y: -y, y))
+    exact = Stepper(lambda y: y.floor(), y)
+    assert "then rounded" not in str(exact)
     stepper.start_of_backward()
     text = str(stepper)
     sent = [line.split()[-1] for line in text.splitlines() if line.strip().startswith("sent: float32")]
@@ -253,6 +255,42 @@ def test_what_was_written_in_place_later_is_not_taken_for_what_the_op_read():
 
     text = str(Stepper(fn, np.ones(2)))
     assert "[5, 5] + 1" not in text and text.count("was written in place later") == 1
+
+
+def test_an_op_that_has_one_tensor_twice_shows_both_shares_in_the_sum():
+    stepper = Stepper(lambda a: a * a + a * 2.0, 3.0)
+    stepper.end()
+    texts = [str(stepper) for _ in iter(stepper.back, None)]
+    assert sum(text.count("2 + 3 + 3 = 8") for text in texts) == 2  # for x and for y
+    assert not any("nothing has arrived yet" in text for text in texts if "2 + 3 + 3" in text)
+
+
+def test_a_gradient_that_a_hook_changed_says_so():
+    def fn(x):
+        y = x * 2.0
+        y.register_hook(lambda g: g * 10.0)
+        return y * 3.0
+
+    stepper = Stepper(fn, 1.0)
+    stepper.start_of_backward()
+    assert "hook" not in str(stepper)
+    stepper.next()
+    assert "g: float64  30" in str(stepper) and "after 1 hook on this tensor" in str(stepper)
+
+
+def test_a_comparison_is_worked_out_with_its_sign():
+    assert "    2 > 0 = True\n" in str(Stepper(lambda a: (a > 0) * a, 2.0))
+
+
+def test_a_result_with_the_name_of_an_input_is_told_from_it():
+    def fn(x):
+        x = x * x
+        return x
+
+    stepper = Stepper(fn, 3.0)
+    assert "makes x [op 1]" in str(stepper)
+    stepper.end()
+    assert "d x [op 1] / d x is complete" in str(stepper)
 
 
 def test_html_marks_the_expression_and_escapes_the_rest():
@@ -273,6 +311,8 @@ def test_what_is_computed_again_in_backward_is_shown_as_one_step():
     while stepper.next():
         texts.append(str(stepper))
     assert any("runs forward again" in text for text in texts)
+    stepper.start()  # y * 2.0, which the result rests on
+    assert "within a checkpoint" in stepper.why()
 
 
 @pytest.mark.slow  # 8 s: every op of the registry

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from support.lens_models import KINDS, VOCAB, T, made, some_ids
 
-from tinygrad_lite import Tensor, is_grad_enabled, no_grad
+from tinygrad_lite import Tensor, enable_grad, is_grad_enabled, no_grad
 from tinygrad_lite import functional as F
-from tinygrad_lite.autograd.mode import GRAD, mode
+from tinygrad_lite.autograd.mode import GRAD, NO_GRAD, mode
 from tinygrad_lite.config import settings
+from tinygrad_lite.study import Trace
 from transformer import GPT, GPTConfig
 from transformer.hf import from_huggingface, to_huggingface
 from transformer.lens import ablate, hooked, names_of, patch, run_with_cache
 from transformer.model import as_tokens
+from transformer.sampling import generate
 
 BETWEEN_MODULES = ["embed", "*resid*", "*norm*", "logits"]
 
@@ -133,6 +135,34 @@ def test_a_hook_on_what_is_never_computed_is_an_error():
     assert mode.state == GRAD
 
 
+@pytest.mark.parametrize("name", ["pos_embed", "blocks.1.attention.pattern", "blocks.0.attention.z"])
+def test_hooks_reach_evaluation_and_generation_which_record_nothing(name):
+    model, seen = made(), []
+    ids = [int(i) for i in some_ids(1)[0, :3]]
+    plain = list(generate(model, ids, 4, temperature=0.0))
+    if name == "pos_embed":
+        with hooked(model, {name: lambda x, n: seen.append(x.shape)}), no_grad():
+            model(as_tokens([ids]))
+        assert seen == [(3, 16)] and is_grad_enabled()
+        return
+    with hooked(model, {name: lambda x, n: seen.append(x.shape)}):
+        assert list(generate(model, ids, 4, temperature=0.0)) == plain
+    assert len(seen) == 4 and seen[0][0] == 1
+    with hooked(model, {name: ablate(heads=[0, 1, 2, 3])}), no_grad():
+        changed = model(as_tokens([ids])).numpy()
+    with no_grad():
+        assert not np.array_equal(changed, model(as_tokens([ids])).numpy())
+
+
+def test_another_tracer_goes_on_outside_attention():
+    model = made()
+    with Trace(model) as trace, hooked(model, {"blocks.0.attention.pattern": lambda x, n: None}):
+        model(as_tokens(some_ids()))
+    assert mode.state == GRAD and mode.tracer is None
+    ops = [event.op.name for event in trace]
+    assert ops.count("attention_qkv") == 1 and ops.count("layer_norm") == 5  # layer 1's, and all norms
+
+
 def test_nothing_is_left_behind_also_after_an_error():
     model, ids = made(), some_ids()
 
@@ -143,6 +173,10 @@ def test_nothing_is_left_behind_also_after_an_error():
         run_with_cache(model, ids, hooks={"blocks.0.attention.pattern": fails})
     assert not any(module.has_hooks for module in model.modules())
     assert mode.state == GRAD and mode.tracer is None and is_grad_enabled()
+    with no_grad():
+        with pytest.raises(ZeroDivisionError), hooked(model, {"*scores": fails}), enable_grad():
+            model(as_tokens(ids))
+        assert mode.state == NO_GRAD and mode.tracer is None
 
 
 def test_a_hook_must_give_the_same_shape():
