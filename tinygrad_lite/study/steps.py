@@ -332,4 +332,6 @@ def _largest_difference(a, b) -> float:
     if not a.size:
         return 0.0
     a, b = a.astype("float64"), b.astype("float64")
-    return float(np.nanmax(np.abs(np.where(a == b, 0.0, a - b)))) if a.size else 0.0
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        return float(np.abs(np.where(same, 0.0, a - b)).max())  # NaN where one alone is NaN

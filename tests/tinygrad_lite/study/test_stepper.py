@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinygrad_lite import Tensor
+from tinygrad_lite import Tensor, grad
 from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.checkpoint import checkpoint
 from tinygrad_lite.device import CPU
@@ -13,6 +13,7 @@ from tinygrad_lite.study import Stepper
 from tinygrad_lite.study.breakpoints import Breakpoint
 from tinygrad_lite.study.expression import Expression, value_of
 from tinygrad_lite.study.formula import number, worked
+from tinygrad_lite.study.steps import _largest_difference
 from transformer import GPT, GPTConfig
 from transformer.model import as_tokens
 
@@ -161,7 +162,7 @@ def test_why_counts_what_each_node_still_waits_for():
     stepper.start_of_backward()
     stepper.next()  # b * 4.0, the newest of the two that are ready
     text = stepper.why()
-    assert "Now:      b * 4.0" in text and "Ready:    (b * 3.0).exp()" in text
+    assert "Now:      b * 4.0" in text and "Ready:    (b * 3.0).exp(): older" in text
     assert "b: nothing has come; it waits for 2" in text
     stepper.next()
     text = stepper.why()
@@ -291,6 +292,26 @@ def test_a_result_with_the_name_of_an_input_is_told_from_it():
     assert "makes x [op 1]" in str(stepper)
     stepper.end()
     assert "d x [op 1] / d x is complete" in str(stepper)
+
+
+def test_grad_within_the_function_does_not_stop_it_and_backwards_own_gradient_is_taken():
+    def fn(x):
+        (slope,) = grad((x**3).sum(), [x], create_graph=True)
+        total = 0.0
+        total += slope * x
+        total.backward(Tensor(np.array([1.0, 10.0])))
+
+    stepper = Stepper(fn, np.array([1.0, 2.0]))
+    assert stepper.label(stepper.output) == "total"
+    stepper.end()
+    assert stepper.inputs[0].grad.tolist() == [9.0, 360.0]  # 9 x**2 times what backward() was given
+
+
+def test_a_nan_of_one_side_is_no_difference_of_zero():
+    a, b = np.array([1.0, np.nan, np.inf]), np.array([1.0, np.nan, np.inf])
+    assert _largest_difference(a, b) == 0.0
+    b[1] = 2.0
+    assert np.isnan(_largest_difference(a, b))
 
 
 def test_html_marks_the_expression_and_escapes_the_rest():
