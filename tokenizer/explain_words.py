@@ -44,7 +44,7 @@ def explain_words(tokenizer: WordTokenizer, segments: list[Segment]) -> tuple[li
             pieces.append(special_piece(segment, names[segment], base))
             base = pieces[-1].stop
             continue
-        text, starts, stops = align(tokenizer._chain(place, False, True), segment)
+        text, starts, stops = align(tokenizer._chain(segment, place, False, True), segment)
         whole = tokenizer._cut_words is None
         for begin, end in [(0, len(text))] if whole else [m.span() for m in tokenizer._cut_words.finditer(text)]:
             if begin == end:

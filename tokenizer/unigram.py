@@ -151,7 +151,7 @@ class UnigramTokenizer(WordTokenizer):
             if isinstance(segment, int):
                 ids.append(segment)
                 continue
-            for normalizer in self._chain(place, False, True):
+            for normalizer in self._chain(segment, place, False, True):
                 segment = normalizer.apply(segment)
             words = self._cut(segment)
             data, stops = encoded(words)

@@ -174,7 +174,7 @@ class WordTokenizer(Tokenizer):
                 batches.append(segment)
                 continue
             text = segment
-            for normalizer in self._chain(place, continued, first):
+            for normalizer in self._chain(segment, place, continued, first):
                 text = normalizer.apply(text)
             batches.append(np.fromiter(map(numbers.__getitem__, self._cut(text)), dtype=np.int64))
         numbers.default_factory = None  # it refers back to the dict, and would keep it alive until a collection
@@ -190,10 +190,21 @@ class WordTokenizer(Tokenizer):
         spelling = self._spell(words)
         return RowTable.laid_out(spelling.ids.astype(self._dtype), spelling.counts)
 
-    def _chain(self, place: int, continued: bool, first: bool) -> tuple[Normalizer, ...]:
-        if place:
-            return self._not_first
-        return self._continuing if continued else self._normalizers if first else self._not_first
+    def _chain(self, text: str, place: int, continued: bool, first: bool) -> tuple[Normalizer, ...]:
+        if continued and not place:
+            return self._continuing
+        return self._normalizers if first and not place and not self._loses_its_beginning(text) else self._not_first
+
+    def _loses_its_beginning(self, text: str) -> bool:
+        """Whether the text's first character vanishes, an accent say: what follows is not at the beginning, as in HF."""
+        if self._not_first == self._normalizers:
+            return False
+        head = text[:1]
+        for normalizer in self._normalizers:
+            if isinstance(normalizer, Metaspace):
+                break
+            head = normalizer.apply(head)
+        return not head
 
     def _cut(self, text: str) -> list[str]:
         if self._cut_words is None:
@@ -236,7 +247,7 @@ class WordTokenizer(Tokenizer):
                 base += length
                 continue
             bounds = _byte_bounds(segment)
-            found, spans = self._with_spans(segment, self._chain(place, False, True))
+            found, spans = self._with_spans(segment, self._chain(segment, place, False, True))
             ids += found.tolist()
             ranges.append(bounds[spans] + base)
             base += int(bounds[-1])
