@@ -64,6 +64,7 @@ def test_one_specialisation_for_read_only_and_writable_inputs():
     assert len(kernel._forward_erf[np.dtype(np.float32)].function.signatures) == 1
 
 
+@pytest.mark.slow
 def test_kernels_run_as_plain_python():
     text = """
         import numpy as np

@@ -98,7 +98,7 @@ def layouts(*shape):
 
 
 @pytest.mark.parametrize("m, k, n", [(600, 1, 700), (1, 600, 700), (700, 600, 1), (300, 200, 100), (1, 300000, 1)])
-@pytest.mark.parametrize("stack", [(), (3,)])
+@pytest.mark.parametrize("stack", [(), pytest.param((3,), marks=pytest.mark.slow)])
 def test_every_layout_also_along_axes_of_length_one(m, k, n, stack):
     for x in layouts(*stack, m, k):
         for y in layouts(*stack, k, n):

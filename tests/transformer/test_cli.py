@@ -94,6 +94,7 @@ def test_the_losses_that_counting_reaches_are_said_before_and_a_run_that_misses_
     assert "no better than counting pairs" in " ".join(output.split())  # twenty steps are too few
 
 
+@pytest.mark.slow
 def test_an_earlier_run_is_moved_aside_and_still_samples(tmp_path):
     train_tiny(tmp_path, "--steps", 3)
     first = checkpoint.digest(tmp_path / "run")
@@ -161,6 +162,7 @@ def test_more_memory_than_there_is_ends_in_one_line_with_a_way_out(monkeypatch, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("TGL_CUDA") != "emulate", reason="only the emulated card is made small")
 def test_a_gpu_without_room_ends_in_one_line_with_what_helps(tmp_path):
     (tmp_path / "text.txt").write_text(TEXT)
@@ -180,6 +182,7 @@ def test_a_gpu_without_room_ends_in_one_line_with_what_helps(tmp_path):
     assert "--batch-size" in line and "nvidia-smi" in line
 
 
+@pytest.mark.slow
 def test_accumulated_steps_train_the_same_model_as_large_ones(tmp_path):
     train_tiny(tmp_path, "--steps", 8, "--lr", 0.01, "--batch-size", 8, name="whole")
     train_tiny(tmp_path, "--steps", 8, "--lr", 0.01, "--batch-size", 2, "--accumulate", 4, name="parts")
@@ -200,6 +203,7 @@ def test_resume_takes_the_same_command_again_and_the_same_text_elsewhere(tmp_pat
     assert "step 3 of 5" in output and "stretched from 3 to 5" in output
 
 
+@pytest.mark.slow
 def test_a_directory_of_text_that_holds_the_run_itself_trains_on_the_text_alone(tmp_path):
     (tmp_path / ".hidden").write_text("never read")
     (tmp_path / "text.txt").write_text(TEXT)

@@ -45,7 +45,7 @@ def losses(steps=STEPS, scale=None, **settings):
 
 
 @needs_cuda
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [m if m == "llama" else pytest.param(m, marks=pytest.mark.slow) for m in MODELS])
 def test_training_on_cuda_is_training_on_the_cpu(model):
     (cpu, here), (cuda, there) = (losses(model=model, device=device) for device in ("cpu", "cuda"))
     assert there.model.device.name == "cuda" and cpu[-1] < cpu[0] - 0.3

@@ -96,6 +96,7 @@ print(calls() == before, watched != before)
 """
 
 
+@pytest.mark.slow
 def test_study_code_is_not_loaded_by_itself_and_loaded_and_off_a_step_makes_the_same_calls():
     done = subprocess.run([sys.executable, "-c", CALLS_OF_A_STEP], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[] True", "True True"]

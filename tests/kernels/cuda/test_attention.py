@@ -167,6 +167,7 @@ def test_dropout(b, h, key_heads, t, s, params, dtype):
     check(b, h, key_heads, t, s, 64, dtype, **params, **DROPPED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [13, 128])
 @pytest.mark.parametrize("s", [71, 72])
 def test_dropout_in_other_head_sizes(s, d):
@@ -206,7 +207,7 @@ def test_a_replay_drops_what_a_run_in_its_place_would_drop():
 
 
 @pytest.mark.parametrize("dtype", [float32, bfloat16], ids=str)
-@pytest.mark.parametrize("d", [1, 13, 16, 32, 128])
+@pytest.mark.parametrize("d", [1, 13, 16, 32, pytest.param(128, marks=pytest.mark.slow)])
 def test_head_sizes(d, dtype):
     check(1, 2, 1, 65, 70, d, dtype, causal=True, window=40, scale=d**-0.5)
 

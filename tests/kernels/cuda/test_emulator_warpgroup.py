@@ -298,7 +298,7 @@ FINDINGS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["fast", "race"])
+@pytest.mark.parametrize("mode", [pytest.param("fast", marks=pytest.mark.slow), "race"])
 @pytest.mark.parametrize("bug", ERRORS)
 def test_errors_that_end_a_launch(bugs, bug, mode):
     message, mark = ERRORS[bug]
