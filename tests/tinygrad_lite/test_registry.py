@@ -152,6 +152,7 @@ def test_every_float_input_has_a_rule():
     assert missing == []
 
 
+@pytest.mark.slow
 def test_no_false_alarm_on_the_clean_registry():
     count, found = alarms(range(1, 3))
     assert found == []

@@ -314,7 +314,7 @@ def launch(kernels, name, bug, grid=1, block=N, size=N, **changes):
     return out
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "reversed" else n for n in FOUND])
 def test_bug_is_found(kernels, name):
     mode, message, mark = FOUND[name]
     with pytest.raises(RuntimeError, match=message) as error:

@@ -29,7 +29,7 @@ pytestmark = needs_cuda
 # One element, rows of a warp in single elements and in vectors, several blocks of rows; rows of a block, and longer ones
 # than its registers hold, by more than one turn.
 ROWS = [(1, 1), (3, 31), (2, 2, 32), (9, 33), (70, 64)]
-LONG = [(2, 1032), (2, 1025), pytest.param((2, 10248), marks=pytest.mark.slow), (2, 4355)]
+LONG = [(2, 1032), (2, 1025), *(pytest.param(s, marks=pytest.mark.slow) for s in ((2, 10248), (2, 4355)))]
 WHOLE = [(9, 384), (9, 768)]  # three turns of a warp in float32, in 16 bits
 shapes = pytest.mark.parametrize("shape", ROWS + LONG + WHOLE, ids=str)
 PARAMS = {"layer_norm": {"eps": 1e-5}, "rms_norm": {"eps": 1e-5}, "gelu": {"approximate": "tanh"},
