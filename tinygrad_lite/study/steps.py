@@ -14,8 +14,8 @@ from ..gradcheck import gradcheck
 from ..ops.registry import At
 from ..tensor import Tensor, functional, wrap
 from .breakpoints import Breakpoint
+from .order import why as explained
 from .sheet import sheet_of
-from .sheet import why as explained
 from .trace import BackwardStep, Event, Trace, consumers
 
 FULL_CHECK = 64  # elements of a node's inputs up to which every entry of its Jacobian is checked
