@@ -24,6 +24,7 @@ from .evaluation import Evaluation, evaluate
 from .gradient_step import GradientStep
 from .log import JsonLines, layer_report
 from .model import GPT
+from .optimizer_state import arrays_of, plain_of, restore_optimizer
 from .presets import FREE_ON_RESUME, TrainConfig
 
 DECAY_SHARE = 0.4  # of a wsd run's steps: a long decay suits a short run, arXiv:2405.18392
@@ -301,10 +302,10 @@ class Trainer:
             "progress": self.progress.__dict__,
             "generator": list(default_generator.get_state()),
             "scaler": self.scaler.state_dict(),
-            "optimizer": _plain(optimizer),
+            "optimizer": plain_of(optimizer),
         }
         weights = {name: p.float().numpy() for name, p in self.model.named_parameters()}  # a half's values, exactly
-        moments = dict(_arrays(optimizer, "optimizer"))
+        moments = dict(arrays_of(optimizer, "optimizer"))
         path = checkpoint.save(self.out, self.progress.step, weights, moments, state, self.config.keep)
         self.saved_step = self.progress.step
         self.report("save", {"step": self.progress.step, "path": str(path)})
@@ -349,16 +350,11 @@ class Trainer:
         """(weights, moments, the optimiser's plain state): copies of all that a step changes."""
         weights = {name: p.float().numpy().copy() for name, p in self.model.named_parameters()}
         state = self.optimizer.state_dict()
-        return weights, dict(_arrays(state, "optimizer")), _plain(state)
+        return weights, dict(arrays_of(state, "optimizer")), plain_of(state)
 
     def _restore(self, weights, moments, plain):
         checkpoint.put_weights(self.model, weights, self.out)
         restore_optimizer(self.optimizer, moments, plain)
-
-
-def restore_optimizer(optimizer: optim.Optimizer, moments: dict, plain: dict):
-    """Put back what a checkpoint holds of an optimiser: its arrays, and the rest as in state.json."""
-    optimizer.load_state_dict(_filled(plain, moments, "optimizer"))
 
 
 def build_optimizer(model: GPT, config: TrainConfig) -> optim.Optimizer:
@@ -398,38 +394,3 @@ def build_schedule(config: TrainConfig) -> optim.Schedule:
         return optim.WarmupCosine(config.lr, warmup, config.steps, config.min_lr)
     decay = int(config.steps * DECAY_SHARE)
     return optim.WSD(config.lr, warmup, config.steps - warmup - decay, decay, config.min_lr)
-
-
-def _arrays(tree, path):
-    """(path, array) of every array in nested dicts and lists."""
-    if isinstance(tree, np.ndarray):
-        yield path, tree
-    elif isinstance(tree, dict):
-        for key in tree:
-            yield from _arrays(tree[key], f"{path}.{key}")
-    elif isinstance(tree, (list, tuple)):
-        for i, value in enumerate(tree):
-            yield from _arrays(value, f"{path}.{i}")
-
-
-def _plain(tree):
-    """The same tree with arrays replaced by a mark, and keys as strings: what JSON can hold."""
-    if isinstance(tree, np.ndarray):
-        return {"__array__": True}
-    if isinstance(tree, dict):
-        return {str(k): _plain(v) for k, v in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [_plain(v) for v in tree]
-    return tree.item() if isinstance(tree, np.generic) else tree
-
-
-def _filled(tree, arrays, path):
-    """The inverse of `_plain`, given the arrays."""
-    if isinstance(tree, dict):
-        if tree.get("__array__") is True:
-            return arrays[path]
-        filled = {k: _filled(v, arrays, f"{path}.{k}") for k, v in tree.items()}
-        return {int(k) if k.isdigit() else k: v for k, v in filled.items()}
-    if isinstance(tree, list):
-        return [_filled(v, arrays, f"{path}.{i}") for i, v in enumerate(tree)]
-    return tree

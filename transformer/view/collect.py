@@ -15,8 +15,9 @@ from tinygrad_lite.study.trace import BackwardStep
 from .. import checkpoint
 from ..config import GPTConfig
 from ..model import GPT, as_tokens
+from ..optimizer_state import restore_optimizer
 from ..presets import TrainConfig
-from ..trainer import build_optimizer, build_schedule, restore_optimizer
+from ..trainer import build_optimizer, build_schedule
 from .twin import Twin, open_twin
 
 MOST_TOKENS = 64  # a page: what fits a screen, and 5 MB
