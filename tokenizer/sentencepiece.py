@@ -14,11 +14,10 @@ import numpy as np
 
 from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece, refuse_special_bytes
 from .corpus import Corpus
-from .errors import TokenizerError, TrainingError
+from .errors import TokenizerError
 from .normalizers import METASPACE, Normalizer, Prepend, Replace
 from .sentencepiece_readable import spell_readable
-from .special import MAX_IDS, as_integer, check_special_tokens
-from .symbol_train import Progress, frequent_characters, known_runs, learn_tokens
+from .symbol_train import Progress, frequent_characters, known_runs, learn_tokens, names_and_size
 from .words import Spelling, WordTokenizer, encoded
 
 if TYPE_CHECKING:
@@ -110,12 +109,7 @@ class SentencePieceTokenizer(WordTokenizer):
             TrainingError: there is no text, or vocab_size has no room for the characters.
             SpecialTokenError, TypeError, OSError: as for BPETokenizer.train.
         """
-        names = list(check_special_tokens(special_tokens, 0))
-        if "<unk>" not in names:
-            raise TrainingError(f'expected "<unk>" among the special tokens, got {names!r}')
-        wanted = as_integer(vocab_size)
-        if wanted is None or not 0 < wanted <= MAX_IDS:
-            raise TrainingError(f"expected vocab_size from 1 to {MAX_IDS}, got {vocab_size!r}")
+        names, wanted = names_and_size(special_tokens, vocab_size, "<unk>")
         first = [*names, *(BYTE_TOKENS if byte_fallback else ())]
         words = cls._count_words(texts, normalizers, "none", names)
         kept = frequent_characters(words, character_coverage)

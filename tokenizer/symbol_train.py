@@ -13,6 +13,7 @@ from itertools import groupby, pairwise
 
 from .bpe_readable import replace_pair
 from .errors import TrainingError
+from .special import MAX_IDS, as_integer, check_special_tokens
 
 Progress = Callable[[int, int], None]
 
@@ -102,6 +103,20 @@ def _recount(spelling: Sequence[int], weight: int, counts: Counter[tuple[int, in
     for pair in pairwise(spelling):
         counts[pair] += weight
     return pairs
+
+
+def names_and_size(special_tokens, vocab_size: int, unknown: str) -> tuple[list[str], int]:
+    """What training is asked for, checked: the special tokens, the unknown one among them, and the number of ids.
+
+    Raises TrainingError or, for the special tokens themselves, SpecialTokenError.
+    """
+    names = list(check_special_tokens(special_tokens, 0))
+    if unknown not in names:
+        raise TrainingError(f'expected "{unknown}" among the special tokens, got {names!r}')
+    wanted = as_integer(vocab_size)
+    if wanted is None or not 0 < wanted <= MAX_IDS:
+        raise TrainingError(f"expected vocab_size from 1 to {MAX_IDS}, got {vocab_size!r}")
+    return names, wanted
 
 
 def frequent_characters(words: Mapping[str, int], coverage: float) -> set[str]:

@@ -13,8 +13,8 @@ from .byte_tokens import BYTE_TOKENS, byte_token_ids, decoded_piece, refuse_spec
 from .corpus import Corpus
 from .errors import TokenizerError, TrainingError
 from .normalizers import Metaspace, Normalizer, Unicode
-from .special import MAX_IDS, TextOrSpans, as_integer, check_special_tokens, split_segments
-from .symbol_train import Progress, frequent_characters, known_runs
+from .special import TextOrSpans, split_segments
+from .symbol_train import Progress, frequent_characters, known_runs, names_and_size
 from .unigram_readable import UNKNOWN_PENALTY, spell_readable
 from .words import Spelling, WordTokenizer, encoded
 
@@ -99,12 +99,7 @@ class UnigramTokenizer(WordTokenizer):
         """
         from .unigram_train import train
 
-        names = list(check_special_tokens(special_tokens, 0))
-        if "<unk>" not in names:
-            raise TrainingError(f'expected "<unk>" among the special tokens, got {names!r}')
-        wanted = as_integer(vocab_size)
-        if wanted is None or not 0 < wanted <= MAX_IDS:
-            raise TrainingError(f"expected vocab_size from 1 to {MAX_IDS}, got {vocab_size!r}")
+        names, wanted = names_and_size(special_tokens, vocab_size, "<unk>")
         first = [*names, *(BYTE_TOKENS if byte_fallback else ())]
         words = cls._count_words(texts, normalizers, "metaspace", names)
         alphabet = frequent_characters(words, character_coverage) - set(first)

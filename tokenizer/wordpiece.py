@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 
 from .corpus import Corpus
-from .errors import TokenizerError, TrainingError
+from .errors import TokenizerError
 from .normalizers import Bert, Normalizer
-from .special import MAX_IDS, as_integer, check_special_tokens
+from .special import as_integer
 from .wordpiece_readable import spell_readable
 from .words import Spelling, WordTokenizer, encoded
 
@@ -111,20 +111,15 @@ class WordPieceTokenizer(WordTokenizer):
             TrainingError: there is no text, or vocab_size has no room for the characters.
             SpecialTokenError, TypeError, OSError: as for BPETokenizer.train.
         """
-        from .symbol_train import learn_tokens
+        from .symbol_train import learn_tokens, names_and_size
 
-        names = list(check_special_tokens(special_tokens, 0))
-        if "[UNK]" not in names:
-            raise TrainingError(f'expected "[UNK]" among the special tokens, got {names!r}')
+        names, wanted = names_and_size(special_tokens, vocab_size, "[UNK]")
         words = cls._count_words(texts, normalizers, "bert", names)
         spelt = {
             (word[0], *(PREFIX + letter for letter in word[1:])): count
             for word, count in words.items()
             if len(word) <= longest_word
         }
-        wanted = as_integer(vocab_size)
-        if wanted is None or not 0 < wanted <= MAX_IDS:
-            raise TrainingError(f"expected vocab_size from 1 to {MAX_IDS}, got {vocab_size!r}")
         join = lambda left, right: left + right.removeprefix(PREFIX)
         tokens, _ = learn_tokens(spelt, wanted - len(names), join, reserved=names)
         return cls([*names, *tokens], special_tokens=names, normalizers=normalizers, longest_word=longest_word)
