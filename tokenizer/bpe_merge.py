@@ -54,6 +54,7 @@ def pair_key(left, right):
 
 @inline
 def rank_of(left, right, keys, values):
+    """The rank of the merge of two ids in a PairTable, NO_RANK where there is none."""
     key = pair_key(left, right)
     mask = keys.size - 1
     place = home_of(key, mask)

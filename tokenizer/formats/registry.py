@@ -16,7 +16,14 @@ from .check import PROBES, check_same
 from .refuse import refuse
 
 FORMATS = {module.NAME: module for module in (own, huggingface, tiktoken, gpt2, wordpiece_vocab)}
-"""By name, modules with ``files(tokenizer, ignore)``, file name to content, and ``parse(files, ignore, **options)``."""
+"""By name, modules with the same functions:
+
+gather(path)                       the content of each file of a tokenizer, by file name
+parse(files, ignore, **options)    the tokenizer of these; FormatError for what is malformed or not supported
+files(tokenizer, ignore)           the content of each file for a tokenizer; FormatError for what they cannot say
+options_of(tokenizer)              the options that parse needs beside the files
+looks_like(raw)                    where a file has no name or JSON to tell it by: whether its bytes are of this format
+"""
 
 
 def read(

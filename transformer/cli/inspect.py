@@ -72,6 +72,7 @@ def sample(
 
 
 def encoded(tok, text: str, what):
+    """The ids of a text, an array; ValueError names a character that the tokenizer does not know, and the way out."""
     try:
         return tok.encode_to_array(text)
     except tokenizers.UnknownCharacterError as error:

@@ -31,6 +31,7 @@ Out = Annotated[Path, typer.Option("--out", help="The directory for the PNG and 
 
 
 def unicode(text: str) -> str:
+    """What was typed, as text that can be encoded."""
     # Where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes.
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -54,6 +55,7 @@ def ids_of(model, tok, text: str | None, option: str = "--text", least: int = 1)
 
 
 def token_of(tok, text: str, option: str) -> int:
+    """The id of a text that is one token; ValueError names the tokens of one that is not."""
     ids = encoded(tok, unicode(text), option)
     if len(ids) != 1:
         pieces = ", ".join(repr(tok.decode([int(i)])) for i in ids) or "none"
@@ -62,6 +64,7 @@ def token_of(tok, text: str, option: str) -> int:
 
 
 def names_of(tok, ids) -> list[str]:
+    """What each id stands for, spaces and line ends made visible."""
     from ..lens.panels import visible
 
     return [visible(tok.decode([int(i)])) for i in ids]

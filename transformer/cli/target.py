@@ -85,6 +85,7 @@ def shapes_of(fn, name: str, texts) -> list[tuple[int, ...]]:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
+    """ "2x3" or "2,3" as (2, 3), "scalar" as (); Usage for anything else."""
     if text in ("scalar", "()"):
         return ()
     if not re.fullmatch(r"\d+([x,]\d+)*", text):

@@ -20,6 +20,7 @@ COLOURS = ("#7aa6c2", "#b3402a", "#6b9e5b", "#8c6bb1", "#c9a227", "#5b5b5b")
 
 
 def compare_all(paths: list[Path], text: str | bytes, errors: Screen) -> list[Comparison]:
+    """Each tokenizer on the same text, in turns; a bar on the errors' screen tells how far it is."""
     if isinstance(text, bytes):
         raise ValueError("the text to compare on is not UTF-8, so it has no words to count: convert it first")
     with Progress(

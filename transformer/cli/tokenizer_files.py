@@ -52,6 +52,7 @@ def stoppable():
 
 
 def refuse_to_overwrite(path: Path | None, force: bool, option: str = "--out"):
+    """Raises ValueError for a file that exists, unless forced."""
     if path is not None and path.exists() and not force:
         raise ValueError(f"{path} exists: give another name to {option}, or --force to replace it")
 
@@ -75,6 +76,7 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 
 def stdin() -> BinaryIO:
+    """Standard input in bytes; says so where somebody would have to type it."""
     if sys.stdin.isatty():
         print("Reading from the keyboard; Ctrl-D ends it.", file=sys.stderr)
     return typer.get_binary_stream("stdin")
@@ -119,6 +121,7 @@ def _npy_header(file: BinaryIO, count: int, dtype: np.dtype):
 
 
 def check_ids_file(path: Path):
+    """Raises ValueError for a name that says no format for ids."""
     if path.suffix not in ID_SUFFIXES:
         raise ValueError(f"{path}: ids are kept as {', '.join(ID_SUFFIXES)} files, and the name says as which")
 

@@ -49,10 +49,12 @@ def tokens_text(tokens: Iterable[tuple[bytes, bool]], console: Screen, breaks: b
 
 
 def has_colours(console: Screen) -> bool:
+    """Whether colours would show."""
     return console.is_terminal and console.color_system is not None and not console.no_color
 
 
 def border_of(console: Screen) -> str:
+    """What stands between tokens without colours, as far as the encoding can print it."""
     try:
         BORDERS[0].encode(console.encoding)
         return BORDERS[0]
@@ -61,6 +63,7 @@ def border_of(console: Screen) -> str:
 
 
 def print_explanation(explanation: Explanation, console: Screen):
+    """The tokens in one line, then how each came about."""
     for sentence in explanation.about:
         console.say(sentence)
     special = {id(token) for piece in explanation.pieces if piece.special for token in piece.tokens}
