@@ -15,7 +15,7 @@ import numpy as np
 
 from transformer.config import GPTConfig
 
-from .pair import Side
+from .pair import REST, Side
 
 BLAS_THREADS = (
     "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -125,6 +125,7 @@ class StepMeter:
         for product in {**self.products[0], **self.products[1]}:
             self.best_ms[product] = min(self.bound.product_ms(product), self.best_ms.get(product, float("inf")))
         self.update = max(self.bound.stream()["update"], self.update)
+        time.sleep(REST)
 
     def close(self) -> StepBound:
         """End the process that measured; the bound that the best figures make."""

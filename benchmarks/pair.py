@@ -12,6 +12,10 @@ import time
 import traceback
 
 
+# Seconds after each turn: OpenBLAS's threads spin on for 0.1 s, OpenMP's for less, on cores that the next side then shares.
+REST = 0.3
+
+
 class Side:
     """A process that holds what `make(*args)` returns, a function of one argument, and calls it when told.
 
@@ -65,6 +69,7 @@ def take_turns(sides: dict[str, Side], rounds) -> dict[str, list[list[tuple[floa
     for arguments in rounds:
         for name, side in sides.items():
             answers[name].append(side.run(arguments))
+            time.sleep(REST)
     return answers
 
 

@@ -45,6 +45,8 @@ __all__ = [
     "set_num_threads",
 ]
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # this process may use
+
 _threads = 0  # 0: not settled yet
 _workers = []
 _pool_busy = _thread.allocate_lock()
@@ -166,7 +168,7 @@ def _settle():
     """First kernel or product: as many threads as this process may use cores, or TGL_NUM_THREADS."""
     n = settings.num_threads
     if n is None:
-        n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        n = CORES
     _start(n)
     return _threads
 
