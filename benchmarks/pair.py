@@ -11,7 +11,6 @@ import os
 import time
 import traceback
 
-
 # Seconds after each turn: OpenBLAS's threads spin on for 0.1 s, OpenMP's for less, on cores that the next side then shares.
 REST = 0.3
 

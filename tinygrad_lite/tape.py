@@ -14,6 +14,7 @@ a run: transformer/gradient_step.py.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 
 import numpy as np
@@ -131,3 +132,45 @@ def _call(function, args, kwargs):
 
 def _call_into(function, args, kwargs, out):
     np.copyto(out, function(*args, **kwargs))
+
+
+class Repeat:
+    """function(*arrays) -> arrays, called with arrays of the same shapes and types each time, and replayed once it can be.
+
+    The first call runs, the second is recorded, the third is run and replayed and compared; later ones are replays, whose
+    results stand in the same arrays each time. All calls run where the comparison fails, or another recording is under
+    way. It is what kernels/cuda/graph.py is on a GPU: all that changes from call to call must come in as an array.
+    """
+
+    def __init__(self, function):
+        self.function, self.is_proven = function, False
+        self._inputs = self._results = self._tape = None
+        self._gave_up = False
+
+    def __call__(self, *inputs) -> list[np.ndarray]:
+        if self._inputs is None:
+            self._inputs = [np.array(x) for x in inputs]
+            return self.function(*self._inputs)
+        for place, x in zip(self._inputs, inputs, strict=True):
+            place[...] = x
+        if self.is_proven:
+            self._tape.replay()
+            return self._results
+        if self._gave_up or threads.tape is not None:
+            return self.function(*self._inputs)
+        if self._tape is None:
+            with recording(sys.maxsize) as tape:
+                self._results = self.function(*self._inputs)
+            self._tape = tape
+            return self._results
+        return self._prove()
+
+    def _prove(self):
+        exact = [np.array(x) for x in self.function(*self._inputs)]
+        for x in self._results:
+            x[...] = np.nan  # what a replay leaves as it is must not pass for computed
+        self._tape.replay()
+        self.is_proven = all(x.tobytes() == y.tobytes() for x, y in zip(self._results, exact, strict=True))
+        if not self.is_proven:
+            self._gave_up, self._tape, self._results = True, None, None
+        return exact

@@ -45,7 +45,8 @@ __all__ = [
     "set_num_threads",
 ]
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # this process may use
+# that this process may use
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 _threads = 0  # 0: not settled yet
 _workers = []

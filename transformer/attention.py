@@ -42,7 +42,7 @@ class Attention(nn.Module):
         """residual + attention(x), both (B, T, C)."""
         c = self.config
         qkv = self.qkv(x)  # (B, T, (H + 2 Hkv) D)
-        if cache is not None and cache.is_on_device:
+        if cache is not None and cache.is_in_array:
             return add_to(residual, self.project, self._decode(qkv, cache), self.dropout)
         if c.positions == "rope":
             start = 0 if cache is None else cache.length
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         return as_tensor(out.data.swapaxes(1, 2).reshape(b, t, c.channels), qkv.device)
 
     def _decode(self, qkv, cache):
-        """The same of one new position, which only the device knows: what a captured launch does for every token."""
+        """The same of one new position, which stands in an array: what a replay does for every token."""
         c, row, device = self.config, qkv.data, qkv.device.name
         if c.positions == "rope":
             turned = dict(heads=c.heads + c.kv_heads, size=c.head_size, base=ROTARY_BASE)
@@ -81,7 +81,7 @@ class Attention(nn.Module):
 class LayerCache:
     """Keys and values of one layer, (B, Hkv, T, D), in memory allocated once.
 
-    length: how many positions it holds; where only the device knows, an int64 array (1,) there.
+    length: how many positions it holds: an integer, or an int64 array (1,) where the model is.
     """
 
     __slots__ = ("keys", "values", "length")
@@ -92,8 +92,8 @@ class LayerCache:
         self.keys, self.values, self.length = xp.empty(shape, like.dtype), xp.empty(shape, like.dtype), 0
 
     @property
-    def is_on_device(self) -> bool:
-        """Whether only the device knows the length."""
+    def is_in_array(self) -> bool:
+        """Whether the length stands in an array, which only kernels read."""
         return not isinstance(self.length, int)
 
     def append(self, k, v):
@@ -114,23 +114,21 @@ class Cache:
         self.length, self.most, self.device = 0, config.block_size, like.device
 
     def cut_to(self, length):
-        """Hold the first `length` positions, an integer, or an int64 array (1,) on a GPU; later ones are forgotten.
+        """Hold the first `length` positions, an integer, or an int64 array (1,) where the model is; later ones are forgotten.
 
         Raises TypeError for anything else, ValueError for more positions than it holds, or on a GPU, where replays of a
         graph add some that Python does not see, than it has room for.
         """
         on_gpu = self.device.xp.lib is not np
-        if on_gpu and isinstance(length, self.device.xp.ndarray):
+        if isinstance(length, self.device.xp.ndarray) and (on_gpu or length.ndim):
             if (length.shape, length.dtype) != ((1,), np.int64):
                 raise TypeError(f"cut_to: an array must be int64 (1,), got {length.dtype} {length.shape}")
         else:
             try:
-                length = operator.index(length)  # of NumPy's integers too: `is_on_device` tells by the type
+                length = operator.index(length)  # of NumPy's integers too: `is_in_array` tells by the type
             except TypeError:
-                raise TypeError(
-                    f"cut_to: expected an integer, or an int64 array (1,) on a GPU, got {length!r}"
-                ) from None
-            held = self.most if on_gpu else self.length
+                raise TypeError(f"cut_to: expected an integer, or an int64 array (1,), got {length!r}") from None
+            held = self.most if on_gpu or not isinstance(self.length, int) else self.length
             if not 0 <= length <= held:
                 raise ValueError(f"cut_to: expected a length from 0 to {held}, got {length}")
         for part in (self, *self.layers):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import tinygrad_lite as tgl
-from tinygrad_lite import Tensor, tape, threads
+from tinygrad_lite import Tensor, as_tensor, no_grad, tape, threads
 from tinygrad_lite.device import CPU
+from tinygrad_lite.tape import Repeat, recording
 
 
 def test_a_replay_computes_from_what_the_arrays_hold_now():
@@ -64,3 +65,35 @@ def test_views_are_not_copied_and_a_host_function_stands_for_what_it_launches():
     a += 1.0
     recorded.replay()
     np.testing.assert_array_equal(out, 2 * a)
+
+
+def test_a_function_is_run_recorded_proven_and_replayed():
+    runs, weight = [], np.random.default_rng(9).standard_normal((8, 8))
+
+    def function(x):
+        runs.append(1)
+        with no_grad():
+            return [(as_tensor(x) @ as_tensor(weight)).data]
+
+    repeat = Repeat(function)
+    for i in range(6):
+        x = np.random.default_rng(i).standard_normal((4, 8))
+        np.testing.assert_array_equal(repeat(x)[0], x @ weight)
+        assert repeat.is_proven == (i >= 2)
+    assert len(runs) == 3
+
+
+def test_a_function_of_which_a_tape_misses_something_is_run_each_time():
+    repeat = Repeat(lambda x: [np.array(x * float(x.sum()))])  # NumPy behind the engine's back
+    for i in range(5):
+        x = np.random.default_rng(i).standard_normal(3)
+        np.testing.assert_array_equal(repeat(x)[0], x * float(x.sum()))
+    assert not repeat.is_proven
+
+
+def test_a_function_is_run_while_another_recording_is_under_way():
+    repeat = Repeat(lambda x: [CPU.xp.add(x, x)])
+    repeat(np.ones(3))
+    with recording(1 << 20) as recorded:
+        np.testing.assert_array_equal(repeat(np.full(3, 2.0))[0], np.full(3, 4.0))
+    assert recorded.calls and not repeat.is_proven

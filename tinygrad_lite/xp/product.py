@@ -97,8 +97,8 @@ def _share(gemm, x, y, out, bias, residual):
         if not (y.T.flags.c_contiguous and x[0].flags.c_contiguous):
             return False
         addends = (_NOTHING[dtype, 1] if a is None else np.ascontiguousarray(a).reshape(-1) for a in (bias, residual))
-        grain = max(1, SMALL // y.shape[0])
-        threads.parallel_for(native.rows_times_vector[dtype], columns, grain, y.T, x[0], *addends, out[0])
+        fours, grain = -(-columns // native.ROWS_AT_ONCE), max(1, SMALL // (native.ROWS_AT_ONCE * y.shape[0]))
+        threads.parallel_for(native.rows_times_vector[dtype], fours, grain, y.T, x[0], *addends, out[0])
     elif columns == 1:
         return False
     else:

@@ -28,19 +28,33 @@ def backward(g, saved, needs, into, *, heads, size, start, base, turn):
     return (_apply(g, heads, size, start, base, -turn, buffer(into[0], g)) if needs[0] else None,)
 
 
-def _apply(x, heads, size, start, base, turn, out):
-    table = _table(x.shape[1], size, start, base, x.dtype)
-    parallel_for(_turn[x.dtype], x.shape[0] * x.shape[1], grain(2 * x.shape[2]), rows(x), table, heads, turn, rows(out))
+def forward_at(x, position, room, *, heads, size, base):
+    """forward of x (B, 1, P) at a position that stands in an int64 array (1,); it is below room."""
+    table, out = _table(room, size, 0, base, x.dtype), np.empty(x.shape, x.dtype)
+    parallel_for(_turn[x.dtype], x.shape[0], grain(2 * x.shape[2]), rows(x), table, 1, position, heads, 1, rows(out))
     return out
 
 
-@jit("i i r2 r2 i i w2")
-def _turn(start, stop, x, table, heads, turn, out):
+def _apply(x, heads, size, start, base, turn, out):
+    table, t = _table(x.shape[1], size, start, base, x.dtype), x.shape[1]
+    parallel_for(
+        _turn[x.dtype], x.shape[0] * t, grain(2 * x.shape[2]), rows(x), table, t, _AT_START, heads, turn, rows(out)
+    )
+    return out
+
+
+_AT_START = np.zeros(1, np.int64)
+
+
+@jit("i i r2 r2 i R1 i i w2")
+def _turn(start, stop, x, table, t_count, first, heads, turn, out):
+    """Rows start to stop of x: row i by the angles in row first[0] + i % t_count of the table, the last where there is none."""
     vectorise()
-    t_count, size = table.shape
+    size = table.shape[1]
     half, sign = size // 2, x.dtype.type(turn)
     for i in range(start, stop):
-        cos, sin, row, target = table[i % t_count, :half], table[i % t_count, half:], x[i], out[i]
+        place = min(max(first[0], 0) + i % t_count, table.shape[0] - 1)
+        cos, sin, row, target = table[place, :half], table[place, half:], x[i], out[i]
         for head in range(heads):
             at = head * size
             a, b = row[at : at + half], row[at + half : at + size]

@@ -1,0 +1,149 @@
+"""Writing token by token on the CPU: a replayed token is what the plain model writes, whatever happens in between."""
+
+import numpy as np
+import pytest
+
+from tinygrad_lite import Generator, optim
+from tinygrad_lite.config import settings
+from transformer import decoding
+from transformer.config import GPTConfig
+from transformer.decoding import Reader, TapeReader, last_logits
+from transformer.model import GPT, as_tokens
+from transformer.sampling import generate
+
+SIZES = dict(vocab_size=30, block_size=12, heads=4, channels=32, tied=False)
+MODELS = {
+    "gpt2": dict(layers=1, dropout=0.2),
+    "llama": dict(layers=2, positions="rope", norm="rmsnorm", mlp="swiglu", kv_heads=2, bias=False, window=5),
+}
+
+
+def make(name="gpt2", seed=3):
+    """A model whose weights are so large that each token changes what follows."""
+    model = GPT(GPTConfig(**SIZES, **MODELS[name]), Generator(seed))
+    for p in model.parameters():
+        p.data[...] *= 8.0 if p.ndim == 2 else 1.0
+    return model
+
+
+def write(model, prompt=(1, 2, 3), count=12, **settings):
+    return list(generate(model, prompt, count, temperature=0.0, **settings))
+
+
+def check_logits(reader, model, text, begin=3):
+    """Each token's logits are those of the whole text, read anew."""
+    for end in range(begin, len(text) + 1):
+        got = reader.next(text[:end], 0 if end == begin else end - 1)
+        expected = last_logits(model, as_tokens([text[:end]], "cpu")).numpy()[0, -1]
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.fixture
+def readers(monkeypatch):
+    """Every TapeReader that is made."""
+    made, init = [], TapeReader.__init__
+    monkeypatch.setattr(TapeReader, "__init__", lambda self, model: (init(self, model), made.append(self))[0])
+    return made
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tokens_are_those_without_a_cache(name, readers):
+    model = make(name)
+    for prompt in ((7,), range(20)):  # both go past the context of 12
+        written = write(model, prompt)
+        assert len(set(written)) > 3 and written == write(model, prompt, use_cache=False)
+    assert model.training and all(reader.repeat.is_proven for reader in readers) and len(readers) == 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_are_those_of_the_whole_text(name):
+    model = make(name).eval()
+    reader = TapeReader(model)
+    for seed in range(2):  # the second text finds the tape of the first
+        check_logits(reader, model, [int(i) for i in np.random.default_rng(seed).integers(0, 30, 12)])
+    assert reader.repeat.is_proven
+
+
+def test_logits_that_are_kept_do_not_change_with_the_next_token():
+    model, text = make().eval(), list(range(12))
+    reader = TapeReader(model)
+    kept = [reader.next(text[:end], end - 1 if end > 1 else 0) for end in range(1, 13)]
+    again = [reader.next(text[:end], end - 1 if end > 1 else 0) for end in range(1, 13)]
+    np.testing.assert_allclose(kept[1:], again[1:], rtol=0, atol=1e-5 * np.abs(again).max())
+
+
+def test_weights_that_change_in_place_are_read_as_they_are():
+    model = make().eval()
+    reader = TapeReader(model)
+    check_logits(reader, model, list(range(10)))
+    for p in model.parameters():
+        p.data[...] *= -0.9
+    check_logits(reader, model, list(range(10)))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_weights_in_the_place_of_others_are_seen(dtype):
+    model = make()
+    writing = generate(model, [1, 2, 3], 9, temperature=0.0)
+    first = [next(writing) for _ in range(5)]
+    model.to(dtype)
+    rest = list(writing)
+    assert rest == write(model, [1, 2, 3, *first], 4, use_cache=False)
+
+
+def test_a_parameter_or_a_module_in_the_place_of_another_is_seen_where_a_text_begins():
+    model, other = make(), make(seed=4)
+    before = write(model)
+    model.head.weight = other.head.weight
+    assert before != write(model) == write(model, use_cache=False)
+    model.blocks[0].mlp = other.blocks[0].mlp
+    assert write(model) == write(model, use_cache=False)
+
+
+def test_a_training_step_between_two_texts_is_seen():
+    model = make()
+    optimizer = optim.AdamW(model.parameters(), lr=0.3)
+    before = write(model, count=8)
+    model.train()
+    model(as_tokens([[1, 2, 3]], "cpu"), as_tokens([[2, 3, 4]], "cpu")).backward()
+    optimizer.step()
+    model.eval()
+    after = write(model, count=8)
+    assert after == write(model, count=8, use_cache=False) != before
+
+
+def test_hooks_are_called_for_every_token_after_they_are_set():
+    model, calls = make(), []
+    expected = write(model, count=9)
+    writing = generate(model, [1, 2, 3], 9, temperature=0.0)
+    written = [next(writing) for _ in range(5)]
+    hook = model.blocks[0].register_forward_hook(lambda *given: calls.append(given))
+    written += [next(writing), next(writing)]
+    assert len(calls) == 2
+    hook.remove()
+    assert [*written, *writing] == expected and len(calls) == 2
+
+
+def test_texts_that_take_turns_do_not_mix_and_one_may_be_left_early():
+    model = make()
+    alone = [write(model, prompt, 10) for prompt in ((1, 2, 3), (9, 8))]
+    pair = [generate(model, prompt, 10, temperature=0.0) for prompt in ((1, 2, 3), (9, 8))]
+    assert [list(x) for x in zip(*zip(*pair))] == alone
+    left = generate(model, [4], 10, temperature=0.0)
+    next(left), next(left)
+    left.close()
+    assert write(model, (9, 8), 10) == alone[1] and model.training
+
+
+@pytest.mark.parametrize("fused, dtype, kind", [
+    (True, "float32", TapeReader), (True, "float64", TapeReader), (False, "float32", Reader), (True, "float16", Reader),
+])  # fmt: skip
+def test_what_has_no_kernel_is_read_by_running_the_model(fused, dtype, kind, monkeypatch):
+    monkeypatch.setattr(settings, "use_fused", fused)
+    assert decoding._kind_of_reader(make().to(dtype)) is kind
+
+
+@pytest.mark.parametrize("prompt", [[30], [-1], [1, 30]])
+def test_a_prompt_of_ids_that_are_none_is_refused(prompt):
+    with pytest.raises(IndexError, match=r"embedding: indices must be in \[0, 30\)"):
+        write(make(), prompt)
