@@ -4,7 +4,7 @@ A training step of a small GPT is some 90 kernels and products of 50 to 1000 mic
 engine checks arguments, builds the graph and walks it: 5 to 8 of 50 ms. All of it comes out the same in every step, as
 long as the arrays are the same ones. So a step is recorded once: each launch (threads.parallel_for), each function of the array
 namespace that makes an array or writes one, and what kernels leave to NumPy (threads.host). Replayed, the same functions
-read and write the same memory. It is what CUDA graphs are to a GPU (kernels/cuda/graph.py).
+read and write the same memory, launches in a row in one call of compiled code (threads.Jobs). It is what CUDA graphs are to a GPU (kernels/cuda/graph.py).
 
 What is not noted down is what Python decides on the way, numbers that are no arrays, and operators applied to arrays
 outside of these functions. Whoever records makes sure that none of it depends on the inputs, by comparing a replay with
@@ -14,8 +14,10 @@ a run: transformer/gradient_step.py.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import threading
+from functools import partial
 
 import numpy as np
 
@@ -33,6 +35,7 @@ class Tape:
         self.calls, self.is_full = [], False
         self._most, self._thread, self._paused = most, threading.get_ident(), False
         self._held, self._bytes = {}, 0  # the arrays that own memory, by id
+        self._parts = None  # what a replay does: functions without arguments
 
     def note(self, function, *args):
         """Add a call, unless another thread makes it."""
@@ -52,9 +55,11 @@ class Tape:
         self._add(function, args)
 
     def replay(self):
-        """Make the calls again."""
-        for function, args in self.calls:
-            function(*args)
+        """Make the calls again. Nothing is noted down after the first time."""
+        if self._parts is None:
+            self._parts = list(_parts(self.calls))
+        for part in self._parts:
+            part()
 
     def _is_noting(self) -> bool:
         return not (self._paused or self.is_full) and threading.get_ident() == self._thread
@@ -69,6 +74,15 @@ class Tape:
                 self._bytes += x.nbytes
         if self._bytes > self._most:
             self.is_full, self.calls, self._held = True, [], {}
+
+
+def _parts(calls):
+    """The calls as functions without arguments: launches in a row are one."""
+    for is_launch, group in itertools.groupby(calls, lambda call: call[0] is threads.parallel_for):
+        if is_launch and threads.has_compiler():
+            yield threads.Jobs([args for _, args in group]).run
+        else:
+            yield from (partial(function, *args) for function, args in group)
 
 
 def _arrays(args):

@@ -100,6 +100,79 @@ def test_a_kernel_that_finds_no_memory_says_so_and_leaves_the_pool_whole():
             assert (seen == 1).all()
 
 
+def test_jobs_in_a_row_are_each_done_once_in_every_run_whatever_the_number_of_threads():
+    seen = [np.zeros(n, np.int64) for n in (1, 64, 1000)]
+    jobs = threads.Jobs([(MARK, x.size, grain, x) for x in seen for grain in (1, 7, 5000)])
+    for done, count in enumerate((1, 2, 3, 5, 2), 1):
+        with kernel_threads(count):
+            jobs.run()
+        assert all((x == 3 * done).all() for x in seen)
+
+
+def test_jobs_keep_their_arrays_and_count_no_references():
+    seen = np.zeros(64, np.int64)
+    held = sys.getrefcount(seen)
+    jobs = threads.Jobs([(MARK, 64, 4, seen)] * 2)
+    with kernel_threads(3):
+        for _ in range(100):
+            jobs.run()
+    assert (seen == 200).all() and sys.getrefcount(seen) == held + 1
+    del jobs
+    assert sys.getrefcount(seen) == held
+
+
+def test_a_job_that_finds_no_memory_says_so_each_time():
+    for count in (1, 3):
+        with kernel_threads(count):
+            seen = np.zeros(100, np.int64)
+            jobs = threads.Jobs([(ALLOCATE, 60, 1, 1 << 58), (MARK, 100, 1, seen)])
+            for _ in range(3):
+                with pytest.raises(MemoryError, match="no memory for its scratch arrays"):
+                    jobs.run()
+            threads.Jobs([(MARK, 100, 1, seen)]).run()
+            assert seen.min() == seen.max() > 0
+
+
+def test_jobs_run_from_many_threads_at_once_and_in_a_forked_child():
+    text = """
+        import os, threading
+        import numpy as np
+        from tinygrad_lite import tape, threads
+        from tinygrad_lite.kernels import lookup
+        threads.set_num_threads(3)
+        x = np.random.default_rng(0).standard_normal((3000, 64)).astype(np.float32)
+        expected = lookup("cpu", "gelu").forward(x, approximate="none")[0]
+
+        def record():
+            with tape.recording(1 << 30) as recorded:
+                out = lookup("cpu", "gelu").forward(x, approximate="none")[0]
+            return recorded, out
+
+        tapes = [record() for _ in range(3)]
+
+        def work(recorded, out, wrong):
+            for _ in range(50):
+                out[...] = 0
+                recorded.replay()
+                if not np.array_equal(out, expected):
+                    wrong.append(1)
+
+        wrong = []
+        workers = [threading.Thread(target=work, args=(*pair, wrong)) for pair in tapes]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        if hasattr(os, "fork"):
+            if not os.fork():
+                work(*tapes[0], wrong)
+                os._exit(len(wrong))
+            wrong += [1] * os.waitstatus_to_exitcode(os.wait()[1])
+        print(len(wrong))
+    """
+    assert python(text) == "0"
+
+
 def test_the_number_of_threads_comes_from_the_environment():
     text = "from tinygrad_lite import threads; print(threads.get_num_threads())"
     assert python(text, TGL_NUM_THREADS="3") == "3"

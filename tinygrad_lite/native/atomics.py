@@ -101,6 +101,36 @@ def call_nullary(typing_context, function):
     return types.void(types.intp), generate
 
 
+def _write_job(context, builder, job, kernel, members, kernel_types):
+    """Write a job for call_entry; the address of its entry. See `pack`."""
+    fields = [kernel, ir.Constant(WORD, 0), *members]
+    layout = ir.LiteralStructType([field.type for field in fields])
+    job = builder.bitcast(job, layout.as_pointer())
+
+    def place(builder, job, i):
+        return builder.gep(job, [ir.Constant(ir.IntType(32), 0), ir.Constant(ir.IntType(32), i)])
+
+    for i, field in enumerate(fields):
+        builder.store(field, place(builder, job, i))
+
+    entry = ir.Function(builder.module, ENTRY, builder.module.get_unique_name("entry"))
+    entry.linkage = "internal"
+    inside = ir.IRBuilder(entry.append_basic_block())
+    theirs = inside.inttoptr(entry.args[0], layout.as_pointer())
+    found = [inside.load(place(inside, theirs, i)) for i in range(len(fields))]
+    kind = context.call_conv.get_function_type(types.none, kernel_types)
+    function = inside.inttoptr(found[0], kind.as_pointer())
+    arguments = [entry.args[1], entry.args[2], *found[2:]]
+    status, _ = context.call_conv.call_function(inside, function, types.none, kernel_types, arguments)
+    with inside.if_then(status.is_error, likely=False):
+        inside.store_atomic(ir.Constant(WORD, 1), place(inside, theirs, 1), "seq_cst", 8)
+    inside.ret_void()
+    return builder.ptrtoint(entry, WORD)
+
+
+FAILED = 8  # bytes from a job's begin to the word that becomes 1
+
+
 @intrinsic
 def pack(typing_context, kernel, args):
     """A job: (entry, job, failed), addresses of code and of memory on the caller's stack, for call_entry.
@@ -109,40 +139,37 @@ def pack(typing_context, kernel, args):
     reads them from the job, so that one kind of call fits every kernel. `failed` becomes 1 if a chunk fails: kernels
     raise nothing of their own, so memory has run out.
     """
-    kernel_types = (types.intp, types.intp, *args.types)
     signature = types.UniTuple(types.intp, 3)(types.intp, args)
 
     def generate(context, builder, signature, values):
-        kernel, members = values[0], [builder.extract_value(values[1], i) for i in range(len(args.types))]
-        fields = [kernel, ir.Constant(WORD, 0), *members]
-        layout = ir.LiteralStructType([field.type for field in fields])
-
-        def place(builder, job, i):
-            return builder.gep(job, [ir.Constant(ir.IntType(32), 0), ir.Constant(ir.IntType(32), i)])
-
-        job = cgutils.alloca_once(builder, layout)
-        for i, field in enumerate(fields):
-            builder.store(field, place(builder, job, i))
-
-        name = builder.module.get_unique_name("entry")
-        entry = ir.Function(builder.module, ENTRY, name)
-        entry.linkage = "internal"
-        inside = ir.IRBuilder(entry.append_basic_block())
-        theirs = inside.inttoptr(entry.args[0], layout.as_pointer())
-        found = [inside.load(place(inside, theirs, i)) for i in range(len(fields))]
-        kind = context.call_conv.get_function_type(types.none, kernel_types)
-        function = inside.inttoptr(found[0], kind.as_pointer())
-        arguments = [entry.args[1], entry.args[2], *found[2:]]
-        status, _ = context.call_conv.call_function(inside, function, types.none, kernel_types, arguments)
-        with inside.if_then(status.is_error, likely=False):
-            inside.store_atomic(ir.Constant(WORD, 1), place(inside, theirs, 1), "seq_cst", 8)
-        inside.ret_void()
-
-        addresses = (
-            builder.ptrtoint(entry, WORD),
-            builder.ptrtoint(job, WORD),
-            builder.ptrtoint(place(builder, job, 1), WORD),
-        )
+        members = [builder.extract_value(values[1], i) for i in range(len(args.types))]
+        job = cgutils.alloca_once(builder, ir.LiteralStructType([WORD, WORD, *[member.type for member in members]]))
+        entry = _write_job(context, builder, job, values[0], members, (types.intp, types.intp, *args.types))
+        address = builder.ptrtoint(job, WORD)
+        addresses = entry, address, builder.add(address, ir.Constant(WORD, FAILED))
         return context.make_tuple(builder, signature.return_type, addresses)
+
+    return signature, generate
+
+
+@intrinsic
+def pack_at(typing_context, job, kernel, args):
+    """The same in memory at an address, for calls to come; the entry's address. The arrays must live as long.
+
+    The job's arrays own nothing: counting references is left to whoever keeps them.
+    """
+    signature = types.intp(types.intp, types.intp, args)
+
+    def generate(context, builder, signature, values):
+        members = []
+        for i, kind in enumerate(args.types):
+            member = builder.extract_value(values[2], i)
+            if isinstance(kind, types.Array):
+                array = context.make_array(kind)(context, builder, value=member)
+                array.meminfo, array.parent = array.meminfo.type(None), array.parent.type(None)
+                member = array._getvalue()
+            members.append(member)
+        job = builder.inttoptr(values[0], ir.IntType(8).as_pointer())
+        return _write_job(context, builder, job, values[1], members, (types.intp, types.intp, *args.types))
 
     return signature, generate

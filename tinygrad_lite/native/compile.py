@@ -56,16 +56,22 @@ def compiled(function, argument_types):
 class Compiled:
     """A kernel for one dtype: where it is, and `launch`, which shares its range among threads (see `pool.launcher`).
 
-    One launch is compiled for all kernels that take the same types.
+    One launch, and one `bind` (`pool.binder`), is compiled for all kernels that take the same types.
     """
 
-    __slots__ = ("function", "address", "launch")
+    __slots__ = ("function", "address", "launch", "_types")
 
     def __init__(self, function, argument_types):
         self.function = compiled(function, argument_types)
         (result,) = self.function.overloads.values()
         self.address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-        self.launch = _launcher(argument_types[2:])
+        self._types = argument_types[2:]
+        self.launch = _launcher(self._types)
+
+    @property
+    def bind(self):
+        """Compiled when a tape asks for it."""
+        return _binder(self._types)
 
 
 class Kernel(dict):
@@ -93,6 +99,13 @@ def _launcher(argument_types):
     from .pool import launcher
 
     return launcher(argument_types)
+
+
+@functools.cache
+def _binder(argument_types):
+    from .pool import binder
+
+    return binder(argument_types)
 
 
 def jit(signature):

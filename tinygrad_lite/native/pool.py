@@ -23,7 +23,18 @@ gate, and waits until nobody is inside: it never waits for a worker that has not
 
 import numba
 
-from ..native.atomics import call_entry, call_nullary, compare_swap, fetch_add, load, pack, pause, store
+from ..native.atomics import (
+    FAILED,
+    call_entry,
+    call_nullary,
+    compare_swap,
+    fetch_add,
+    load,
+    pack,
+    pack_at,
+    pause,
+    store,
+)
 from ..native.compile import compiled, routine
 
 LINE = 128
@@ -94,19 +105,44 @@ def _spin(state, count):
         pause()
 
 
+def _run_jobs(state, jobs):
+    """Do jobs (entry, job, items, step), the rows of a table, one after the other; whether one failed."""
+    failed = 0
+    for i in range(jobs.shape[0]):
+        _share(state, jobs[i, 0], jobs[i, 1], jobs[i, 2], jobs[i, 3])
+        failed |= load(jobs[i, 1] + FAILED)
+        store(jobs[i, 1] + FAILED, 0)
+    return failed
+
+
 serve, spin = (compiled(f, (numba.types.intp, numba.types.intp)) for f in (_serve, _spin))
+run_jobs = compiled(_run_jobs, (numba.types.intp, numba.types.Array(numba.types.int64, 2, "C", readonly=True)))
 
 
 def launcher(argument_types):
     """Compiled launch(state, kernel, items, step, *arguments) -> failed, for kernels that take these types."""
-    names = ", ".join(f"a{i}" for i in range(len(argument_types)))
-    text = f"""
-def launch_{len(argument_types)}(state, kernel, items, step, {names}):
+    text = """
+def launch_{count}(state, kernel, items, step, {names}):
     entry, job, failed = pack(kernel, ({names},))
     share(state, entry, job, items, step)
     return load(failed)
 """
-    scope = {"__name__": __name__, "pack": pack, "share": _share, "load": load}
-    exec(compile(text, __file__, "exec"), scope)  # Numba's *args would cost a tuple a call, and is slow to match types
-    function = scope[f"launch_{len(argument_types)}"]
-    return compiled(function, (*[numba.types.intp] * 4, *argument_types))
+    return _with_arguments(text, "launch", 4, argument_types)
+
+
+def binder(argument_types):
+    """Compiled bind(job, kernel, *arguments) -> entry, which writes a job for run_jobs at an address (atomics.pack_at)."""
+    text = """
+def bind_{count}(job, kernel, {names}):
+    return pack_at(job, kernel, ({names},))
+"""
+    return _with_arguments(text, "bind", 2, argument_types)
+
+
+def _with_arguments(text, name, words, argument_types):
+    """A function that takes these after `words` integers. Numba's *args would cost a tuple a call, and match types slowly."""
+    count = len(argument_types)
+    text = text.format(count=count, names=", ".join(f"a{i}" for i in range(count)))
+    scope = {"__name__": __name__, "pack": pack, "pack_at": pack_at, "share": _share, "load": load}
+    exec(compile(text, __file__, "exec"), scope)
+    return compiled(scope[f"{name}_{count}"], (*[numba.types.intp] * words, *argument_types))
