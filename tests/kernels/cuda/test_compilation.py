@@ -87,7 +87,8 @@ def test_all_inline_assembly_is_in_two_files():
     assert with_assembly == {"gpu.cuh", "wgmma.cuh"}
 
 
-# Runs the other tests of this folder, and prints the names of all kernels that they launch.
+# Runs the other tests of this folder, of the slow ones those of attention's widest heads, and prints the names of all
+# kernels that they launch.
 RECORD = """
 import json, sys, pytest
 from tinygrad_lite.kernels.cuda.emulator.module import Module
@@ -96,7 +97,9 @@ def record(self, name, *arguments):
     names.add(name)
     return launch(self, name, *arguments)
 Module.launch = record
-pytest.main(["-p", "no:cacheprovider", "-n", "0", "tests/kernels/cuda"])
+quiet = ["-p", "no:cacheprovider", "-n", "0", "-q"]
+pytest.main([*quiet, "tests/kernels/cuda"])
+pytest.main([*quiet, "-m", "slow", "-k", "head_sizes and 128", "tests/kernels/cuda/test_attention.py"])
 print("launched: " + json.dumps(sorted(names)))
 """
 
