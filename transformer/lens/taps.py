@@ -20,6 +20,8 @@ from .names import matching
 # The one op of attention's twin that gives each (ops/attention.py `attend`, ops/normalise.py `softmax`).
 _WITHIN_ATTENTION = {"where": "scores", "divide": "pattern"}
 
+_INNERMOST: dict[int, Taps] = {}  # by the id of the model
+
 Hook = Callable[[Tensor, str], Tensor | None]
 
 
@@ -27,15 +29,18 @@ class Taps(Tracer):
     """A context manager in which `model` shows its values: `hooks` maps names to functions.
 
     A function is called with (value, name), and returns None or a Tensor of the same shape and type that goes on in its
-    place. Leaving raises RuntimeError where a value was never computed, although the model ran: a hook on "logits" while
-    the loss is asked for, say, or on attention's weights while a GPU decodes.
+    place. Within another `Taps` of the same model its functions are called after that one's. Leaving raises RuntimeError
+    where a value was never computed, although the model ran: a hook on "logits" while the loss is asked for, say, or on
+    attention's weights while a GPU decodes.
     """
 
     def __init__(self, model: GPT, hooks: Mapping[str, Iterable[Hook]]):
         super().__init__()
         self.model, self._hooks = model, {name: list(fns) for name, fns in hooks.items()}
+        self._fns: dict[str, list[Hook]] = {}  # those of all contexts on the model, the outermost first
         self._visited: set[str] = set()
         self._handles, self._layer, self._residual, self._ran = [], None, None, False
+        self._outer = None  # the context on the same model that this one is in
         self._entered = self._outside = None  # (state, tracer) of the thread: where this began, where tracing began
 
     def add(self, name: str, hook: Hook):
@@ -44,11 +49,11 @@ class Taps(Tracer):
 
     # -- one value ----------------------------------------------------------------------------------------
     def _has(self, *names) -> bool:
-        return any(name in self._hooks for name in names)
+        return any(name in self._fns for name in names)
 
     def visit(self, name: str, x: Tensor) -> Tensor:
         """Show a value to its functions; returns what goes on."""
-        fns = self._hooks.get(name, ())
+        fns = self._fns.get(name, ())
         if not fns:
             return x
         self._visited.add(name)
@@ -65,6 +70,18 @@ class Taps(Tracer):
 
     # -- taking and giving back ---------------------------------------------------------------------------
     def __enter__(self):
+        # One context alone holds the modules' hooks: two would open the same op, and take the residual from each other.
+        self._outer = _INNERMOST.get(id(self.model))
+        outside = {} if self._outer is None else self._outer._fns
+        self._fns = {n: [*outside.get(n, ()), *self._hooks.get(n, ())] for n in {**outside, **self._hooks}}
+        if self._outer is not None:
+            self._outer._detach()
+        self._attach()
+        _INNERMOST[id(self.model)] = self
+        self._entered = mode.state, mode.tracer
+        return self
+
+    def _attach(self):
         model, edges = (
             self.model,
             [(self.model.tokens, "embed"), (self.model.norm, "norm"), (self.model.head, "logits")],
@@ -90,16 +107,24 @@ class Taps(Tracer):
             self._after(model.tokens, lambda m, args, out: self._trace())
             self._before(model.dropout, lambda m, args: self._trace_no_more())
         self._before(model, self._begin)
-        self._entered = mode.state, mode.tracer
-        return self
+
+    def _detach(self):
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     def __exit__(self, *exc):
         if self._outside is not None:  # an error fell out of attention
             self._outside = None
             mode.state, mode.tracer = self._entered
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._detach()
+        if self._outer is None:
+            del _INNERMOST[id(self.model)]
+        else:
+            _INNERMOST[id(self.model)] = self._outer
+            self._outer._attach()
+            self._outer._visited |= self._visited
+            self._outer._ran |= self._ran
         missed = [name for name in self._hooks if name not in self._visited]
         if missed and self._ran and exc[0] is None:
             raise RuntimeError(
@@ -116,6 +141,11 @@ class Taps(Tracer):
 
     def _begin(self, module, args):
         self._ran = True
+        if self._outside is not None:  # an error fell out of attention in a run before, and was caught
+            if mode.tracer is self:
+                mode.state = self._outside[0] if mode.state == TRACE else mode.state  # no_grad has put its own back
+                mode.tracer = self._outside[1]
+            self._outside = self._layer = None
 
     # -- what is more than a module's result --------------------------------------------------------------
     def _qkv(self, at, out):

@@ -1,5 +1,7 @@
 """Activations and gradients by name are those of the model that trains; hooks change what goes on, and nothing else."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from support.lens_models import KINDS, VOCAB, T, made, some_ids
@@ -177,6 +179,41 @@ def test_nothing_is_left_behind_also_after_an_error():
         with pytest.raises(ZeroDivisionError), hooked(model, {"*scores": fails}), enable_grad():
             model(as_tokens(ids))
         assert mode.state == NO_GRAD and mode.tracer is None
+
+
+@pytest.mark.parametrize("of", [nullcontext, no_grad])
+def test_an_error_that_is_caught_within_the_context_leaves_nothing_behind_either(of):
+    model, ids, wrong = made(), as_tokens(some_ids()), [ZeroDivisionError]
+
+    def fails(x, name):
+        if wrong:
+            raise wrong.pop()
+
+    with hooked(model, {"blocks.0.attention.pattern": fails}):
+        with pytest.raises(ZeroDivisionError), of():
+            model(ids)
+        loss = loss_of(model(ids))
+        assert mode.state == GRAD and mode.tracer is None and loss.requires_grad
+    assert mode.state == GRAD and mode.tracer is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_context_within_another_sees_what_that_one_puts_in_place(kind):
+    model, ids = made(kind), some_ids()
+    for name in names_of(model):
+        hook = {name: patch(0.5, positions=1)}
+        expected, theirs = run_with_cache(model, ids, hooks=hook)
+        with hooked(model, hook):
+            logits, cache = run_with_cache(model, ids)
+            again = model(as_tokens(ids)).numpy()  # the outer one goes on as before
+        assert np.array_equal(logits.numpy(), expected.numpy()), name
+        assert all(np.array_equal(cache[n].numpy(), theirs[n].numpy()) for n in cache), name
+        np.testing.assert_allclose(again, expected.numpy(), atol=2e-5, err_msg=name)
+        assert mode.state == GRAD and mode.tracer is None
+    assert not any(module.has_hooks for module in model.modules())
+    with hooked(model, {"embed": lambda x, n: x * 2.0}), hooked(model, {"embed": lambda x, n: x + 1.0}):
+        _, cache = run_with_cache(model, ids, "embed")
+    np.testing.assert_array_equal(cache["embed"].numpy(), model.tokens(as_tokens(ids)).numpy() * 2.0 + 1.0)
 
 
 def test_a_hook_must_give_the_same_shape():
