@@ -98,8 +98,8 @@ class Taps(Tracer):
             if self._has(within + "scores", within + "pattern"):
                 self._after(attention.qkv, lambda m, args, out, i=i: self._trace(i))
                 self._before(attention.project, lambda m, args: self._trace_no_more())
-            self._adder(attention.project, within + "z", within + "out", heads=True)
-            self._adder(block.mlp.down, at + "mlp.post", at + "mlp.out", heads=False)
+            self._adder(attention.project, attention.dropout, within + "z", within + "out", heads=True)
+            self._adder(block.mlp.down, block.mlp.dropout, at + "mlp.post", at + "mlp.out", heads=False)
         for module, name in edges:
             if self._has(name):
                 self._after(module, lambda m, args, out, n=name: self.visit(n, out))
@@ -157,8 +157,8 @@ class Taps(Tracer):
         parts = [self.visit(at + n, heads[:, :, i:j]) for n, i, j in zip("qkv", ends, ends[1:])]
         return concatenate(parts, 2).reshape(b, t, width)
 
-    def _adder(self, linear, name_in, name_out, heads: bool):
-        """Tap what a layer that adds to the residual stream reads, and what it adds."""
+    def _adder(self, linear, dropout, name_in, name_out, heads: bool):
+        """Tap what a layer that adds to the residual stream reads, and what it adds: after dropout, where that acts."""
         if not self._has(name_in, name_out):
             return
 
@@ -174,12 +174,12 @@ class Taps(Tracer):
             return x, None
 
         def after(module, args, out):
-            out = self.visit(name_out, out)
-            return out if self._residual is None else out + self._residual
+            return out if self._residual is None else self.visit(name_out, out) + self._residual
 
         self._before(linear, before)
         if self._has(name_out):
             self._after(linear, after)
+            self._after(dropout, lambda module, args, out: self.visit(name_out, out))  # called in training
 
     def _trace(self, layer: int | None = None):
         """Watch each op from here on; in a layer's attention, with fused ones opened."""

@@ -74,6 +74,18 @@ def test_shapes_and_how_the_values_hang_together(kind):
     np.testing.assert_allclose(values["blocks.0.resid_pre"], start, atol=1e-6)
 
 
+def test_what_is_added_to_the_stream_is_told_after_dropout():
+    model = GPT(GPTConfig(vocab_size=VOCAB, block_size=8, layers=2, heads=4, channels=16, dropout=0.5)).train()
+    _, cache = run_with_cache(model, some_ids())
+    for at in ("blocks.0.", "blocks.1."):
+        pre, mid, post, attention, mlp = (
+            cache[at + n].numpy() for n in ("resid_pre", "resid_mid", "resid_post", "attention.out", "mlp.out")
+        )
+        np.testing.assert_allclose(pre + attention, mid, atol=1e-6)
+        np.testing.assert_allclose(mid + mlp, post, atol=1e-6)
+        assert 0.2 < (mlp == 0.0).mean() < 0.8
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", pytest.param("window", marks=pytest.mark.slow)])
 def test_every_gradient_is_the_slope_of_the_loss_when_the_value_is_patched(kind):
     model, ids = made(kind, double=True), some_ids(1)
