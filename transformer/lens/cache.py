@@ -95,3 +95,9 @@ def as_batch(model: GPT, tokens) -> Tensor:
     if tokens.ndim != 2:
         raise ValueError(f"lens: tokens must be (T,) or (B, T), got {tokens.shape}")
     return tokens
+
+
+def must_be_still(what: str, model: GPT):
+    """ValueError where dropout acts: no two runs of the model would agree."""
+    if model.training and model.config.dropout:
+        raise ValueError(f"{what}: the model is in training mode, where dropout acts: call model.eval() first")

@@ -20,7 +20,7 @@ from tinygrad_lite import functional as F
 
 from ..model import GPT, as_tokens
 from .attribution import one_row
-from .cache import as_batch, run_with_cache
+from .cache import as_batch, must_be_still, run_with_cache
 from .taps import hooked
 
 RIDGE = 1e-2  # added to C, as a share of its mean diagonal: rare keys have almost no text to be measured by
@@ -95,6 +95,7 @@ def predict(model: GPT, tokens) -> Prediction:
 def drift(model: GPT, edit: Edit, background) -> tuple[float, float]:
     """What the edit does to other text: (mean KL divergence in nats a token, of its prediction from the old one;
     share of positions whose likeliest token stays). background: ids (B, T)."""
+    must_be_still("drift", model)
     tokens = as_batch(model, background)
     with no_grad():
         before = model(tokens).float().log_softmax(-1).numpy()
