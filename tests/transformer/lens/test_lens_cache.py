@@ -284,6 +284,8 @@ def test_ablations_touch_the_named_heads_and_positions_only():
             run_with_cache(model, ids, hooks={"*scores": ablate(by)})
     _, other = run_with_cache(model, ids, hooks={"blocks.1.attention.scores": ablate("resample", seed=1)})
     assert np.isfinite(other["logits"].numpy()).all()
+    with pytest.raises(ValueError, match="pos_embed .* has no rows to resample from"):
+        run_with_cache(model, ids, hooks={"pos_embed": ablate("resample")})
     with pytest.raises(ValueError, match="by must be one of zero, mean, resample"):
         ablate("noise")
 
