@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tokenizer import BPETokenizer
 from transformer.cli.app import app
+from transformer.cli.lens import _end_of
+from transformer.cli.lens_shared import names_of
 from transformer.lens import head_scores
 from transformer.lens.induction import induction_config, induction_trainer, repeated_text
 from transformer.lens.page import write_page
@@ -103,6 +106,8 @@ def test_without_a_text_the_model_reads_its_own_sample(run, tmp_path):
     (("patch", "--clean", "abc", "--corrupted", "ab"), "--clean has 3 .a b c., --corrupted 2 .a b."),
     (("patch", "--clean", "abc", "--corrupted", "abc"), "both prompts are answered by"),
     (("patch", "--clean", "abc", "--corrupted", "abd", "--answer", "e", "--wrong", "f", "--site", "q"), "no value is named"),
+    (("attribution", "--text", TEXT, "--target", "e", "--versus", "e"), "--target and --versus are the same token"),
+    (("edit", "--prompt", TEXT, "--target", "z", "--also", "É"), "--also: character 'É'"),
     (("edit", "--prompt", TEXT, "--target", "z", "--layer", 2), "--layer must be from 0 to 1, got 2"),
     (("edit", "--prompt", TEXT, "--target", "z", "--subject", "xyz"), "--subject 'xyz' is not in"),
     (("heads", "--period", 40), "period must be from 2 to 32"),
@@ -118,6 +123,18 @@ def test_a_file_in_place_of_the_pictures_directory_is_named(run, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ValueError, match="is a file: name a directory"):
         raise tgl("lens", "heads", "--from", run, "--out", tmp_path / "out").exception
+
+
+def test_without_a_run_induction_names_its_own_way_to_train_one(tmp_path):
+    with pytest.raises(ValueError, match="no run here: add --train"):
+        raise tgl("lens", "induction", "--from", tmp_path / "run", "--out", tmp_path / "out").exception
+
+
+def test_tokens_that_are_no_text_or_all_blanks_have_names_and_a_subject_ends_with_its_last_byte():
+    tok = BPETokenizer.train([" " * 8], 259)
+    assert names_of(tok, tok.encode("é x\n")) == ["\\xC3", "\\xA9", "·", "x", "↵"]
+    assert names_of(tok, tok.encode(" " * 8)) == ["·×8"] and names_of(tok, tok.encode("×")) == ["\\xC3", "\\x97"]
+    assert _end_of(tok, tok.encode("a é日 x"), "é") == 3 and _end_of(tok, tok.encode("a é日 x"), "日") == 6
 
 
 def test_repeated_text_is_random_letters_four_times_over():
