@@ -77,18 +77,19 @@ def test_a_page_holds_every_kind_of_panel_whole_and_numbers_to_the_bit(tmp_path)
     rng = np.random.default_rng(0)
     patterns = rng.random((2, 3, 4, 4)).astype(np.float32)
     panels = [
-        Attention("a </script> & b", list("wxyz"), patterns, head=(1, 2)),
+        Attention("a </script> <!--<script> & b", list("wxyz"), patterns, head=(1, 2)),
         by_head("scores", np.array([[0.25, -0.001]])),
         Bars("bars", ["p", "q"], np.array([1.0, -2.0])),
         Curves("curves", [1, 2], {"loss": [0.5, float("nan")]}, "step"),
     ]
-    write_page(panels, tmp_path / "page.html", "A <title>", ["x < y"])
+    write_page(panels, tmp_path / "page.html", "A <title>", ["x < y {{DATA}}"])
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<title>A &lt;title&gt;</title>" in page and "<p>x &lt; y</p>" in page and page.count("</script>") == 2
-    data = json.loads(page.split('id="data">')[1].split("</script>")[0].replace("<\\/", "</"))
+    assert "<title>A &lt;title&gt;</title>" in page and "<p>x &lt; y {{DATA}}</p>" in page
+    assert page.count("</script>") == page.count("<script") == 2 and "<!--" not in page
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     assert [panel["kind"] for panel in data] == ["attention", "heat", "bars", "curves"]
     assert np.array_equal(np.frombuffer(base64.b64decode(data[0]["patterns"]["base64"]), "<f4"), patterns.ravel())
-    assert data[0]["title"] == "a </script> & b" and data[1]["texts"] == [["0.25", "0.00"]]
+    assert data[0]["title"] == "a </script> <!--<script> & b" and data[1]["texts"] == [["0.25", "0.00"]]
     assert data[3]["lines"] == {"loss": [0.5, None]}
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
