@@ -314,6 +314,8 @@ def induction(
     if not train and not directory.exists():
         raise ValueError(f"{directory}: no run here: add --train to train a small model into it")
     if train:
+        if directory.is_file():
+            raise ValueError(f"--from {directory} is a file: a run needs a directory")
         panels, seconds = _train_induction(directory, model_of.induction_config(steps, seed))
     model, tok, _ = load_model(directory)
     scores = head_scores(model)

@@ -23,7 +23,9 @@ class Activations(Mapping):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._values:
-            why = "run_with_cache was called without gradients=" if not self._values else f"kept: {', '.join(self)}"
+            why = f"kept: {', '.join(self) or 'nothing'}"
+            if self._what == "gradient" and self.loss is None:
+                why = "run_with_cache was called without gradients="
             raise KeyError(f"lens: no {self._what} of {name!r} was kept; {why}")
         return self._values[name]
 

@@ -97,7 +97,7 @@ def _chosen(x, name, rows, positions, heads) -> np.ndarray:
             raise ValueError(f"patch: {name} {x.shape} has no {what}")
         line = np.zeros(x.shape[axis], bool)
         try:
-            line[index if isinstance(index, slice) else np.asarray(index)] = True
+            line[index if isinstance(index, slice) else np.asarray(index) if np.size(index) else []] = True
         except IndexError:
             raise ValueError(f"patch: {what}={index!r} is outside {name} {x.shape}") from None
         chosen = chosen & line.reshape([-1 if a == axis else 1 for a in range(x.ndim)])

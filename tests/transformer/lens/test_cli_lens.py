@@ -111,10 +111,11 @@ def test_without_a_text_the_model_reads_its_own_sample(run, tmp_path):
     (("edit", "--prompt", TEXT, "--target", "z", "--also", "É"), "--also: character 'É'"),
     (("edit", "--prompt", TEXT, "--target", "z", "--layer", 2), "--layer must be from 0 to 1, got 2"),
     (("edit", "--prompt", TEXT, "--target", "z", "--subject", "xyz"), "--subject 'xyz' is not in"),
+    (("induction", "--train", "--from", __file__), "is a file: a run needs a directory"),
     (("heads", "--period", 40), "period must be from 2 to 32"),
 ])  # fmt: skip
 def test_mistakes_are_named_and_nothing_is_written(run, call, named, tmp_path):
-    result = tgl("lens", *call, "--from", run, "--out", tmp_path / "out")
+    result = tgl("lens", call[0], "--from", run, *call[1:], "--out", tmp_path / "out")
     with pytest.raises(ValueError, match=named):
         raise result.exception
     assert not (tmp_path / "out").exists()

@@ -101,7 +101,7 @@ def test_every_gradient_is_the_slope_of_the_loss_when_the_value_is_patched(kind)
         step = np.where(np.isfinite(x), rng.normal(0.0, 1.0, x.shape), 0.0)
         base = np.where(np.isfinite(x), x, -1e30)
         slope = (loss_with(name, base + eps * step) - loss_with(name, base - eps * step)) / (2 * eps)
-        expected = float((np.nan_to_num(cache.gradients[name].numpy()) * step).sum())
+        expected = float((cache.gradients[name].numpy() * step).sum())  # 0 where the mask is, not NaN
         assert abs(slope - expected) < 1e-6 * max(1.0, abs(slope)), name
         assert name.endswith("attention.k") or abs(slope) > 1e-9, name
     assert all(p.grad is None for p in model.parameters())
@@ -134,6 +134,8 @@ def test_names_that_match_nothing_are_errors_that_list_what_there_is():
         cache["logits"]
     with pytest.raises(KeyError, match="without gradients="):
         cache.gradients["embed"]
+    with pytest.raises(KeyError, match="no activation of 'embed' was kept; kept: nothing"):
+        run_with_cache(model, some_ids(), [])[1]["embed"]
     with pytest.raises(ValueError, match="one element"):
         run_with_cache(model, some_ids(), "embed", lambda logits: logits)
     with pytest.raises(TypeError, match="a function from the logits"):
@@ -288,6 +290,12 @@ def test_ablations_touch_the_named_heads_and_positions_only():
         run_with_cache(model, ids, hooks={"pos_embed": ablate("resample")})
     with pytest.raises(ValueError, match="by must be one of zero, mean, resample"):
         ablate("noise")
+
+
+def test_an_ablation_of_no_heads_changes_nothing():
+    model, ids = made(), some_ids()
+    logits, _ = run_with_cache(model, ids, "logits", hooks={"*attention.z": ablate(heads=[], positions=range(3))})
+    np.testing.assert_allclose(logits.numpy(), model(as_tokens(ids)).numpy(), atol=2e-5)
 
 
 def test_gradients_reach_a_tensor_that_is_patched_in():
