@@ -20,7 +20,7 @@ from .names import matching
 # The one op of attention's twin that gives each (ops/attention.py `attend`, ops/normalise.py `softmax`).
 _WITHIN_ATTENTION = {"where": "scores", "divide": "pattern"}
 
-_INNERMOST: dict[int, Taps] = {}  # by the id of the model
+_ENTERED: dict[int, list[Taps]] = {}  # by the id of the model, the outermost first
 
 Hook = Callable[[Tensor, str], Tensor | None]
 
@@ -40,7 +40,6 @@ class Taps(Tracer):
         self._fns: dict[str, list[Hook]] = {}  # those of all contexts on the model, the outermost first
         self._visited: set[str] = set()
         self._handles, self._layer, self._residual, self._ran = [], None, None, False
-        self._outer = None  # the context on the same model that this one is in
         self._entered = self._outside = None  # (state, tracer) of the thread: where this began, where tracing began
 
     def add(self, name: str, hook: Hook):
@@ -56,7 +55,8 @@ class Taps(Tracer):
         fns = self._fns.get(name, ())
         if not fns:
             return x
-        self._visited.add(name)
+        for taps in _ENTERED[id(self.model)]:
+            taps._visited.add(name)
         state = mode.state
         mode.state = min(state if self._outside is None else self._outside[0], GRAD)  # what they compute is not traced
         try:
@@ -70,18 +70,20 @@ class Taps(Tracer):
 
     # -- taking and giving back ---------------------------------------------------------------------------
     def __enter__(self):
-        # One context alone holds the modules' hooks: two would open the same op, and take the residual from each other.
-        self._outer = _INNERMOST.get(id(self.model))
-        outside = {} if self._outer is None else self._outer._fns
-        self._fns = {n: [*outside.get(n, ()), *self._hooks.get(n, ())] for n in {**outside, **self._hooks}}
-        if self._outer is not None:
-            self._outer._detach()
+        # The innermost alone holds the modules' hooks: two would open the same op, and take the residual from each other.
+        entered = _ENTERED.setdefault(id(self.model), [])
+        if entered:
+            entered[-1]._detach()
+        entered.append(self)
         self._attach()
-        _INNERMOST[id(self.model)] = self
         self._entered = mode.state, mode.tracer
         return self
 
     def _attach(self):
+        self._fns = {}
+        for taps in _ENTERED[id(self.model)]:
+            for name, fns in taps._hooks.items():
+                self._fns.setdefault(name, []).extend(fns)
         model, edges = (
             self.model,
             [(self.model.tokens, "embed"), (self.model.norm, "norm"), (self.model.head, "logits")],
@@ -117,14 +119,13 @@ class Taps(Tracer):
         if self._outside is not None:  # an error fell out of attention
             self._outside = None
             mode.state, mode.tracer = self._entered
-        self._detach()
-        if self._outer is None:
-            del _INNERMOST[id(self.model)]
+        entered = _ENTERED[id(self.model)]
+        entered[-1]._detach()
+        entered.remove(self)
+        if entered:
+            entered[-1]._attach()
         else:
-            _INNERMOST[id(self.model)] = self._outer
-            self._outer._attach()
-            self._outer._visited |= self._visited
-            self._outer._ran |= self._ran
+            del _ENTERED[id(self.model)]
         missed = [name for name in self._hooks if name not in self._visited]
         if missed and self._ran and exc[0] is None:
             raise RuntimeError(
@@ -140,7 +141,8 @@ class Taps(Tracer):
         self._handles.append(module.register_forward_hook(hook))
 
     def _begin(self, module, args):
-        self._ran = True
+        for taps in _ENTERED[id(self.model)]:
+            taps._ran = True
         if self._outside is not None:  # an error fell out of attention in a run before, and was caught
             if mode.tracer is self:
                 mode.state = self._outside[0] if mode.state == TRACE else mode.state  # no_grad has put its own back

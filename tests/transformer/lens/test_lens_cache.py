@@ -225,9 +225,15 @@ def test_a_context_within_another_sees_what_that_one_puts_in_place(kind):
         np.testing.assert_allclose(again, expected.numpy(), atol=2e-5, err_msg=name)
         assert mode.state == GRAD and mode.tracer is None
     assert not any(module.has_hooks for module in model.modules())
-    with hooked(model, {"embed": lambda x, n: x * 2.0}), hooked(model, {"embed": lambda x, n: x + 1.0}):
+    embedded, double = model.tokens(as_tokens(ids)).numpy(), hooked(model, {"embed": lambda x, n: x * 2.0})
+    with hooked(model, {"embed": lambda x, n: x + 1.0}):
+        double.__enter__()
         _, cache = run_with_cache(model, ids, "embed")
-    np.testing.assert_array_equal(cache["embed"].numpy(), model.tokens(as_tokens(ids)).numpy() * 2.0 + 1.0)
+        np.testing.assert_array_equal(cache["embed"].numpy(), (embedded + 1.0) * 2.0)
+    _, cache = run_with_cache(model, ids, "embed")  # the outer one was left first
+    np.testing.assert_array_equal(cache["embed"].numpy(), embedded * 2.0)
+    double.__exit__(None, None, None)
+    assert not any(module.has_hooks for module in model.modules())
 
 
 def test_a_hook_must_give_the_same_shape():
