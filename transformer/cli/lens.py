@@ -156,7 +156,7 @@ def patch(
     for title, panel in (("Positions", heat), ("Heads", matrix)):
         order = np.argsort(-np.abs(panel.values), axis=None, kind="stable")[:6]
         console.say(f"{title} that carry most:")
-        table([(f"{panel.rows[i]}, {panel.columns[j]}", f"{panel.values[i, j]:+.2f}")
+        table([(f"{panel.rows[i]}, {panel.columns[j]}", f"{round(panel.values[i, j], 2) + 0.0:+.2f}")
                 for i, j in zip(*np.unravel_index(order, panel.values.shape))])  # fmt: skip
     write("patch", [heat, matrix], out, f"Activation patching in {directory}", [lead])
 

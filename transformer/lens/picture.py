@@ -14,7 +14,7 @@ from .panels import Attention, Bars, Curves, HeatMap
 SEQUENTIAL, DIVERGING = "Blues", "RdBu"
 NARROW, WIDE = 4.0, 14.0  # inches
 MOST_SIGNS, MOST_IN_CELL, MOST_SMALL = 32, 11, 12  # of a label; of what stands in a cell, and at attention
-FEW = 24  # tokens whose labels can be read at each head
+SMALL = 5  # points, of the labels at attention
 
 
 def draw(panels, png: Path, title: str = ""):
@@ -56,13 +56,19 @@ def _size(panel) -> tuple[float, float]:
         below = 0.08 * min(MOST_SIGNS, max(map(len, panel.columns), default=0))
         return min(max(NARROW, cell * columns + labels), WIDE), 0.28 * rows + 1.1 + below
     if isinstance(panel, Attention):
-        layers, heads, t, _ = panel.patterns.shape
-        each = min(2.2, max(1.6, WIDE / heads))
-        labels = 0.05 * min(MOST_SMALL, max(map(len, panel.tokens))) if t <= FEW else 0.0
+        layers, heads = panel.patterns.shape[:2]
+        each = min(2.2, WIDE / heads)
+        labels = 0.05 * min(MOST_SMALL, max(map(len, panel.tokens))) if _has_labels(panel) else 0.0
         return min(max(NARROW, each * heads + labels), WIDE), each * layers + labels + 0.8
     if isinstance(panel, Bars):
         return 7.0, 0.2 * len(panel.values) + 1.0
     return 7.0, 3.4
+
+
+def _has_labels(panel: Attention) -> bool:
+    """Whether the tokens' labels have room at each head."""
+    heads, t = panel.patterns.shape[1:3]
+    return min(2.2, WIDE / heads) / (t + t // 8) * 72 > 0.9 * SMALL
 
 
 def _heat_map(panel: HeatMap, part):
@@ -115,9 +121,9 @@ def _attention(panel: Attention, part):
             image[i * step : i * step + t, h * step : h * step + t] = panel.patterns[i, h]
             axes.text(h * step + t - 1, i * step, f"{i}.{h}", ha="right", va="top", fontsize=9)  # where no key is seen
     axes.imshow(image, cmap=SEQUENTIAL, vmin=0.0, vmax=1.0)
-    few = t <= FEW
-    axes.set_xticks(*_ticks(heads, step, labels if few else []), fontsize=5, rotation=90)
-    axes.set_yticks(*_ticks(layers, step, labels if few else []), fontsize=5)
+    labels = labels if _has_labels(panel) else []
+    axes.set_xticks(*_ticks(heads, step, labels), fontsize=SMALL, rotation=90)
+    axes.set_yticks(*_ticks(layers, step, labels), fontsize=SMALL)
     for i in range(layers):
         for h in range(heads):
             corner = (h * step - 0.5, i * step - 0.5)
