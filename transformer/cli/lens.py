@@ -58,7 +58,7 @@ def logit_lens_command(directory: From = LATEST, text: Text = None, out: Out = S
     readings, names, last = logit_lens(model, ids, 5), names_of(tok, ids), slice(-READ_LAST, None)
     rows = [("depth", "likeliest next tokens", "", "", "entropy", "rank of the final choice")]
     for r in readings:
-        best = [f"{names_of(tok, [t])[0]} {p:.0%}" for t, p in zip(r.tokens[-1][:3], r.probabilities[-1])]
+        best = [f"{names_of(tok, [t])[0]} {p:.1%}" for t, p in zip(r.tokens[-1][:3], r.probabilities[-1])]
         rows.append((r.name, *(best + [""] * (3 - len(best))), f"{r.entropy[-1]:.2f} nats", f"{r.rank[-1] + 1}"))
     console.say(f"After the last token, {names[-1]}:")
     table(rows)
@@ -90,6 +90,8 @@ def attribution(
     best = [i for i, _ in predict(model, ids[: position % len(ids) + 1]).top(2)]
     a = token_of(tok, target, "--target") if target is not None else best[0]
     b = token_of(tok, versus, "--versus") if versus is not None else next(i for i in best if i != a)
+    if a == b:
+        raise ValueError("--target and --versus are the same token: name another, or leave --versus out")
     found = direct_logit_attribution(model, ids, a, b, position)
     first, second, after = names_of(tok, [a, b, ids[position]])
     lead = f"Logit of {first} less that of {second}, after {after}: {found.logit:+.3f}"
@@ -154,7 +156,7 @@ def patch(
     for title, panel in (("Positions", heat), ("Heads", matrix)):
         order = np.argsort(-np.abs(panel.values), axis=None, kind="stable")[:6]
         console.say(f"{title} that carry most:")
-        table([(f"{panel.rows[i]}, {panel.columns[j]}", f"{panel.values[i, j]:+.2f}")
+        table([(f"{panel.rows[i]}, {panel.columns[j]}", f"{round(panel.values[i, j], 2) + 0.0:+.2f}")
                 for i, j in zip(*np.unravel_index(order, panel.values.shape))])  # fmt: skip
     write("patch", [heat, matrix], out, f"Activation patching in {directory}", [lead])
 
@@ -214,23 +216,24 @@ def edit(
 ):  # fmt: skip
     """Change one thing that an MLP knows by a matrix of rank one, and compare before and after."""
     from ..lens.edit import drift, predict, rank_one_edit
-    from ..lens.panels import Curves, HeatMap, visible
+    from ..lens.panels import Curves, HeatMap
 
     model, tok, _ = load_model(directory)
     ids, wanted = ids_of(model, tok, prompt, "--prompt"), token_of(tok, target, "--target")
+    prompts = [(prompt, ids)] + [(p, ids_of(model, tok, p, "--also")) for p in also or []]
     position, layers = _end_of(tok, ids, subject), model.config.layers
     if layer is None:  # what the last layer writes at an earlier token reaches no prediction
         layer = layers // 2 if position == len(ids) - 1 else max(0, min(layers // 2, layers - 2))
     if layer >= layers:
         raise ValueError(f"--layer must be from 0 to {layers - 1}, got {layer}")
     background = _background(model, tok, data)
+    unseen, background = np.split(background, [max(1, len(background) // 4)])
     with bar("looking for the value") as advance:
         change = rank_one_edit(model, ids, wanted, layer, position, background, largest=largest, progress=advance)
-    prompts = [(prompt, ids)] + [(p, ids_of(model, tok, p, "--also")) for p in also or []]
     before = [predict(model, i) for _, i in prompts]
     with change:
         after = [predict(model, i) for _, i in prompts]
-    shown, share = visible(target), np.linalg.norm(change.update) / np.linalg.norm(change.weight.numpy())
+    shown, share = names_of(tok, [wanted])[0], np.linalg.norm(change.update) / np.linalg.norm(change.weight.numpy())
     console.say(
         f"MLP of layer {layer}, key of token {change.position} {names_of(tok, ids)[change.position]}: its output weight "
         f"changes by {share:.1%} of its norm, rank one."
@@ -250,8 +253,8 @@ def edit(
         values = np.array([[p.probabilities[t] for t in both] for p in (old, new)])
         panels.append(HeatMap(f"Next token after {text!r}", ["before", "after"], names_of(tok, both), values,
                               texts=[[f"{v:.0%}" for v in row] for row in values]))  # fmt: skip
-    divergence, same = drift(model, change, background)
-    said = f"On {background.size:,} tokens of other text: {divergence:.4f} nats a token of divergence, the likeliest token stays in {same:.1%}."
+    divergence, same = drift(model, change, unseen)
+    said = f"On {unseen.size:,} tokens of other text: {divergence:.4f} nats a token of divergence, the likeliest token stays in {same:.1%}."
     console.say("\n" + said)
     panels.append(Curves("Looking for the value", list(range(1, len(change.probabilities) + 1)),
                          {f"probability of {shown}": change.probabilities}, "step of Adam"))  # fmt: skip
@@ -267,8 +270,9 @@ def _end_of(tok, ids, subject: str | None) -> int:
     start = tok.decode([int(i) for i in ids]).rfind(subject)
     if start < 0 or not subject:
         raise ValueError(f"--subject {subject!r} is not in what the model reads of --prompt")
-    for i in range(len(ids)):  # the first token with which all of it is said
-        if len(tok.decode([int(j) for j in ids[: i + 1]])) >= start + len(subject):
+    said = tok.decode([int(i) for i in ids])[: start + len(subject)]
+    for i in range(len(ids)):  # the first token with which all of it is said: a sign may be several
+        if tok.decode([int(j) for j in ids[: i + 1]]).startswith(said):
             return i
     return len(ids) - 1
 
@@ -307,7 +311,11 @@ def induction(
     from ..lens.panels import Attention
 
     panels, seconds = [], None
+    if not train and not directory.exists():
+        raise ValueError(f"{directory}: no run here: add --train to train a small model into it")
     if train:
+        if directory.is_file():
+            raise ValueError(f"--from {directory} is a file: a run needs a directory")
         panels, seconds = _train_induction(directory, model_of.induction_config(steps, seed))
     model, tok, _ = load_model(directory)
     scores = head_scores(model)
@@ -316,12 +324,13 @@ def induction(
         said.append(f"Trained {steps:,} steps in {seconds:.0f} s.")
         console.say(said[-1])
     panels += _scored(scores)
-    ids = repeated_tokens(model.config.vocab_size, min(12, model.config.block_size // 2), 1)[0]
+    period = min(12, model.config.block_size // 2)
+    ids = repeated_tokens(model.config.vocab_size, period, 1)[0]
     _, cache = run_with_cache(model, ids, "*attention.pattern")
     patterns = np.stack([cache[name].float().numpy()[0] for name in cache])
     note = "an induction head draws a stripe: from the second copy to one after the first"
     panels.append(
-        Attention("On twelve random tokens, twice", names_of(tok, ids), patterns, note, scores.best("induction")[:2])
+        Attention(f"On {period} random tokens, twice", names_of(tok, ids), patterns, note, scores.best("induction")[:2])
     )
     write("induction", panels, out, f"Induction heads of {directory}", said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tinygrad_lite import Generator
+from tokenizer.visible import visible
 
 from ..sampling import generate, start_of_text
 from .inspect import encoded
@@ -64,10 +66,9 @@ def token_of(tok, text: str, option: str) -> int:
 
 
 def names_of(tok, ids) -> list[str]:
-    """What each id stands for, spaces and line ends made visible."""
-    from ..lens.panels import visible
-
-    return [visible(tok.decode([int(i)])) for i in ids]
+    """What each id stands for: blanks marked, bytes that are no text escaped, four equal signs or more told as one."""
+    shown = (visible(tok.decode_bytes([int(i)]), borders="×") for i in ids)
+    return [re.sub(r"(.)\1{3,}", lambda run: f"{run[1]}×{len(run[0])}", name) or "∅" for name in shown]
 
 
 def write(name: str, panels, out: Path, title: str, lines=()):

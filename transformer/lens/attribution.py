@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_lite import no_grad
 
 from ..model import GPT
-from .cache import Activations, as_batch, run_with_cache
+from .cache import Activations, as_batch, must_be_still, run_with_cache
 
 
 class Reading(NamedTuple):
@@ -134,7 +134,8 @@ def _array(x) -> np.ndarray:
 
 
 def one_row(what: str, model: GPT, tokens):
-    """Token ids as a batch (1, T); ValueError for several rows or none."""
+    """Token ids as a batch (1, T); ValueError for several rows or none, and where dropout acts."""
+    must_be_still(what, model)
     tokens = as_batch(model, tokens)
     if tokens.shape[0] != 1 or not tokens.shape[1]:
         raise ValueError(f"{what}: tokens must be one row of ids (T,), got {tokens.shape}")

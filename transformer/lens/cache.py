@@ -23,7 +23,9 @@ class Activations(Mapping):
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._values:
-            why = "run_with_cache was called without gradients=" if not self._values else f"kept: {', '.join(self)}"
+            why = f"kept: {', '.join(self) or 'nothing'}"
+            if self._what == "gradient" and self.loss is None:
+                why = "run_with_cache was called without gradients="
             raise KeyError(f"lens: no {self._what} of {name!r} was kept; {why}")
         return self._values[name]
 
@@ -95,3 +97,9 @@ def as_batch(model: GPT, tokens) -> Tensor:
     if tokens.ndim != 2:
         raise ValueError(f"lens: tokens must be (T,) or (B, T), got {tokens.shape}")
     return tokens
+
+
+def must_be_still(what: str, model: GPT):
+    """ValueError where dropout acts: no two runs of the model would agree."""
+    if model.training and model.config.dropout:
+        raise ValueError(f"{what}: the model is in training mode, where dropout acts: call model.eval() first")

@@ -6,7 +6,9 @@ the measure of the keys it usually sees, that gives this value for this key:
 
     W' = W + delta (C^-1 k)^T / (k^T C^-1 k)        C = mean of k k^T over other text
 
-so that W' k = W k + delta, and keys unlike k find what they found before.
+so that W' k = W k + delta, and keys unlike k find what they found before. Simpler than in the paper: key and value come
+from the one prompt, not from a mean over prefixes, and a price on delta's norm stands for the divergence that is kept
+small there after "SUBJECT is a".
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from tinygrad_lite import functional as F
 
 from ..model import GPT, as_tokens
 from .attribution import one_row
-from .cache import as_batch, run_with_cache
+from .cache import as_batch, must_be_still, run_with_cache
 from .taps import hooked
 
 RIDGE = 1e-2  # added to C, as a share of its mean diagonal: rare keys have almost no text to be measured by
@@ -53,7 +55,7 @@ class Edit:
             raise RuntimeError("Edit.apply: the model has this edit already: undo() it first")
         w = self.weight
         self._before = w.device.xp.array_copy(w.data)
-        w.data[...] = w.device.xp.asarray(w.float().numpy() + self.update, dtype=w.dtype)
+        w.data[...] = w.device.xp.asarray(w.numpy().astype(np.float64) + self.update, dtype=w.dtype)
 
     def undo(self):
         """Put the old weight back, bit by bit."""
@@ -95,6 +97,7 @@ def predict(model: GPT, tokens) -> Prediction:
 def drift(model: GPT, edit: Edit, background) -> tuple[float, float]:
     """What the edit does to other text: (mean KL divergence in nats a token, of its prediction from the old one;
     share of positions whose likeliest token stays). background: ids (B, T)."""
+    must_be_still("drift", model)
     tokens = as_batch(model, background)
     with no_grad():
         before = model(tokens).float().log_softmax(-1).numpy()
@@ -127,13 +130,15 @@ def rank_one_edit(
     names = [f"blocks.{layer}.mlp.post", f"blocks.{layer}.mlp.out"]
     _, cache = run_with_cache(model, tokens, names)
     key, value = (cache[n].numpy()[0, position].astype(np.float64) for n in names)
+    if not (key.any() and value.any()):
+        raise ValueError(f"rank_one_edit: the MLP of layer {layer} writes nothing at position {position}: edit another")
     delta, probabilities = _find_delta(
         model, tokens, target, names[1], position, value, steps, lr, decay, largest, progress
     )
     background = tokens if background is None else as_batch(model, background)
     direction = np.linalg.solve(_second_moment(model, background, names[0]), key)  # C^-1 k
     update = np.outer(delta, direction / (key @ direction))
-    return Edit(model, layer, position, key, delta, update.astype(np.float32), probabilities)
+    return Edit(model, layer, position, key, delta, update, probabilities)
 
 
 def _second_moment(model, background, name):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..model import GPT
-from .cache import run_with_cache
+from .cache import must_be_still, run_with_cache
 
 KINDS = {
     "previous": "previous-token",
@@ -49,11 +49,14 @@ def repeated_tokens(kinds: int, period: int, rows: int, seed: int = 0) -> np.nda
 def head_scores(model: GPT, period: int | None = None, rows: int = 16, seed: int = 0) -> HeadScores:
     """Score all heads on `rows` sequences of `period` random tokens, each repeated once.
 
-    period: PERIOD, or less where the context holds no two of them, unless given. Random tokens, so that nothing but the
-    repetition predicts; without doublets, of which only one could be looked at, where there are kinds enough.
+    period: PERIOD, or less where the context holds no two of them or a window does not reach back so far, unless given.
+    Random tokens, so that nothing but the repetition predicts; without doublets, of which only one could be looked at,
+    where there are kinds enough.
     """
+    must_be_still("head_scores", model)
     c = model.config
-    period = max(2, min(c.block_size // 2, c.vocab_size, PERIOD)) if period is None else period
+    if period is None:
+        period = max(2, min(c.block_size // 2, c.vocab_size, PERIOD, (c.window or PERIOD + 1) - 1))
     if not 2 <= period <= c.block_size // 2:
         raise ValueError(f"head_scores: period must be from 2 to {c.block_size // 2}, half the context, got {period}")
     ids = repeated_tokens(c.vocab_size, period, rows, seed)
@@ -63,5 +66,7 @@ def head_scores(model: GPT, period: int | None = None, rows: int = 16, seed: int
     targets = {"previous": (all_but_first, all_but_first - 1), "duplicate": (later, later - period),
                "induction": (later, later - period + 1)}  # fmt: skip
     scores = [patterns[:, :, queries, keys].mean(2) for queries, keys in targets.values()]
-    seen = np.minimum(np.arange(2 * period) + 1, c.window or 2 * period)
-    return HeadScores(*scores, {kind: float((1.0 / seen[queries]).mean()) for kind, (queries, _) in targets.items()})
+    ahead, width = np.arange(2 * period)[:, None] - np.arange(2 * period), c.window or 2 * period
+    seen = (ahead >= 0) & (ahead < width)  # (T, T)
+    even = seen / seen.sum(1, keepdims=True)
+    return HeadScores(*scores, {kind: float(even[queries, keys].mean()) for kind, (queries, keys) in targets.items()})

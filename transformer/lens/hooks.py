@@ -40,8 +40,8 @@ def ablate(by: str = "zero", *, rows=None, positions=None, heads=None, of: Activ
     in a row of `of`. The mean keeps what all inputs have in common, a resampled value also looks like a real one: a zero
     is neither (Wang et al. 2022, arXiv:2211.00593).
 
-    Raises ValueError, when called, for the zero or the mean of attention.scores, which would undo the causal mask, and
-    where one row alone is to be its own mean or stand-in.
+    Raises ValueError, when called, for the zero or the mean of attention.scores, which would undo the causal mask, for
+    another row's pos_embed, which has no rows, and where one row alone is to be its own mean or stand-in.
     """
     if by not in WAYS:
         raise ValueError(f"ablate: by must be one of {', '.join(WAYS)}, got {by!r}")
@@ -49,6 +49,8 @@ def ablate(by: str = "zero", *, rows=None, positions=None, heads=None, of: Activ
     def hook(x, name):
         if by != "resample" and name.endswith("attention.scores"):
             raise ValueError(f"ablate: the {by} of {name} would undo the causal mask: ablate the pattern, or resample")
+        if by == "resample" and x.ndim < 3:
+            raise ValueError(f"ablate: {name} {x.shape} has no rows to resample from: all of the batch shares it")
         if by == "zero":
             return patch(0.0, rows=rows, positions=positions, heads=heads)(x, name)
         source = (of[name] if of is not None else x).detach()
@@ -95,7 +97,7 @@ def _chosen(x, name, rows, positions, heads) -> np.ndarray:
             raise ValueError(f"patch: {name} {x.shape} has no {what}")
         line = np.zeros(x.shape[axis], bool)
         try:
-            line[index if isinstance(index, slice) else np.asarray(index)] = True
+            line[index if isinstance(index, slice) else np.asarray(index) if np.size(index) else []] = True
         except IndexError:
             raise ValueError(f"patch: {what}={index!r} is outside {name} {x.shape}") from None
         chosen = chosen & line.reshape([-1 if a == axis else 1 for a in range(x.ndim)])

@@ -31,7 +31,7 @@ SITES = (
     Site("attention.k", "(B, T, Hkv, D)", "keys, before any rotation", "attn.hook_k"),
     Site("attention.v", "(B, T, Hkv, D)", "values", "attn.hook_v"),
     Site("attention.scores", "(B, H, T, T)", "scaled and masked scores, -inf where masked", "attn.hook_attn_scores"),
-    Site("attention.pattern", "(B, H, T, T)", "weights: query position by key position", "attn.hook_pattern"),
+    Site("attention.pattern", "(B, H, T, T)", "weights before any dropout: query by key position", "attn.hook_pattern"),
     Site("attention.z", "(B, T, H, D)", "each head's weighted values", "attn.hook_z"),
     Site("attention.out", "(B, T, C)", "what attention adds to the stream, bias included", "hook_attn_out"),
     Site("resid_mid", "(B, T, C)", "the stream between attention and MLP", "hook_resid_mid"),

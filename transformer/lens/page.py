@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,14 +18,18 @@ from .panels import Attention, Bars, Curves, HeatMap
 
 def write_page(panels, path: Path, title: str, lines=()):
     """Write the panels to a file, whole or not at all; `lines` are sentences under the heading."""
-    data = json.dumps([_data(panel) for panel in panels], ensure_ascii=False).replace("</", "<\\/")
+    data = json.dumps([_data(panel) for panel in panels], ensure_ascii=False)
+    data = data.replace("<", "\\u003c")  # neither "</script>" nor "<!--<script>", which would hide the next "</script>"
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-    for mark, text in (("TITLE", html.escape(title)), ("LINES", said), ("DATA", data)):
-        page = page.replace(f"{{{{{mark}}}}}", text)
+    texts = {"TITLE": html.escape(title), "LINES": said, "DATA": data}
+    page = re.sub(r"\{\{([A-Z]+)\}\}", lambda mark: texts[mark[1]], page)  # at once: a text may hold a mark
     writing = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    writing.write_text(page, encoding="utf-8")
-    replace(writing, path)
+    try:
+        writing.write_text(page, encoding="utf-8", errors="replace")  # a directory's name may be no text
+        replace(writing, path)
+    finally:
+        writing.unlink(missing_ok=True)
 
 
 def _data(panel) -> dict:

@@ -56,12 +56,6 @@ class Curves(NamedTuple):
     note: str = ""
 
 
-def visible(piece: str) -> str:
-    """A token as one can see it: spaces and line ends have signs; what is no text its code."""
-    signs = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
-    return "".join(signs.get(c, c if c.isprintable() else f"\\x{ord(c):02x}") for c in piece) or "∅"
-
-
 def layer_names(layers: int) -> list[str]:
     """Row labels of a matrix by layer."""
     return [f"layer {i}" for i in range(layers)]

@@ -20,6 +20,8 @@ from .names import matching
 # The one op of attention's twin that gives each (ops/attention.py `attend`, ops/normalise.py `softmax`).
 _WITHIN_ATTENTION = {"where": "scores", "divide": "pattern"}
 
+_ENTERED: dict[int, list[Taps]] = {}  # by the id of the model, the outermost first
+
 Hook = Callable[[Tensor, str], Tensor | None]
 
 
@@ -27,13 +29,15 @@ class Taps(Tracer):
     """A context manager in which `model` shows its values: `hooks` maps names to functions.
 
     A function is called with (value, name), and returns None or a Tensor of the same shape and type that goes on in its
-    place. Leaving raises RuntimeError where a value was never computed, although the model ran: a hook on "logits" while
-    the loss is asked for, say, or on attention's weights while a GPU decodes.
+    place. Within another `Taps` of the same model its functions are called after that one's. Leaving raises RuntimeError
+    where a value was never computed, although the model ran: a hook on "logits" while the loss is asked for, say, or on
+    attention's weights while a GPU decodes.
     """
 
     def __init__(self, model: GPT, hooks: Mapping[str, Iterable[Hook]]):
         super().__init__()
         self.model, self._hooks = model, {name: list(fns) for name, fns in hooks.items()}
+        self._fns: dict[str, list[Hook]] = {}  # those of all contexts on the model, the outermost first
         self._visited: set[str] = set()
         self._handles, self._layer, self._residual, self._ran = [], None, None, False
         self._entered = self._outside = None  # (state, tracer) of the thread: where this began, where tracing began
@@ -44,14 +48,15 @@ class Taps(Tracer):
 
     # -- one value ----------------------------------------------------------------------------------------
     def _has(self, *names) -> bool:
-        return any(name in self._hooks for name in names)
+        return any(name in self._fns for name in names)
 
     def visit(self, name: str, x: Tensor) -> Tensor:
         """Show a value to its functions; returns what goes on."""
-        fns = self._hooks.get(name, ())
+        fns = self._fns.get(name, ())
         if not fns:
             return x
-        self._visited.add(name)
+        for taps in _ENTERED[id(self.model)]:
+            taps._visited.add(name)
         state = mode.state
         mode.state = min(state if self._outside is None else self._outside[0], GRAD)  # what they compute is not traced
         try:
@@ -65,6 +70,20 @@ class Taps(Tracer):
 
     # -- taking and giving back ---------------------------------------------------------------------------
     def __enter__(self):
+        # The innermost alone holds the modules' hooks: two would open the same op, and take the residual from each other.
+        entered = _ENTERED.setdefault(id(self.model), [])
+        if entered:
+            entered[-1]._detach()
+        entered.append(self)
+        self._attach()
+        self._entered = mode.state, mode.tracer
+        return self
+
+    def _attach(self):
+        self._fns = {}
+        for taps in _ENTERED[id(self.model)]:
+            for name, fns in taps._hooks.items():
+                self._fns.setdefault(name, []).extend(fns)
         model, edges = (
             self.model,
             [(self.model.tokens, "embed"), (self.model.norm, "norm"), (self.model.head, "logits")],
@@ -81,8 +100,8 @@ class Taps(Tracer):
             if self._has(within + "scores", within + "pattern"):
                 self._after(attention.qkv, lambda m, args, out, i=i: self._trace(i))
                 self._before(attention.project, lambda m, args: self._trace_no_more())
-            self._adder(attention.project, within + "z", within + "out", heads=True)
-            self._adder(block.mlp.down, at + "mlp.post", at + "mlp.out", heads=False)
+            self._adder(attention.project, attention.dropout, within + "z", within + "out", heads=True)
+            self._adder(block.mlp.down, block.mlp.dropout, at + "mlp.post", at + "mlp.out", heads=False)
         for module, name in edges:
             if self._has(name):
                 self._after(module, lambda m, args, out, n=name: self.visit(n, out))
@@ -90,16 +109,23 @@ class Taps(Tracer):
             self._after(model.tokens, lambda m, args, out: self._trace())
             self._before(model.dropout, lambda m, args: self._trace_no_more())
         self._before(model, self._begin)
-        self._entered = mode.state, mode.tracer
-        return self
+
+    def _detach(self):
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     def __exit__(self, *exc):
         if self._outside is not None:  # an error fell out of attention
             self._outside = None
             mode.state, mode.tracer = self._entered
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        entered = _ENTERED[id(self.model)]
+        entered[-1]._detach()
+        entered.remove(self)
+        if entered:
+            entered[-1]._attach()
+        else:
+            del _ENTERED[id(self.model)]
         missed = [name for name in self._hooks if name not in self._visited]
         if missed and self._ran and exc[0] is None:
             raise RuntimeError(
@@ -115,7 +141,13 @@ class Taps(Tracer):
         self._handles.append(module.register_forward_hook(hook))
 
     def _begin(self, module, args):
-        self._ran = True
+        for taps in _ENTERED[id(self.model)]:
+            taps._ran = True
+        if self._outside is not None:  # an error fell out of attention in a run before, and was caught
+            if mode.tracer is self:
+                mode.state = self._outside[0] if mode.state == TRACE else mode.state  # no_grad has put its own back
+                mode.tracer = self._outside[1]
+            self._outside = self._layer = None
 
     # -- what is more than a module's result --------------------------------------------------------------
     def _qkv(self, at, out):
@@ -127,8 +159,8 @@ class Taps(Tracer):
         parts = [self.visit(at + n, heads[:, :, i:j]) for n, i, j in zip("qkv", ends, ends[1:])]
         return concatenate(parts, 2).reshape(b, t, width)
 
-    def _adder(self, linear, name_in, name_out, heads: bool):
-        """Tap what a layer that adds to the residual stream reads, and what it adds."""
+    def _adder(self, linear, dropout, name_in, name_out, heads: bool):
+        """Tap what a layer that adds to the residual stream reads, and what it adds: after dropout, where that acts."""
         if not self._has(name_in, name_out):
             return
 
@@ -144,12 +176,12 @@ class Taps(Tracer):
             return x, None
 
         def after(module, args, out):
-            out = self.visit(name_out, out)
-            return out if self._residual is None else out + self._residual
+            return out if self._residual is None else self.visit(name_out, out) + self._residual
 
         self._before(linear, before)
         if self._has(name_out):
             self._after(linear, after)
+            self._after(dropout, lambda module, args, out: self.visit(name_out, out))  # called in training
 
     def _trace(self, layer: int | None = None):
         """Watch each op from here on; in a layer's attention, with fused ones opened."""

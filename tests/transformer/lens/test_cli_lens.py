@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tokenizer import BPETokenizer
 from transformer.cli.app import app
+from transformer.cli.lens import _end_of
+from transformer.cli.lens_shared import names_of
 from transformer.lens import head_scores
 from transformer.lens.induction import induction_config, induction_trainer, repeated_text
 from transformer.lens.page import write_page
@@ -74,18 +77,19 @@ def test_a_page_holds_every_kind_of_panel_whole_and_numbers_to_the_bit(tmp_path)
     rng = np.random.default_rng(0)
     patterns = rng.random((2, 3, 4, 4)).astype(np.float32)
     panels = [
-        Attention("a </script> & b", list("wxyz"), patterns, head=(1, 2)),
+        Attention("a </script> <!--<script> & b", list("wxyz"), patterns, head=(1, 2)),
         by_head("scores", np.array([[0.25, -0.001]])),
         Bars("bars", ["p", "q"], np.array([1.0, -2.0])),
         Curves("curves", [1, 2], {"loss": [0.5, float("nan")]}, "step"),
     ]
-    write_page(panels, tmp_path / "page.html", "A <title>", ["x < y"])
+    write_page(panels, tmp_path / "page.html", "A <title>", ["x < y {{DATA}}"])
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<title>A &lt;title&gt;</title>" in page and "<p>x &lt; y</p>" in page and page.count("</script>") == 2
-    data = json.loads(page.split('id="data">')[1].split("</script>")[0].replace("<\\/", "</"))
+    assert "<title>A &lt;title&gt;</title>" in page and "<p>x &lt; y {{DATA}}</p>" in page
+    assert page.count("</script>") == page.count("<script") == 2 and "<!--" not in page
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
     assert [panel["kind"] for panel in data] == ["attention", "heat", "bars", "curves"]
     assert np.array_equal(np.frombuffer(base64.b64decode(data[0]["patterns"]["base64"]), "<f4"), patterns.ravel())
-    assert data[0]["title"] == "a </script> & b" and data[1]["texts"] == [["0.25", "0.00"]]
+    assert data[0]["title"] == "a </script> <!--<script> & b" and data[1]["texts"] == [["0.25", "0.00"]]
     assert data[3]["lines"] == {"loss": [0.5, None]}
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
@@ -103,12 +107,15 @@ def test_without_a_text_the_model_reads_its_own_sample(run, tmp_path):
     (("patch", "--clean", "abc", "--corrupted", "ab"), "--clean has 3 .a b c., --corrupted 2 .a b."),
     (("patch", "--clean", "abc", "--corrupted", "abc"), "both prompts are answered by"),
     (("patch", "--clean", "abc", "--corrupted", "abd", "--answer", "e", "--wrong", "f", "--site", "q"), "no value is named"),
+    (("attribution", "--text", TEXT, "--target", "e", "--versus", "e"), "--target and --versus are the same token"),
+    (("edit", "--prompt", TEXT, "--target", "z", "--also", "É"), "--also: character 'É'"),
     (("edit", "--prompt", TEXT, "--target", "z", "--layer", 2), "--layer must be from 0 to 1, got 2"),
     (("edit", "--prompt", TEXT, "--target", "z", "--subject", "xyz"), "--subject 'xyz' is not in"),
+    (("induction", "--train", "--from", __file__), "is a file: a run needs a directory"),
     (("heads", "--period", 40), "period must be from 2 to 32"),
 ])  # fmt: skip
 def test_mistakes_are_named_and_nothing_is_written(run, call, named, tmp_path):
-    result = tgl("lens", *call, "--from", run, "--out", tmp_path / "out")
+    result = tgl("lens", call[0], "--from", run, *call[1:], "--out", tmp_path / "out")
     with pytest.raises(ValueError, match=named):
         raise result.exception
     assert not (tmp_path / "out").exists()
@@ -118,6 +125,18 @@ def test_a_file_in_place_of_the_pictures_directory_is_named(run, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(ValueError, match="is a file: name a directory"):
         raise tgl("lens", "heads", "--from", run, "--out", tmp_path / "out").exception
+
+
+def test_without_a_run_induction_names_its_own_way_to_train_one(tmp_path):
+    with pytest.raises(ValueError, match="no run here: add --train"):
+        raise tgl("lens", "induction", "--from", tmp_path / "run", "--out", tmp_path / "out").exception
+
+
+def test_tokens_that_are_no_text_or_all_blanks_have_names_and_a_subject_ends_with_its_last_byte():
+    tok = BPETokenizer.train([" " * 8], 259)
+    assert names_of(tok, tok.encode("é x\n")) == ["\\xC3", "\\xA9", "·", "x", "↵"]
+    assert names_of(tok, tok.encode(" " * 8)) == ["·×8"] and names_of(tok, tok.encode("×")) == ["\\xC3", "\\x97"]
+    assert _end_of(tok, tok.encode("a é日 x"), "é") == 3 and _end_of(tok, tok.encode("a é日 x"), "日") == 6
 
 
 def test_repeated_text_is_random_letters_four_times_over():

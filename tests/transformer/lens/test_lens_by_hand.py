@@ -73,6 +73,17 @@ def test_head_scores_find_the_heads(model):
         head_scores(model, period=9)
 
 
+def test_with_a_window_chance_is_what_even_attention_scores_and_copies_are_in_sight():
+    gpt = GPT(GPTConfig(vocab_size=V, block_size=T, layers=1, heads=2, channels=16, window=4))
+    gpt.blocks[0].attention.qkv.weight.data[...] = 0.0  # all scores are equal: attention is even
+    for period in (None, 4, 6):  # at 4 the first copy is just out of sight, at 6 what followed it too
+        scores = head_scores(gpt, period)
+        for kind, chance in scores.chance.items():
+            np.testing.assert_allclose(getattr(scores, kind), chance, atol=1e-6)
+            unseen = kind == "duplicate" and period is not None or kind == "induction" and period == 6
+            assert (chance == 0.0) == unseen
+
+
 def test_attribution_names_the_induction_head(model):
     ids = repeated_tokens(V, 8, 1)[0][:-3]
     answer, wrong = int(ids[5]), int(ids[6])  # what followed the last token before

@@ -1,5 +1,7 @@
 """Activations and gradients by name are those of the model that trains; hooks change what goes on, and nothing else."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from support.lens_models import KINDS, VOCAB, T, made, some_ids
@@ -72,6 +74,18 @@ def test_shapes_and_how_the_values_hang_together(kind):
     np.testing.assert_allclose(values["blocks.0.resid_pre"], start, atol=1e-6)
 
 
+def test_what_is_added_to_the_stream_is_told_after_dropout():
+    model = GPT(GPTConfig(vocab_size=VOCAB, block_size=8, layers=2, heads=4, channels=16, dropout=0.5)).train()
+    _, cache = run_with_cache(model, some_ids())
+    for at in ("blocks.0.", "blocks.1."):
+        pre, mid, post, attention, mlp = (
+            cache[at + n].numpy() for n in ("resid_pre", "resid_mid", "resid_post", "attention.out", "mlp.out")
+        )
+        np.testing.assert_allclose(pre + attention, mid, atol=1e-6)
+        np.testing.assert_allclose(mid + mlp, post, atol=1e-6)
+        assert 0.2 < (mlp == 0.0).mean() < 0.8
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", pytest.param("window", marks=pytest.mark.slow)])
 def test_every_gradient_is_the_slope_of_the_loss_when_the_value_is_patched(kind):
     model, ids = made(kind, double=True), some_ids(1)
@@ -87,7 +101,7 @@ def test_every_gradient_is_the_slope_of_the_loss_when_the_value_is_patched(kind)
         step = np.where(np.isfinite(x), rng.normal(0.0, 1.0, x.shape), 0.0)
         base = np.where(np.isfinite(x), x, -1e30)
         slope = (loss_with(name, base + eps * step) - loss_with(name, base - eps * step)) / (2 * eps)
-        expected = float((np.nan_to_num(cache.gradients[name].numpy()) * step).sum())
+        expected = float((cache.gradients[name].numpy() * step).sum())  # 0 where the mask is, not NaN
         assert abs(slope - expected) < 1e-6 * max(1.0, abs(slope)), name
         assert name.endswith("attention.k") or abs(slope) > 1e-9, name
     assert all(p.grad is None for p in model.parameters())
@@ -120,6 +134,8 @@ def test_names_that_match_nothing_are_errors_that_list_what_there_is():
         cache["logits"]
     with pytest.raises(KeyError, match="without gradients="):
         cache.gradients["embed"]
+    with pytest.raises(KeyError, match="no activation of 'embed' was kept; kept: nothing"):
+        run_with_cache(model, some_ids(), [])[1]["embed"]
     with pytest.raises(ValueError, match="one element"):
         run_with_cache(model, some_ids(), "embed", lambda logits: logits)
     with pytest.raises(TypeError, match="a function from the logits"):
@@ -179,6 +195,47 @@ def test_nothing_is_left_behind_also_after_an_error():
         assert mode.state == NO_GRAD and mode.tracer is None
 
 
+@pytest.mark.parametrize("of", [nullcontext, no_grad])
+def test_an_error_that_is_caught_within_the_context_leaves_nothing_behind_either(of):
+    model, ids, wrong = made(), as_tokens(some_ids()), [ZeroDivisionError]
+
+    def fails(x, name):
+        if wrong:
+            raise wrong.pop()
+
+    with hooked(model, {"blocks.0.attention.pattern": fails}):
+        with pytest.raises(ZeroDivisionError), of():
+            model(ids)
+        loss = loss_of(model(ids))
+        assert mode.state == GRAD and mode.tracer is None and loss.requires_grad
+    assert mode.state == GRAD and mode.tracer is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_context_within_another_sees_what_that_one_puts_in_place(kind):
+    model, ids = made(kind), some_ids()
+    for name in names_of(model):
+        hook = {name: patch(0.5, positions=1)}
+        expected, theirs = run_with_cache(model, ids, hooks=hook)
+        with hooked(model, hook):
+            logits, cache = run_with_cache(model, ids)
+            again = model(as_tokens(ids)).numpy()  # the outer one goes on as before
+        assert np.array_equal(logits.numpy(), expected.numpy()), name
+        assert all(np.array_equal(cache[n].numpy(), theirs[n].numpy()) for n in cache), name
+        np.testing.assert_allclose(again, expected.numpy(), atol=2e-5, err_msg=name)
+        assert mode.state == GRAD and mode.tracer is None
+    assert not any(module.has_hooks for module in model.modules())
+    embedded, double = model.tokens(as_tokens(ids)).numpy(), hooked(model, {"embed": lambda x, n: x * 2.0})
+    with hooked(model, {"embed": lambda x, n: x + 1.0}):
+        double.__enter__()
+        _, cache = run_with_cache(model, ids, "embed")
+        np.testing.assert_array_equal(cache["embed"].numpy(), (embedded + 1.0) * 2.0)
+    _, cache = run_with_cache(model, ids, "embed")  # the outer one was left first
+    np.testing.assert_array_equal(cache["embed"].numpy(), embedded * 2.0)
+    double.__exit__(None, None, None)
+    assert not any(module.has_hooks for module in model.modules())
+
+
 def test_a_hook_must_give_the_same_shape():
     model = made()
     with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.out must return float32 \(2, 6, 16\)"):
@@ -235,8 +292,16 @@ def test_ablations_touch_the_named_heads_and_positions_only():
             run_with_cache(model, ids, hooks={"*scores": ablate(by)})
     _, other = run_with_cache(model, ids, hooks={"blocks.1.attention.scores": ablate("resample", seed=1)})
     assert np.isfinite(other["logits"].numpy()).all()
+    with pytest.raises(ValueError, match="pos_embed .* has no rows to resample from"):
+        run_with_cache(model, ids, hooks={"pos_embed": ablate("resample")})
     with pytest.raises(ValueError, match="by must be one of zero, mean, resample"):
         ablate("noise")
+
+
+def test_an_ablation_of_no_heads_changes_nothing():
+    model, ids = made(), some_ids()
+    logits, _ = run_with_cache(model, ids, "logits", hooks={"*attention.z": ablate(heads=[], positions=range(3))})
+    np.testing.assert_allclose(logits.numpy(), model(as_tokens(ids)).numpy(), atol=2e-5)
 
 
 def test_gradients_reach_a_tensor_that_is_patched_in():

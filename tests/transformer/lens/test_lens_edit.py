@@ -23,7 +23,7 @@ def test_the_edited_mlp_writes_what_was_sought_and_the_target_gets_likelier(kind
         after = run_with_cache(model, ids, "blocks.0.mlp.*")[1]
         changed = predict(model, ids).probabilities[target]
     old, new = (c["blocks.0.mlp.out"].numpy()[0, -1] for c in (before, after))
-    np.testing.assert_allclose(new - old, edit.delta, atol=1e-5)
+    np.testing.assert_allclose(new - old, edit.delta, atol=1e-12)
     assert np.array_equal(
         before["blocks.0.mlp.post"].numpy(), after["blocks.0.mlp.post"].numpy()
     )  # keys are found as before
@@ -54,6 +54,20 @@ def test_the_second_moment_spares_keys_that_other_texts_use():
     assert 0.0 < drift(model, spared, background())[0] < drift(model, plain, background())[0]
 
 
+def test_no_smaller_change_in_the_measure_of_usual_keys_gives_the_value():
+    model, ids, rng = made(double=True), some_ids(1)[0], np.random.default_rng(2)
+    edit = rank_one_edit(model, ids, 3, layer=0, background=background())
+    keys = run_with_cache(model, background(), "blocks.0.mlp.post")[1]["blocks.0.mlp.post"].numpy()
+    moment = np.einsum("bti,btj->ij", keys, keys) / (keys.shape[0] * keys.shape[1])
+    moment += 1e-2 * np.trace(moment) / len(moment) * np.eye(len(moment))
+    np.testing.assert_allclose(edit.update @ edit.key, edit.delta, rtol=1e-9)
+    for _ in range(5):
+        other = rng.normal(size=edit.update.shape)
+        other -= np.outer(other @ edit.key, edit.key) / (edit.key @ edit.key)  # changes nothing for this key
+        slope = np.trace(edit.update @ moment @ other.T)
+        assert abs(slope) < 1e-9 * np.linalg.norm(edit.update @ moment) * np.linalg.norm(other)
+
+
 def test_what_is_asked_for_must_exist():
     model, ids = made(), some_ids(1)[0]
     for wrong, said in (
@@ -64,3 +78,7 @@ def test_what_is_asked_for_must_exist():
     ):
         with pytest.raises(ValueError, match=said):
             rank_one_edit(model, ids, **wrong)
+    model = made("window")
+    model.blocks[0].mlp.up.bias.data[...] = -100.0  # no hidden unit is ever on: there is no key
+    with pytest.raises(ValueError, match="the MLP of layer 0 writes nothing at position 5"):
+        rank_one_edit(model, ids, 1, layer=0)
