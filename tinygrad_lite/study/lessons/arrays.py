@@ -7,6 +7,7 @@ import numpy as np
 from ... import functional as F
 from ...autograd.mode import no_grad
 from ...autograd.walk import Walk
+from ...ops.registry import At
 from ...tensor import Tensor
 from .engine import run_on, slope
 from .lesson import Lesson, Outcome, Row, no_progress
@@ -26,10 +27,10 @@ class Unsummed(Walk):
     """A gradient stays in the shape in which it comes: the rows that broadcasting made are not summed."""
 
     def _arrive(self, node, g, op, fresh=False):
-        if g.shape != node.shape:
-            self.pending[node] = g
-        else:
+        if type(g) is At or g.shape == node.shape:  # At: the gradient of a slice, which goes to its place
             super()._arrive(node, g, op, fresh)
+        else:
+            self.pending[node] = self.pending.get(node, 0.0) + g
 
 
 def _broadcast(progress=no_progress):
@@ -90,10 +91,8 @@ def write_before_backward():
 class Unwatched(Walk):
     """Nobody compares the version of what was saved with its version now."""
 
-    def __iter__(self):
-        for node in self.order:
-            node.watch = None
-        return super().__iter__()
+    def _check_versions(self, node):
+        pass
 
 
 def _in_place(progress=no_progress):

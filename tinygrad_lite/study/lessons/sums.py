@@ -86,7 +86,7 @@ class FirstMetFirst(Walk):
     """Nodes in the order in which they are met from the output on, each once: no topological order."""
 
     def __iter__(self):
-        met = [self.order[0]]  # the output
+        met = list(self.pending)  # the output
         for node in met:  # the list grows while we walk along it
             met.extend(p for p in dict.fromkeys(node.parents) if p is not None and p not in met)
         self.order = met
@@ -212,7 +212,7 @@ class SumsStay(Walk):
 
     def __iter__(self):
         for node, g in self.earlier.pending.items() if self.earlier else ():
-            if node.parents and node is not self.order[0]:  # the output starts at 1
+            if node.parents and node not in self.pending:  # the output starts at 1
                 self.pending[node] = g
         self.pending = _NotTaken(self.pending)
         return super().__iter__()
