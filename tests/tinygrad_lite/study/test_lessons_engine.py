@@ -178,4 +178,6 @@ def test_a_table_keeps_arrays_row_by_row_and_breaks_what_is_long():
     assert lines[0].split() == ["right", "engine", "wrong", "engine"]
     assert "[[1, 0]," in lines[2] and "[0, 1]]" in lines[3]
     assert max(map(len, lines)) <= 60
+    long = [Row("D = 256: largest weight of a row, mean", 1.0, 2.0)]
+    assert [max(map(len, table(long, width).split("\n"))) for width in (60, 40)] == [60, 40]
     assert shown(math.nan) == "nan" and shown(None) == "none"

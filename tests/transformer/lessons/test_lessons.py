@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tinygrad_lite.study.lessons.lesson import no_progress
 from transformer import GPT, GPTConfig
+from transformer.cli import lesson as command
 from transformer.cli.app import app
 from transformer.lessons import LESSONS, find
 from transformer.lessons.attention import leak, without_mask
@@ -41,7 +42,7 @@ def test_a_lesson_is_found_by_name_and_number_and_a_slip_is_answered():
     assert find("order") is find("2")
     with pytest.raises(ValueError, match="did you mean warm-up?"):
         find("warmup")
-    with pytest.raises(ValueError, match="there are overwrite, order"):
+    with pytest.raises(ValueError, match="there are overwrite, order, .* initialisation, or a number from 1 to 11"):
         find("12")
 
 
@@ -49,6 +50,19 @@ def test_the_list_names_all_and_where_to_begin():
     output = tgl("list")
     assert output == tgl()
     assert all(name in output for name in NAMES) and "tgl lesson 1" in output
+
+
+def test_small_and_capital_letters_are_the_same():
+    assert tgl("LIST") == tgl("list") and tgl("ORDER") == tgl("order")
+
+
+def test_the_end_of_input_leaves_the_line_of_the_question(monkeypatch, capsys):
+    def at_end(prompt):
+        raise EOFError
+
+    monkeypatch.setattr(command.console, "input", at_end)
+    assert command._ask(3) is None
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_lesson_that_is_not_there_is_one_line_and_code_2():
