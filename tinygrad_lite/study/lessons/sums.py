@@ -115,8 +115,8 @@ def _order(progress=no_progress):
         f"its {late:.4g}, b was done. a is short by {late:.4g} * 2 = {good - bad:.4g}.",
         why="A node may pass its gradient on only when all of its consumers have sent theirs, since what it passes on is "
         "the sum. An order in which every node comes after all its consumers is a topological order. Our engine sorts by "
-        "when a value was made: what was made later can only be a consumer, never an input. Micrograd builds the same "
-        "order by recursion.",
+        "when a value was made: what was made later can only be a consumer, never an input. Micrograd builds one "
+        "by recursion.",
     )
 
 
@@ -131,7 +131,7 @@ ORDER = Lesson(
     then=(
         "tgl step 'a=3.0; b=a*2; c=b*b; d=b+c' and type `why` at each step of backward: it counts who has yet to send.",
         "Write d = c + b instead. The wrong engine is suddenly right: by luck. Why?",
-        "A residual stream, x + f(x), is this very graph: without the order, no layer below the first learns rightly.",
+        "A residual stream, x + f(x), is this very graph: without the order, no layer below the topmost learns rightly.",
     ),
 )
 
