@@ -71,7 +71,8 @@ SCALE = Lesson(
     run=_scale,
     then=(
         "A GPT draws its weights with deviation 0.02. Are its scores large at the start? And after training?",
-        "In Python: trainer = small_trainer(), set block.attention.scale = 1.0 in its model, and train. Does it cost anything, at D = 16?",
+        "In Python: trainer = small_trainer(), set block.attention.scale = 1.0 in its blocks, and train. What does it cost, if "
+        "anything, at D = 16?",
         "Why sqrt(D), and not D? Compute the deviation of the scores for scale=1 / D.",
     ),
 )
@@ -146,7 +147,7 @@ CAUSAL_MASK = Lesson(
     run=_causal,
     then=(
         "BERT has no causal mask and learns a lot. What does it do about the leak?",
-        "tgl lens shows the attention patterns of your own run: is anything above the diagonal?",
+        "tgl lens attention shows the patterns of your own run: is anything above the diagonal?",
         "Shift the targets by one more: can a model without mask still cheat?",
     ),
 )

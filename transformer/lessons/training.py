@@ -8,7 +8,7 @@ from tinygrad_lite import no_grad
 from tinygrad_lite.study.lessons.lesson import Curve, Lesson, Outcome, Row, no_progress
 
 from ..model import as_tokens
-from .small import SHOWN, last, small_trainer, train, train_both
+from .small import SETTINGS, SHOWN, STEPS, last, small_trainer, train, train_both
 
 # -- no warm-up ------------------------------------------------------------------------------------------
 
@@ -61,14 +61,15 @@ def _warm_up(progress=no_progress):
 WARM_UP = Lesson(
     name="warm-up",
     title="No warm-up",
-    question="AdamW with a learning rate of 0.01 at full size from the first step. How does it compare after 150 steps?",
+    question=f"AdamW with a learning rate of {SETTINGS['lr']} at full size from the first step. How does it compare after "
+    f"{STEPS} steps?",
     choices=(
         "slower from the start to the end",
         "faster: it loses no steps at small rates",
         "ahead at first, behind at the end",
     ),
     code=(SHOWN, train),
-    change=("small_trainer(warmup=0)  # right: the rate rises linearly over 35 steps",),
+    change=(f"small_trainer(warmup=0)  # right: the rate rises linearly over {SETTINGS['warmup']} steps",),
     run=_warm_up,
     then=(
         "With lr=1e-3, does warm-up still matter? When would you leave it out?",

@@ -1,6 +1,7 @@
 """Each lesson of the engine: its wrong engine gives the very wrong thing that the lesson names."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -114,6 +115,20 @@ def test_the_wrong_engine_ends_with_its_block():
     x.grad = None
     twice()
     assert x.grad.item() == 2.0
+
+
+def test_a_wrong_engine_keeps_to_its_thread_and_ends_with_an_error():
+    def doubled():
+        x = Tensor(3.0, requires_grad=True)
+        (x + x).backward()
+        return x.grad.item()
+
+    with pytest.raises(KeyboardInterrupt):
+        with Engine(Overwriting), Engine(FirstMetFirst):
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(doubled).result() == 2.0
+            raise KeyboardInterrupt
+    assert doubled() == 2.0
 
 
 def residual(x):

@@ -75,7 +75,7 @@ def test_the_guide_names_every_lesson_and_its_examples_run(capsys):
     for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
         exec(compile(block, "docs/lessons.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert "Row(what='a.grad', right=26.0, wrong=2.0)" in printed and printed.endswith("12.0 4.0\n")
+    assert "Row(what='a.grad', right=26.0, wrong=2.0)" in printed and printed.endswith("80.0\n12.0 4.0\n")
 
 
 @pytest.mark.parametrize("name", ["in-place", "zero-grad", "attention-scale"])  # the slow test runs all

@@ -46,7 +46,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave. All numbers in the texts come from it.
+    """What a run gave, from which the texts take what was measured.
 
     rows      the comparison
     answer    which of the lesson's choices came true, from 0
