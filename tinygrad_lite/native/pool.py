@@ -24,7 +24,7 @@ gate, and waits until nobody is inside: it never waits for a worker that has not
 import numba
 
 from ..native.atomics import call_entry, call_nullary, compare_swap, fetch_add, load, pack, pause, store
-from ..native.compile import compiled, routine
+from ..native.compile import compiled, inline
 
 LINE = 128
 GATE, NEXT, ENTRY = 0, LINE, 2 * LINE
@@ -37,7 +37,7 @@ PATIENCE = 300  # microseconds
 BEFORE_YIELD = 2000  # spins of the caller before it offers its core to the worker it waits for
 
 
-@routine
+@inline
 def _drain(state, entry, job, items, step):
     while True:
         start = fetch_add(state + NEXT, step)
@@ -46,7 +46,7 @@ def _drain(state, entry, job, items, step):
         call_entry(entry, job, start, min(start + step, items))
 
 
-@routine
+@inline
 def _share(state, entry, job, items, step):
     """Compute all chunks, with whoever joins, and return when nobody is inside any more."""
     if step >= items:
