@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tinygrad_lite import default_generator
 from tinygrad_lite.study.lessons.lesson import no_progress
 from transformer import GPT, GPTConfig
 from transformer.cli import lesson as command
@@ -111,6 +112,12 @@ def test_weights_too_wide_start_far_above_log_v():
     trainer = small_trainer(steps=1)
     too_wide(trainer.model)
     assert train(trainer)[0] > 2 * guess
+
+
+def test_a_lesson_leaves_the_generator_of_its_reader_alone():
+    before = default_generator.manual_seed(5).get_state()
+    train(small_trainer(steps=1))
+    assert default_generator.get_state() == before
 
 
 def test_training_both_tells_how_far_it_is():
