@@ -41,6 +41,14 @@ def test_compiled_kernels_are_kept_on_disk(tmp_path):
     assert {f: f.stat().st_mtime_ns for f in directory.rglob("*.nbc")} == files
 
 
+def test_a_kernel_from_disk_computes_the_same_bits_as_in_the_process_that_compiled_it(tmp_path):
+    text = SMALL.replace(
+        "np.ones((2, 8), np.float32)", "np.random.default_rng(0).standard_normal((64, 88), np.float32)"
+    )
+    text = text.replace("[0][0, 0]", "[0].view(np.int32).sum()")
+    assert len({python(text, TGL_CACHE_DIR=str(tmp_path)) for _ in range(2)}) == 1
+
+
 @pytest.mark.slow
 def test_without_a_place_for_the_cache_kernels_still_run(tmp_path):
     (tmp_path / "file").write_text("")

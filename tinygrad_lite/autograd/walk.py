@@ -107,7 +107,7 @@ class Walk:
                     "pass retain_graph=True to the first backward(), or compute the output again"
                 )
             if node.watch is not None:
-                _check_versions(node)
+                self._check_versions(node)
             if op.is_fused:
                 walk = op.replay or (Walk._fused_graph if create_graph else Walk._fused)
                 sent = walk(self, node, g)
@@ -116,6 +116,14 @@ class Walk:
             if not retain:
                 node.saved = FREED
             yield _new_tuple(Step, (node, g, sent))
+
+    def _check_versions(self, node):
+        for cell, version in node.watch:
+            if cell[0] != version:
+                raise RuntimeError(
+                    f"{node.op.name}: a tensor that backward needs was changed in place {cell[0] - version} time(s) since "
+                    "it was used: change a copy (x = x.clone()), or write after backward()"
+                )
 
     # -- one node -----------------------------------------------------------------------------------------
     def _rules(self, node, g):
@@ -334,12 +342,3 @@ def _unbroadcast(xp, g, shape, op):
     axes = tuple(range(extra)) + stretched
     g = xp.sum(g, axis=axes, keepdims=False)
     return g if g.shape == shape else xp.reshape(g, shape=shape)
-
-
-def _check_versions(node):
-    for cell, version in node.watch:
-        if cell[0] != version:
-            raise RuntimeError(
-                f"{node.op.name}: a tensor that backward needs was changed in place {cell[0] - version} time(s) since it "
-                "was used: change a copy (x = x.clone()), or write after backward()"
-            )

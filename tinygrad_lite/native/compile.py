@@ -114,18 +114,17 @@ def jit(signature):
 
 
 def inline(function):
-    """Decorator for a helper that kernels call: compiled into each of them, under the same rules."""
+    """Decorator for a helper that kernels call: compiled into each of them, under the same rules.
+
+    Never left as a call: the process that compiles a kernel would run the helper's own machine code, and those that read
+    the kernel from disk the copy in it, whose sums differ in the last digit.
+    """
     return numba.njit(**INLINE)(function)
 
 
 def inline_in_order(function):
     """Decorator for a helper whose sums must be taken as written: (x - a) - b where x - (a + b) loses the digits."""
     return numba.njit(**{**INLINE, "fastmath": False})(function)  # left out, it would be the caller's
-
-
-def routine(function):
-    """Decorator for a helper with loops of its own: compiled once and called, so that each call site adds no code."""
-    return numba.njit(**OPTIONS)(function)
 
 
 def vectorise():

@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .compile import inline, jit, routine, vectorise
+from .compile import inline, jit, vectorise
 
 ROW_MAJOR, AS_IS, TRANSPOSED = 101, 111, 112  # CBLAS's
 
@@ -81,7 +81,7 @@ def pieces(start, stop, gemm, row_step, column_step, x, y, bias, residual, out):
         )  # fmt: skip
 
 
-@routine
+@inline
 def _add_rows(x, bias, out):
     for r in range(out.shape[0]):
         source, target = x[r], out[r]

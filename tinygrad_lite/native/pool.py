@@ -35,7 +35,7 @@ from ..native.atomics import (
     pause,
     store,
 )
-from ..native.compile import compiled, routine
+from ..native.compile import compiled, inline
 
 LINE = 128
 GATE, NEXT, ENTRY = 0, LINE, 2 * LINE
@@ -48,7 +48,7 @@ PATIENCE = 300  # microseconds
 BEFORE_YIELD = 2000  # spins of the caller before it offers its core to the worker it waits for
 
 
-@routine
+@inline
 def _drain(state, entry, job, items, step):
     while True:
         start = fetch_add(state + NEXT, step)
@@ -57,7 +57,7 @@ def _drain(state, entry, job, items, step):
         call_entry(entry, job, start, min(start + step, items))
 
 
-@routine
+@inline
 def _share(state, entry, job, items, step):
     """Compute all chunks, with whoever joins, and return when nobody is inside any more."""
     if step >= items:

@@ -24,7 +24,8 @@ def lesson(
     """
     from .. import lessons  # study code is loaded by the command alone: `tgl train` never does
 
-    if name.lower() == "list":
+    name = name.lower()
+    if name == "list":
         _list(lessons.LESSONS)
         return
     try:
@@ -84,6 +85,7 @@ def _ask(count: int) -> int | None:
         try:
             typed = console.input(f"Your prediction, 1 to {count} (Enter: just run it): ").strip()
         except EOFError:
+            console.print()
             return None
         if not typed:
             return None

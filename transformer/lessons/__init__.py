@@ -20,6 +20,7 @@ def find(name: str) -> Lesson:
         return LESSONS[int(name) - 1]
     if name not in by_name:
         near = difflib.get_close_matches(name, by_name)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(by_name)}"
+        choices = f"there are {', '.join(by_name)}, or a number from 1 to {len(LESSONS)}"
+        hint = f"did you mean {' or '.join(near)}?" if near else choices
         raise ValueError(f"there is no lesson {name!r}: {hint}")
     return by_name[name]

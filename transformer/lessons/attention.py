@@ -52,7 +52,7 @@ def _scale(progress=no_progress):
         rows=rows,
         answer=0 if largest.wrong < 0.1 else 1 if largest.wrong < 0.5 else 2,
         happened=f"With D = 64 the largest of 32 weights is {largest.wrong:.2f} on average, with the scale "
-        f"{largest.right:.2f}: attention looks at one token and is blind for the rest. With D = {sizes[-1]} half of all scores "
+        f"{largest.right:.2f}: attention sees little but one token. With D = {sizes[-1]} half of all scores "
         f"get a gradient below {gradient.wrong:.2g}, where {gradient.right:.2g} is usual: they cannot be learned any more.",
         why=f"A score is a sum of D products of independent numbers, so its variance grows as D and its deviation as "
         f"sqrt(D): {', '.join(f'{d:.3g}' for d in deviations)} for D = {', '.join(map(str, sizes))}. Divided by sqrt(D) it is 1 "
@@ -71,7 +71,8 @@ SCALE = Lesson(
     run=_scale,
     then=(
         "A GPT draws its weights with deviation 0.02. Are its scores large at the start? And after training?",
-        "In Python: trainer = small_trainer(), set block.attention.scale = 1.0 in its model, and train. How much does it cost?",
+        "In Python: trainer = small_trainer(), set block.attention.scale = 1.0 in its blocks, and train. What does it cost, if "
+        "anything, at D = 16?",
         "Why sqrt(D), and not D? Compute the deviation of the scores for scale=1 / D.",
     ),
 )
@@ -125,7 +126,7 @@ def _causal(progress=no_progress):
         happened=f"Training falls to {trained[1]:.2f} nats a character, far below the right model's {trained[0]:.2f}. Then it "
         f"has to write, with no future to look at, and its loss is {honest[1]:.2f}; to guess uniformly costs {guess:.2f}.",
         why="The target of position i is the token at i + 1, and without the mask position i can look at it. So the model "
-        "learns to copy its right neighbour, which costs nothing, and nothing about language. A training loss that falls "
+        "learns to copy its right neighbour, which costs next to nothing, and nothing about language. A training loss that falls "
         "far too well is a leak until the contrary is proven. The test takes two lines: change the last token, and no "
         "earlier logit may move.",
         curves=[Curve("nats a character", *curves, every=5)],
@@ -146,7 +147,7 @@ CAUSAL_MASK = Lesson(
     run=_causal,
     then=(
         "BERT has no causal mask and learns a lot. What does it do about the leak?",
-        "tgl lens shows the attention patterns of your own run: is anything above the diagonal?",
+        "tgl lens attention shows the patterns of your own run: is anything above the diagonal?",
         "Shift the targets by one more: can a model without mask still cheat?",
     ),
 )

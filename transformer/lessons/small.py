@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tinygrad_lite import default_generator
 from tokenizer import CharTokenizer
 
 from ..presets import TrainConfig
@@ -27,13 +28,16 @@ def small_trainer(steps: int = STEPS, **settings) -> Trainer:
 
     Any field of TrainConfig may be given; `model` is joined with the small one.
     """
-    text = inspect.getsource(argparse)  # 98 kB on every machine
+    text = inspect.getsource(argparse)  # about 100 kB, on every machine
     tok = CharTokenizer.train(text)
     ids = np.asarray(tok.encode_to_array(text))
     model = MODEL | settings.pop("model", {})
     config = TrainConfig(**SETTINGS | dict(model=model, steps=steps, eval_every=steps) | settings)
     cut = int(0.9 * len(ids))
-    return Trainer(config, ids[:cut], ids[cut:], tok, source="argparse.py")
+    drawn = default_generator.get_state()  # the reader's: a trainer seeds it for dropout, of which there is none
+    trainer = Trainer(config, ids[:cut], ids[cut:], tok, source="argparse.py")
+    default_generator.set_state(drawn)
+    return trainer
 
 
 def train(trainer: Trainer, progress: Callable[[], None] = lambda: None) -> list[float]:

@@ -8,7 +8,7 @@ from tinygrad_lite import no_grad
 from tinygrad_lite.study.lessons.lesson import Curve, Lesson, Outcome, Row, no_progress
 
 from ..model import as_tokens
-from .small import SHOWN, last, small_trainer, train, train_both
+from .small import SETTINGS, SHOWN, STEPS, last, small_trainer, train, train_both
 
 # -- no warm-up ------------------------------------------------------------------------------------------
 
@@ -52,8 +52,8 @@ def _warm_up(progress=no_progress):
         why="Adam divides the gradient by its own size, and in the first step that is all it knows: every single weight moves "
         "by the whole learning rate, up or down, however small its gradient, on the word of one batch. What is easy, how "
         f"often each character occurs, is learned at once. But after 10 steps the weights are {wrong_growth:.1f} times as "
-        "long as at the start, and the layers are thrown far into a place that they do not leave in so short a run. Small "
-        "first steps give Adam's averages the time to mean something. Ma & Yarats 2019, arXiv:1910.04209.",
+        "long as at the start, and the layers are thrown far into a place that they do not leave in so short a run. Warm-up "
+        "keeps the first updates small; that their size is what matters is the finding of Ma & Yarats 2019, arXiv:1910.04209.",
         curves=[Curve("nats a character", *curves, every=5)],
     )
 
@@ -61,14 +61,15 @@ def _warm_up(progress=no_progress):
 WARM_UP = Lesson(
     name="warm-up",
     title="No warm-up",
-    question="AdamW with a learning rate of 0.01 at full size from the first step. How does it compare after 150 steps?",
+    question=f"AdamW with a learning rate of {SETTINGS['lr']} at full size from the first step. How does it compare after "
+    f"{STEPS} steps?",
     choices=(
         "slower from the start to the end",
         "faster: it loses no steps at small rates",
         "ahead at first, behind at the end",
     ),
     code=(SHOWN, train),
-    change=("small_trainer(warmup=0)  # right: the rate rises linearly over 35 steps",),
+    change=(f"small_trainer(warmup=0)  # right: the rate rises linearly over {SETTINGS['warmup']} steps",),
     run=_warm_up,
     then=(
         "With lr=1e-3, does warm-up still matter? When would you leave it out?",
@@ -83,7 +84,7 @@ WARM_UP = Lesson(
 def too_wide(model):
     for parameter in model.parameters():
         if parameter.ndim == 2:
-            parameter.data[...] *= 50.0  # deviation 1.0, where GPT-2 draws 0.02
+            parameter.data[...] *= 50.0  # deviation 1.0 where GPT-2 draws 0.02, and 0.5 before a sum
 
 
 def _logits(trainer):
@@ -101,7 +102,7 @@ def _initialisation(progress=no_progress):
     lost = next((i for i, loss in enumerate(curves[1]) if loss < guess), None)
     spent = (
         f"It took {lost} steps to come down to where guessing begins"
-        if lost
+        if lost is not None
         else "It never reached what guessing costs"
     )
     late = tuple(map(last, curves))
@@ -118,7 +119,7 @@ def _initialisation(progress=no_progress):
         why=f"Before it has learned anything, a model should say that it does not know: all logits near 0, and the loss log V. "
         f"Here the logits have a deviation of {spread[1]:.2g}, so the model is sure of itself, and wrong; a confident error "
         "costs as many nats as the logits lie apart. The first steps only unlearn. So the first number to look at in any "
-        "training is the loss of step 1: it must be log V. Radford et al. 2019 (GPT-2) draw with a deviation of 0.02, and "
+        "training is the loss of step 1: it should be close to log V. Radford et al. 2019 (GPT-2) draw with a deviation of 0.02, and "
         "divide by sqrt(2 layers) what is added to the residual stream.",
         curves=[Curve("nats a character", *curves, every=5)],
     )
@@ -127,7 +128,7 @@ def _initialisation(progress=no_progress):
 INITIALISATION = Lesson(
     name="initialisation",
     title="Weights drawn too wide",
-    question="Weights of deviation 1 in place of 0.02. What is the loss before anything was learned?",
+    question="All matrices 50 times wider than GPT-2 draws them. What is the loss before anything was learned?",
     choices=(
         "log V, the cost of a uniform guess: it knows nothing either way",
         "a little lower: larger weights say more",

@@ -1,13 +1,15 @@
 """Each lesson of the engine: its wrong engine gives the very wrong thing that the lesson names."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from tinygrad_lite import Tensor
+from tinygrad_lite import Tensor, no_grad
+from tinygrad_lite import functional as F
 from tinygrad_lite.autograd.walk import Walk
-from tinygrad_lite.study.lessons import LESSONS, Row, run_on
+from tinygrad_lite.study.lessons import LESSONS, Engine, Row, run_on
 from tinygrad_lite.study.lessons.arrays import Unsummed, Unwatched
 from tinygrad_lite.study.lessons.lesson import WIDTH, no_progress, shown, table
 from tinygrad_lite.study.lessons.sums import FirstMetFirst, Overwriting, SumsStay
@@ -115,6 +117,56 @@ def test_the_wrong_engine_ends_with_its_block():
     assert x.grad.item() == 2.0
 
 
+def test_a_wrong_engine_keeps_to_its_thread_and_ends_with_an_error():
+    def doubled():
+        x = Tensor(3.0, requires_grad=True)
+        (x + x).backward()
+        return x.grad.item()
+
+    with pytest.raises(KeyboardInterrupt):
+        with Engine(Overwriting), Engine(FirstMetFirst):
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(doubled).result() == 2.0
+            raise KeyboardInterrupt
+    assert doubled() == 2.0
+
+
+def residual(x):
+    h = x * 2.0
+    return (h + F.rms_norm(h, Tensor(np.ones(2, "float32")))).sum()
+
+
+def gradient(fn, values):
+    x = Tensor(values, requires_grad=True)
+    fn(x).backward()
+    return x.grad.numpy()
+
+
+def test_a_kernel_that_adds_its_gradient_to_a_sum_does_not_undo_or_double_the_change():
+    values = [[1.0, 5.0]]
+    right = run_on(Walk, gradient, residual, values)[0]
+    assert np.allclose(run_on(SumsStay, gradient, residual, values)[0], right)  # one walk: nothing has stayed yet
+    for kind in (Overwriting, FirstMetFirst):
+        assert not np.allclose(run_on(kind, gradient, residual, values)[0], right)
+
+
+def test_unsummed_gradients_still_add_up_and_an_index_is_no_broadcast():
+    three_rows = Tensor(np.ones((3, 2), "float32"))
+    wrong = run_on(Unsummed, gradient, lambda b: (three_rows * b + three_rows * b * 3.0)[:, :].sum(), [1.0, 2.0])[0]
+    assert np.array_equal(wrong, np.full((3, 2), 4.0))
+
+
+def test_an_unwatched_walk_leaves_the_watch_to_the_next_one():
+    x, w = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    y = (x * w).sum()
+    with no_grad():
+        w += 10.0
+    with Engine(Unwatched):
+        y.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_report_asks_before_it_tells(name):
     lesson = BY_NAME[name]
@@ -141,4 +193,6 @@ def test_a_table_keeps_arrays_row_by_row_and_breaks_what_is_long():
     assert lines[0].split() == ["right", "engine", "wrong", "engine"]
     assert "[[1, 0]," in lines[2] and "[0, 1]]" in lines[3]
     assert max(map(len, lines)) <= 60
+    long = [Row("D = 256: largest weight of a row, mean", 1.0, 2.0)]
+    assert [max(map(len, table(long, width).split("\n"))) for width in (60, 40)] == [60, 40]
     assert shown(math.nan) == "nan" and shown(None) == "none"

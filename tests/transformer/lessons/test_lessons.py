@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tinygrad_lite import default_generator
 from tinygrad_lite.study.lessons.lesson import no_progress
 from transformer import GPT, GPTConfig
+from transformer.cli import lesson as command
 from transformer.cli.app import app
 from transformer.lessons import LESSONS, find
 from transformer.lessons.attention import leak, without_mask
@@ -41,7 +43,7 @@ def test_a_lesson_is_found_by_name_and_number_and_a_slip_is_answered():
     assert find("order") is find("2")
     with pytest.raises(ValueError, match="did you mean warm-up?"):
         find("warmup")
-    with pytest.raises(ValueError, match="there are overwrite, order"):
+    with pytest.raises(ValueError, match="there are overwrite, order, .* initialisation, or a number from 1 to 11"):
         find("12")
 
 
@@ -49,6 +51,19 @@ def test_the_list_names_all_and_where_to_begin():
     output = tgl("list")
     assert output == tgl()
     assert all(name in output for name in NAMES) and "tgl lesson 1" in output
+
+
+def test_small_and_capital_letters_are_the_same():
+    assert tgl("LIST") == tgl("list") and tgl("ORDER") == tgl("order")
+
+
+def test_the_end_of_input_leaves_the_line_of_the_question(monkeypatch, capsys):
+    def at_end(prompt):
+        raise EOFError
+
+    monkeypatch.setattr(command.console, "input", at_end)
+    assert command._ask(3) is None
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_lesson_that_is_not_there_is_one_line_and_code_2():
@@ -61,7 +76,7 @@ def test_the_guide_names_every_lesson_and_its_examples_run(capsys):
     for block in re.findall(r"```python\n(.*?)```", guide, re.DOTALL):
         exec(compile(block, "docs/lessons.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert "Row(what='a.grad', right=26.0, wrong=2.0)" in printed and printed.endswith("12.0 4.0\n")
+    assert "Row(what='a.grad', right=26.0, wrong=2.0)" in printed and printed.endswith("80.0\n12.0 4.0\n")
 
 
 @pytest.mark.parametrize("name", ["in-place", "zero-grad", "attention-scale"])  # the slow test runs all
@@ -97,6 +112,12 @@ def test_weights_too_wide_start_far_above_log_v():
     trainer = small_trainer(steps=1)
     too_wide(trainer.model)
     assert train(trainer)[0] > 2 * guess
+
+
+def test_a_lesson_leaves_the_generator_of_its_reader_alone():
+    before = default_generator.manual_seed(5).get_state()
+    train(small_trainer(steps=1))
+    assert default_generator.get_state() == before
 
 
 def test_training_both_tells_how_far_it_is():

@@ -21,7 +21,7 @@ Rows of queries, keys, values and outputs are contiguous over the head size D. T
 
 import numpy as np
 
-from ...native.compile import inline, jit, routine, vectorise
+from ...native.compile import inline, jit, vectorise
 from .elementary import exp, row_max
 from .philox import dropout_mask
 from .tile import COLUMNS, ROWS, multiply_tile
@@ -80,7 +80,7 @@ def _row_keys(t, t_count, s_count, behind, ahead, begin, size):
     return first, max(first, min(last - begin, size))
 
 
-@routine
+@inline
 def _load_rows(source, at, stride, count, d_count, row, scale, out):
     """out[r row + d] = scale source[at + r stride + d], zero up to whole tiles of rows and of columns."""
     vectorise()
@@ -95,7 +95,7 @@ def _load_rows(source, at, stride, count, d_count, row, scale, out):
             target[:] = 0
 
 
-@routine
+@inline
 def _load_columns(source, at, stride, count, d_count, row, place, out):
     """out[place + d row + s] = source[at + s stride + d]: the transpose, zero beyond `count`."""
     vectorise()
@@ -112,7 +112,7 @@ def _load_columns(source, at, stride, count, d_count, row, place, out):
         target[count:] = 0
 
 
-@routine
+@inline
 def _multiply(accumulate, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row, rows, columns, k):
     """multiply_tile over `rows` and `columns` of c: the k x COLUMNS panel of b stays in the first cache for all rows."""
     vectorise()
@@ -123,7 +123,7 @@ def _multiply(accumulate, c, c_at, c_row, a, a_at, a_row, a_step, b, b_at, b_row
             )
 
 
-@routine
+@inline
 def _multiply_seen(
     out, row, rows, rows_row, columns, at, columns_row, d_count, t0, block, s0, keys, t_count, s_count, behind, ahead
 ):
@@ -139,7 +139,7 @@ def _multiply_seen(
         )  # fmt: skip
 
 
-@routine
+@inline
 def _softmax_row(scores, first, last, top):
     """scores[first:last] become exp(score - largest so far) and the rest 0.
 
@@ -162,7 +162,7 @@ def _softmax_row(scores, first, last, top):
     return top, factor, total
 
 
-@routine
+@inline
 def _softmax_row_backward(scores, ds, first, last, top, share, delta):
     """scores[first:last] become p = exp(score - top) share, ds[first:last] p (ds - delta); the rest of both 0."""
     vectorise()
@@ -178,7 +178,7 @@ def _softmax_row_backward(scores, ds, first, last, top, share, delta):
     ds[last:] = 0
 
 
-@routine
+@inline
 def _drop(row, mask):
     """row *= mask; 0 where the mask is, whatever was there."""
     vectorise()
@@ -186,7 +186,7 @@ def _drop(row, mask):
         row[j] = row[j] * mask[j] if mask[j] > 0 else row.dtype.type(0)
 
 
-@routine
+@inline
 def _one_query(q, k, v, q_at, k_at, v_at, stride, first, last, scale, p, out):
     """out = softmax(scale q k^T) v of one query, keys and values read where they are. Returns what to save."""
     vectorise()

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ...native.compile import inline, jit, routine, vectorise
+from ...native.compile import inline, jit, vectorise
 from ...threads import parallel_for
 from .arrays import GRAIN_ELEMENTS
 
@@ -55,7 +55,7 @@ def dropout_parameters(p, key, offset):
     return np.uint64(key), np.uint64(offset), least, 1.0 / (1.0 - p) if p < 1 else 0.0  # p = 1 keeps nothing
 
 
-@routine
+@inline
 def dropout_mask(at, count, key, offset, least, factor, memory):
     """For elements `at` to at + count of a draw: factor where kept, else 0. A view of `memory`: count + 6 numbers."""
     vectorise()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...native.compile import inline, inline_in_order, routine, vectorise
+from ...native.compile import inline, inline_in_order, vectorise
 from .elementary import exp, row_max
 
 
@@ -34,7 +34,7 @@ def log_probability(x, top, rest):
     return (x - top) - rest
 
 
-@routine
+@inline
 def log_sum_exp(row):
     """log(sum(exp(row))) in two parts, to be added: the largest element, and the log of the sum without it.
 
@@ -47,7 +47,7 @@ def log_sum_exp(row):
     return top, np.log(total)
 
 
-@routine
+@inline
 def softmax_row(row):
     """row becomes exp(row) / sum(exp(row)), in place; returns what log_sum_exp does."""
     vectorise()

@@ -7,6 +7,7 @@ import numpy as np
 from ... import functional as F
 from ...autograd.mode import no_grad
 from ...autograd.walk import Walk
+from ...ops.registry import At
 from ...tensor import Tensor
 from .engine import run_on, slope
 from .lesson import Lesson, Outcome, Row, no_progress
@@ -26,10 +27,10 @@ class Unsummed(Walk):
     """A gradient stays in the shape in which it comes: the rows that broadcasting made are not summed."""
 
     def _arrive(self, node, g, op, fresh=False):
-        if g.shape != node.shape:
-            self.pending[node] = g
-        else:
+        if type(g) is At or g.shape == node.shape:  # At: the gradient of a slice, which goes to its place
             super()._arrive(node, g, op, fresh)
+        else:
+            self.pending[node] = self.pending.get(node, 0.0) + g
 
 
 def _broadcast(progress=no_progress):
@@ -47,8 +48,9 @@ def _broadcast(progress=no_progress):
         ],
         answer=1 if wrong.shape != right.shape and np.allclose(wrong.sum(0), right) else 0,
         happened=f"The gradient has shape {wrong.shape} where the bias has {right.shape}. Its columns sum to "
-        f"{shown_list(wrong.sum(0))}, which is the right gradient. NumPy does not complain about the update: it broadcasts "
-        f"again, and the bias silently becomes {(old - 0.1 * wrong).shape}, one for each example.",
+        f"{shown_list(wrong.sum(0))}, which is the right gradient. NumPy does not complain about bias - 0.1 * grad: it "
+        f"broadcasts again, and the bias silently becomes {(old - 0.1 * wrong).shape}, one for each example. Only an update in "
+        "place, such as that of our optimisers, is refused.",
         why="To broadcast is to copy: the bias is used once for each row. A value that is used several times gets the sum "
         "of its gradients, and here the uses are the rows. So what broadcasting repeats on the way forward, a sum over "
         "the same axes gathers on the way back. Our engine does this in one place for all ops, where a gradient arrives.",
@@ -90,10 +92,8 @@ def write_before_backward():
 class Unwatched(Walk):
     """Nobody compares the version of what was saved with its version now."""
 
-    def __iter__(self):
-        for node in self.order:
-            node.watch = None
-        return super().__iter__()
+    def _check_versions(self, node):
+        pass
 
 
 def _in_place(progress=no_progress):
@@ -113,7 +113,7 @@ def _in_place(progress=no_progress):
         answer=1 if refused and np.allclose(error, 10.0, atol=1e-3) else 0,
         happened=f"dy/dx is w as it was in the product, {shown_list(true)}. The wrong engine reads w when it walks back, "
         f"and finds {shown_list(wrong)}: off by {shown_list(error)}, the very number that was written. Nothing is NaN, "
-        "nothing crashes: the loss only falls a bit worse.",
+        "nothing crashes: training would go on with it.",
         why="The rule for x of x * w needs w, so the node keeps it: not a copy, for copies of everything would double the "
         "memory, but the array itself. Each array therefore has a version that every write raises. A node notes the "
         "version at the time of the product, and backward compares.",
@@ -170,7 +170,8 @@ def _softmax(progress=no_progress):
         f"column is the same in every row. The wrong one holds NaN or infinity at {shown_list(failed)}.",
         why=f"exp(x) leaves float32 at x = {limit:.1f}; infinity / infinity is NaN. Far below zero all exponentials are 0, "
         "and 0 / 0 is NaN too. exp(x - max) / sum(exp(x - max)) is the same number, since exp(-max) cancels, and its largest "
-        "exponential is 1: it cannot overflow, and the sum cannot be 0. One NaN in one row makes every weight NaN in one step.",
+        "exponential is 1: it cannot overflow, and the sum cannot be 0. One NaN in one row makes NaN "
+        "of every weight that led to it, in one step, and of all where gradients are clipped by their common norm.",
     )
 
 

@@ -9,11 +9,12 @@ from ..trace import Tracer
 class Engine(Tracer):
     """Inside, backward() walks as `kind` does, which is Walk or derives from it. Nothing else changes.
 
+    Fused ops run as their readable twins: a kernel may add to a sum by itself, and `kind` would not hear of it.
     walks: those that were made, in order; steps: the steps of the last one.
     """
 
     def __init__(self, kind: type[Walk] = Walk):
-        super().__init__()
+        super().__init__(open_fused=True)
         self.kind, self.walks, self.steps = kind, [], []
 
     def on_forward(self, op, xs, params, out):

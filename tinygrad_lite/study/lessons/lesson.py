@@ -46,7 +46,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave. All numbers in the texts come from it.
+    """What a run gave, from which the texts take what was measured.
 
     rows      the comparison
     answer    which of the lesson's choices came true, from 0
@@ -153,7 +153,7 @@ def table(rows: list[Row], width: int = WIDTH) -> str:
     """Three columns of text; what is longer than a column goes on below."""
     cells = [("", "right engine", "wrong engine"), *((r.what, shown(r.right), shown(r.wrong)) for r in rows)]
     longest = [max(len(line) for row in cells for line in row[i].split("\n")) for i in range(3)]
-    first = min(longest[0], 38)
+    first = min(longest[0], 38, max(12, width - 28))  # the others have 12 and their gaps, at least
     widths = [first, *(min(n, max(12, (width - first - 4) // 2)) for n in longest[1:])]
     lines = []
     for number, row in enumerate(cells):

@@ -86,7 +86,7 @@ class FirstMetFirst(Walk):
     """Nodes in the order in which they are met from the output on, each once: no topological order."""
 
     def __iter__(self):
-        met = [self.order[0]]  # the output
+        met = list(self.pending)  # the output
         for node in met:  # the list grows while we walk along it
             met.extend(p for p in dict.fromkeys(node.parents) if p is not None and p not in met)
         self.order = met
@@ -96,18 +96,18 @@ class FirstMetFirst(Walk):
 def _order(progress=no_progress):
     right, right_engine = run_on(Walk, early_and_late)
     wrong, engine = run_on(FirstMetFirst, early_and_late)
-    nodes = {x.node: name for name, x in wrong.items()}
-    stranded = {nodes[node]: float(g) for node, g in engine.walks[-1].pending.items()}
-    right_nodes = {x.node: name for name, x in right.items()}
-    good, bad = right["a"].grad.item(), wrong["a"].grad.item()
-    late = stranded.get("b", 0.0)
-    orders = [" ".join(names[s.node] for s in e.steps) for names, e in ((right_nodes, right_engine), (nodes, engine))]
+    orders, left = [], []
+    for tensors, e in ((right, right_engine), (wrong, engine)):
+        names = {x.node: name for name, x in tensors.items()}
+        orders.append(" ".join(names[step.node] for step in e.steps))
+        left.append(float(e.walks[-1].pending.get(tensors["b"].node, 0.0)))
+    good, bad, late = right["a"].grad.item(), wrong["a"].grad.item(), left[1]
     judge = slope(lambda a: a * 2 + (a * 2) ** 2, 3.0)
     return Outcome(
         rows=[
             Row("order of the walk", *orders),
             Row("a.grad", good, bad),
-            Row("left behind at b", 0.0, late),
+            Row("left behind at b", *left),
             Row("a.grad by finite differences", judge, judge),
         ],
         answer=0 if bad < good else 1 if bad > good else 2,
@@ -115,8 +115,8 @@ def _order(progress=no_progress):
         f"its {late:.4g}, b was done. a is short by {late:.4g} * 2 = {good - bad:.4g}.",
         why="A node may pass its gradient on only when all of its consumers have sent theirs, since what it passes on is "
         "the sum. An order in which every node comes after all its consumers is a topological order. Our engine sorts by "
-        "when a value was made: what was made later can only be a consumer, never an input. Micrograd builds the same "
-        "order by recursion.",
+        "when a value was made: what was made later can only be a consumer, never an input. Micrograd builds one "
+        "by recursion.",
     )
 
 
@@ -131,7 +131,7 @@ ORDER = Lesson(
     then=(
         "tgl step 'a=3.0; b=a*2; c=b*b; d=b+c' and type `why` at each step of backward: it counts who has yet to send.",
         "Write d = c + b instead. The wrong engine is suddenly right: by luck. Why?",
-        "A residual stream, x + f(x), is this very graph: without the order, no layer below the first learns rightly.",
+        "A residual stream, x + f(x), is this very graph: without the order, no layer below the topmost learns rightly.",
     ),
 )
 
@@ -212,7 +212,7 @@ class SumsStay(Walk):
 
     def __iter__(self):
         for node, g in self.earlier.pending.items() if self.earlier else ():
-            if node.parents and node is not self.order[0]:  # the output starts at 1
+            if node.parents and node not in self.pending:  # the output starts at 1
                 self.pending[node] = g
         self.pending = _NotTaken(self.pending)
         return super().__iter__()
@@ -226,20 +226,19 @@ class _NotTaken(dict):
 
 
 def _twice(progress=no_progress):
-    once, _ = run_on(Walk, three_products, True, 1)
-    right, _ = run_on(Walk, three_products, True)
-    wrong, _ = run_on(SumsStay, three_products, True)
+    once, wrong_once = (run_on(kind, three_products, True, 1)[0] for kind in (Walk, SumsStay))
+    right, wrong = (run_on(kind, three_products, True)[0] for kind in (Walk, SumsStay))
     refusals = [_refusal(kind) for kind in (Walk, SumsStay)]
     return Outcome(
         rows=[
-            Row("a.grad, backward() once", once, once),
+            Row("a.grad, backward() once", once, wrong_once),
             Row("a.grad, backward() twice", right, wrong),
-            Row("... times that of once", right / once, wrong / once),
+            Row("... times that of once", right / once, wrong / wrong_once),
             Row("twice without retain_graph", *(type(r).__name__ if r else "allowed" for r in refusals)),
         ],
         answer=2 if wrong > right == 2 * once else 1 if wrong == right else 0,
         happened=f"The right engine gives {right / once:.4g} times the gradient, and only when asked to: leaves add up. "
-        f"The wrong one gives {wrong / once:.4g} times. Without retain_graph=True the engine says: {refusals[0]}.",
+        f"The wrong one gives {wrong / wrong_once:.4g} times. Without retain_graph=True the engine says: {refusals[0]}.",
         why="Two kinds of sums must not be mixed up. In a leaf's .grad, gradients of several backward() calls add up, so "
         "twice is twice. Inside the graph, sums belong to one walk. If they stay, then c, which has its share of the first "
         "walk, gets a second and sends 2; b adds them to its 1 and sends 3; a ends at 4: an error that grows with depth. "
