@@ -45,6 +45,13 @@ def test_a_replay_says_what_it_was_and_that_it_is_so_again(tmp_path):
     assert "The first infinity is the result of log" in done.stdout and "Run again alone, log gives" in done.stdout
 
 
+def test_a_replay_of_no_file_or_a_damaged_one_is_one_line(tmp_path):
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
+    for file, said in (("none.npz", "there is no file"), ("cut.npz", "damaged")):
+        done = tgl("replay", tmp_path / file)
+        assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("page", ["anomaly.md", "graphs.md"])
 def test_the_examples_of_the_docs_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
