@@ -16,10 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..autograd.mode import enable_grad
 from ..autograd.node import FREED
 from ..dtypes import is_float
+from ..nn.module import Module
 from ..ops.registry import At, Op
 from ..tensor import Tensor, functional, wrap
+from ..tensor.reductions import UNDEFINED
 from .finite import fingerprint, holds, is_finite
 from .origin import AnomalyError, Origin, Value
 from .source import capture, capture_inside, user_frame
@@ -37,7 +40,7 @@ class detect_anomaly(Tracer):
                   error leaves the `with`; None for no file
     on_origin     called with the `Origin` before the error is raised: to look around, or to step through it
 
-    It holds for this thread, and not within no_grad(). What backward needs is checksummed, so that a write behind the
+    It holds for this thread, and not within no_grad() or enable_grad(). What backward needs is checksummed, so that a write behind the
     engine's back, through .data say, is found too. Nothing is kept alive beyond what backward keeps. NumPy's own
     warnings of overflow and division are silent inside.
     """
@@ -67,7 +70,8 @@ class detect_anomaly(Tracer):
 
     def _raise(self, origin):
         if self.on_origin is not None:
-            self.on_origin(origin)
+            with enable_grad():  # what it computes is not looked at: it would be called again
+                self.on_origin(origin)
         raise AnomalyError(origin)
 
     # -- forward ------------------------------------------------------------------------------------------
@@ -149,7 +153,14 @@ class detect_anomaly(Tracer):
             if node not in walk.pending:
                 continue
             if node in walk.stop or node.op is None:
-                yield self._look_at_leaf(node, next(steps), spoilt, unsure)
+                held = node.grad if walk.accumulating and node.op is None else None
+                adds = held is not None and is_finite(held.data)
+                step = next(steps)
+                if node.extra is not None or node in unsure:
+                    self._look_at_sum(node, step, spoilt)
+                if adds and node not in spoilt and not is_finite(node.grad.data):
+                    self._raise(self._sum_origin(node, "grad", node.grad.data))
+                yield step
                 continue
             noted = getattr(node, "noted", None)
             if noted is not None and node.saved is not FREED:
@@ -174,11 +185,6 @@ class detect_anomaly(Tracer):
             yield step
         yield from steps
 
-    def _look_at_leaf(self, node, step, spoilt, unsure):
-        if node.extra is not None or node in unsure:
-            self._look_at_sum(node, step, spoilt)
-        return step
-
     def _look_at_sum(self, node, step, spoilt):
         """What reached a node in several parts, or went through a hook."""
         g = _array(step.g)
@@ -186,19 +192,16 @@ class detect_anomaly(Tracer):
             return
         spoilt.add(node)
         cause = "hook" if node.extra is not None and node.extra.hooks else "sum"
-        noted = getattr(node, "noted", None)
-        self._raise(
-            Origin(
-                kind=_kind(holds(_host(node.device, g))),
-                phase="backward",
-                cause=cause,
-                op=node.op,
-                params={},
-                call=noted and noted[0],
-                values=[],
-                result=_host(node.device, g),
-            )  # fmt: skip
-        )
+        self._raise(self._sum_origin(node, cause, g))
+
+    @staticmethod
+    def _sum_origin(node, cause, g):
+        g, noted = _host(node.device, g), getattr(node, "noted", None)
+        values = [Value("leaf", _label_of_leaf(node), None)] if node.op is None else []
+        return Origin(
+            kind=_kind(holds(g)), phase="backward", cause=cause, op=node.op, params={}, call=noted and noted[0],
+            values=values, result=g, dtype=str(node.dtype),
+        )  # fmt: skip
 
     def _judge_rule(self, node, i, g, saved, sent, arrived):
         """Raise, if what a rule sent, or its sum on arrival, has its NaN or infinity from there."""
@@ -306,11 +309,24 @@ def _kind(held):
 
 
 def _is_nan(x):
-    return isinstance(x, float) and math.isnan(x)
+    return isinstance(x, float) and math.isnan(x) and x is not UNDEFINED
 
 
 def _is_infinite(x):
     return isinstance(x, float) and math.isinf(x)
+
+
+def _label_of_leaf(node):
+    """What the user calls a leaf: the variable that holds it, or its dotted name in a module that one holds."""
+    frame = user_frame(0)
+    for name, value in frame.f_locals.items() if frame is not None else ():
+        if isinstance(value, Tensor) and value.node is node:
+            return name
+        if isinstance(value, Module):
+            found = next((path for path, p in value.named_parameters(name) if p.node is node), None)
+            if found is not None:
+                return found
+    return ""
 
 
 def _label(x, call):

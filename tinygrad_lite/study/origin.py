@@ -29,6 +29,7 @@ ADVICE = {
     ("log", "backward"): "the slope of log at 0 is infinite: choose by where() before the log, not after.",
     ("subtract", "forward"): "infinity minus infinity is NaN: find where both became infinite.",
     ("add", "forward"): "infinity plus -infinity is NaN: find where both became infinite.",
+    ("multiply", "forward"): "0 times infinity is NaN, and so is the mean or the variance of too few elements.",
     ("softmax", "forward"): "a row that is -infinity throughout has no softmax: leave a key unmasked in each row.",
 }  # fmt: skip
 ADVICE["log_softmax", "forward"] = ADVICE["attention", "forward"] = ADVICE["softmax", "forward"]
@@ -62,9 +63,10 @@ class Origin:
     kind       "NaN", "infinity", or "written": something that backward needs was changed behind the engine's back
     phase      "forward" or "backward"
     cause      "op": the formula, or the rule; "input": a tensor that came in with a NaN; "arrival": the sum or the
-               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "hook": a hook's result; "saved": what
-               the forward pass, which was not looked at, left
-    op, params, call   what ran, and where it was called: call.place, call.places
+               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "grad": a leaf's .grad, to which a
+               second backward() added; "hook": a hook's result; "saved": what the forward pass, which was not looked
+               at, left
+    op, params, call   what ran, and where it was called: call.place, call.places; op is None for a leaf
     values     forward its inputs; backward the gradient that reached it, then what it had saved
     result     a copy of the array with the NaN or infinity; which: the number of the input concerned
     inner      in a fused op, the same within its readable twin; None where the twin's results are finite
@@ -114,7 +116,7 @@ class Origin:
     @property
     def advice(self) -> str | None:
         """What the mathematics says about it, where it is a known case."""
-        if self.cause == "arrival" and self.dtype == "float16":
+        if self.cause in ("arrival", "sum", "grad") and self.dtype == "float16":
             return OVERFLOW
         if self.cause != "op":
             return None
@@ -135,15 +137,22 @@ class Origin:
                 f"NaN was there before backward: what {op} saved holds it; run the forward pass in detect_anomaly() too"
             )
         if self.cause == "hook":
-            return f"{first} is a hook's, on the gradient of {op}'s result"
+            return f"{first} is a hook's, on the gradient of {self._whose()}"
         if self.cause == "sum":
-            return f"{first} is in the sum of the gradients that reached the result of {op}"
+            return f"{first} is in the sum of the gradients that reached {self._whose()}"
+        if self.cause == "grad":
+            return f"{first} is in .grad of {self._whose()}, where this backward() added to what was there before"
         if self.phase == "forward":
             return f"{first} is the result of {op}"
         if self.cause == "arrival":
             sent = f"the gradient that {op} sends to {self._target()}"
             return f"{first} is {sent}, where it is added up and rounded to {self.dtype}"
         return f"{first} is in the backward pass: what the rule of {op} sends to {self._target()}"
+
+    def _whose(self):
+        if self.op is None:
+            return self.values[0].label or f"a leaf of shape {self.result.shape}"
+        return f"the result of {self.op.name}"
 
     def _target(self):
         if self.op is None or self.op.variadic:
@@ -153,8 +162,13 @@ class Origin:
     def text(self) -> str:
         """All of it, for a terminal."""
         lines = [self.headline()]
-        if self.place is None:
-            lines.append("  its line is not known: the op ran outside of detect_anomaly(), or in a checkpoint()")
+        if self.op is None:
+            pass  # a leaf has no line
+        elif self.place is None:
+            lines.append(
+                "  its line is not known: the op ran outside of detect_anomaly(), in a checkpoint(), or in the backward "
+                "pass of create_graph=True"
+            )
         else:
             lines += _where(self.call)
             if self.path:
