@@ -25,12 +25,19 @@ def test_an_expression_is_drawn(tmp_path):
     assert ">c<" in text and ">−8<" in text and ">−4<" in text  # c, its value, the gradient of b's first use
 
 
+def test_an_infinity_is_drawn_without_warnings(tmp_path, recwarn):
+    done = tgl("draw", "a=1.0; b=0.0; a/b", "--to", tmp_path / "g.svg")
+    assert done.exit_code == 0 and ">inf<" in (tmp_path / "g.svg").read_text(encoding="utf-8")
+    assert [w for w in recwarn if w.category is RuntimeWarning] == []
+
+
 def test_misuse_of_draw_is_one_line(tmp_path):
     for words, said in (
         ((), "name what to step through"),
         (("a=1.0; a*2", "--to", tmp_path), "is a directory"),
         (("a=1.0; a*2", "--to", tmp_path / "no" / "g.svg"), "there is no directory"),
         (("x*2", "--to", tmp_path / "g.svg"), "x has no value"),
+        (("a=1.0", "--to", tmp_path / "g.svg"), "tgl: draw: the function ran no op"),
     ):
         done = tgl("draw", *words)
         assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1
