@@ -7,6 +7,7 @@ import re
 import sys
 from html import escape
 from pathlib import Path
+from unicodedata import east_asian_width
 
 from ..errors import several
 from ..tensor import Tensor
@@ -111,9 +112,14 @@ def _cut(text):
     return f"…{text[1 - NAME :]}" if text.replace(".", "").isidentifier() else f"{text[: NAME - 1]}…"
 
 
+def _columns(text):
+    """How many columns of monospace text, where Chinese and Japanese characters take two each."""
+    return sum(1 + (east_asian_width(character) in "WF") for character in text)
+
+
 def _size(box: Box):
-    head = len(_cut(box.name)) + (len(box.op) + 2 if box.op else 0)
-    rows = [len(f"{what} {text}" if what else text) for what, text in box.rows]
+    head = _columns(_cut(box.name)) + (_columns(box.op) + 2 if box.op else 0)
+    rows = [_columns(f"{what} {text}" if what else text) for what, text in box.rows]
     return max([head, *rows, 6]) * CHARACTER + 2 * PAD, LINE * (1 + len(box.rows)) + PAD
 
 

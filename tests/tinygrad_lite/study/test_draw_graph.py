@@ -297,3 +297,14 @@ def test_a_leaf_that_every_op_reads_makes_no_large_file():
     for _ in range(300):
         y = y + x
     assert len(draw_graph(y).svg) < 400_000
+
+
+def test_a_box_has_room_for_a_name_of_wide_characters():
+    def width(name):
+        with Trace() as trace:
+            trace.name(x := value(1.0), name)
+            x * 2.0
+        cards = ElementTree.fromstring(draw_graph(trace).svg).iter(f"{SVG}rect")
+        return max(float(card.get("width")) for card in cards if card.get("class") == "card")
+
+    assert width("変数" * 6) == width("ab" * 12)
