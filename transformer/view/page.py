@@ -146,4 +146,5 @@ def _walk(collected: Collected, tree: Tree) -> list[int]:
 
 
 def _piece(tok, i) -> str:
-    return tok.decode([int(i)])
+    """A token's text; of a part of a character its bytes, as \\xe6."""
+    return tok.token_bytes(int(i)).decode("utf-8", "backslashreplace")

@@ -155,6 +155,25 @@ def test_search_the_keyboard_and_the_theme(opened):
 
 
 @pytest.mark.slow
+def test_a_search_that_finds_nothing_says_so(opened):
+    opened.keyboard.press("/")
+    opened.keyboard.type("zzz<b>")
+    assert "matches “zzz<b>”" in opened.inner_text("#scroll")
+    opened.keyboard.press("Escape")
+    assert "matches" not in opened.inner_text("#scroll")
+
+
+@pytest.mark.slow
+def test_on_a_telephone_every_column_is_in_sight(opened):
+    opened.set_viewport_size({"width": 420, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 420
+    right = opened.evaluate(
+        "document.querySelector('.row:not([hidden])').lastElementChild.getBoundingClientRect().right"
+    )
+    assert right <= 420
+
+
+@pytest.mark.slow
 def test_a_dark_system_gets_a_dark_page(browser, file):
     tab = browser.new_page(color_scheme="dark")
     tab.goto(file.as_uri())
