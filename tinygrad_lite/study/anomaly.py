@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..autograd.mode import enable_grad
 from ..autograd.node import FREED
+from ..autograd.walk import _unbroadcast
+from ..device import CPU
 from ..dtypes import is_float
 from ..nn.module import Module
 from ..ops.registry import At, Op
@@ -147,7 +150,7 @@ class detect_anomaly(Tracer):
     def on_backward(self, walk):
         """The walk's steps, each looked at: what is saved before it, what arrived after it."""
         spoilt = {node for node, g in walk.pending.items() if not is_finite(_array(g))}  # the user's gradient
-        unsure = set()  # gradients whose sum was not looked at on arrival
+        unsure = {}  # gradients whose sum was not looked at on arrival: (node, number of its input) of what sent rows
         steps = iter(walk)
         for node in walk.order:
             if node not in walk.pending:
@@ -157,7 +160,7 @@ class detect_anomaly(Tracer):
                 adds = held is not None and is_finite(held.data)
                 step = next(steps)
                 if node.extra is not None or node in unsure:
-                    self._look_at_sum(node, step, spoilt)
+                    self._look_at_sum(node, step, spoilt, unsure.get(node, ()))
                 if adds and node not in spoilt and not is_finite(node.grad.data):
                     self._raise(self._sum_origin(node, "grad", node.grad.data))
                 yield step
@@ -170,12 +173,12 @@ class detect_anomaly(Tracer):
             saved = node.saved
             step = next(steps)
             if node.extra is not None or node in unsure:
-                self._look_at_sum(node, step, spoilt)
+                self._look_at_sum(node, step, spoilt, unsure.get(node, ()))
             for i, (parent, sent) in enumerate(zip(node.parents, step.sent)):
                 if parent is None or sent is None or parent in spoilt or parent not in walk.pending:
                     continue
                 if type(sent) is At:  # a few rows of a large sum: the sum is looked at when it is complete
-                    unsure.add(parent)
+                    unsure.setdefault(parent, []).append((node, i))
                     arrived = sent.g
                 else:
                     arrived = walk.pending[parent]
@@ -185,14 +188,22 @@ class detect_anomaly(Tracer):
             yield step
         yield from steps
 
-    def _look_at_sum(self, node, step, spoilt):
-        """What reached a node in several parts, or went through a hook."""
+    def _look_at_sum(self, node, step, spoilt, senders):
+        """What reached a node in several parts, or went through a hook. senders: who sent rows of it."""
         g = _array(step.g)
         if node in spoilt or is_finite(g):
             return
         spoilt.add(node)
         cause = "hook" if node.extra is not None and node.extra.hooks else "sum"
-        self._raise(self._sum_origin(node, cause, g))
+        origin = self._sum_origin(node, cause, g)
+        if cause == "sum" and len(senders) == 1:  # the rows that one op read several times
+            sender, i = senders[0]
+            noted = getattr(sender, "noted", None)
+            origin = replace(
+                origin, cause="arrival", op=sender.op, params=dict(sender.params or {}), call=noted and noted[0],
+                values=[], which=i, is_alone=False,
+            )  # fmt: skip
+        self._raise(origin)
 
     @staticmethod
     def _sum_origin(node, cause, g):
@@ -245,7 +256,7 @@ class detect_anomaly(Tracer):
                 result=_host(device, rule if cause == "op" else arrived),
                 shapes=[None if p is None else (p.shape, str(p.dtype)) for p in node.parents],
                 dtype=str(node.parents[i].dtype),
-                is_alone=not is_finite(_narrowed(device, rule, node.parents[i])),
+                is_alone=type(sent) is not At and not is_finite(_alone(device, rule, node.parents[i], op)),
             )  # fmt: skip
         )
 
@@ -299,9 +310,11 @@ def _host(device, array):
     return np.array(device.to_host(array))
 
 
-def _narrowed(device, sent, parent):
-    """What a rule sent, as its parent's type has it."""
-    return _host(device, sent).astype(parent.dtype)
+def _alone(device, sent, parent, op):
+    """What a rule sent, as it arrives where nothing else does: broadcasting undone, in the parent's type."""
+    sent = _host(device, sent)
+    sent = sent if sent.shape == parent.shape else _unbroadcast(CPU.xp, sent, parent.shape, op)
+    return sent.astype(parent.dtype)
 
 
 def _kind(held):

@@ -32,6 +32,7 @@ ADVICE = {
     ("multiply", "forward"): "0 times infinity is NaN, and so is the mean or the variance of too few elements.",
     ("softmax", "forward"): "a row that is -infinity throughout has no softmax: leave a key unmasked in each row.",
 }  # fmt: skip
+OF_NAN = {"add", "subtract", "multiply", "softmax", "log_softmax", "attention"}  # an infinity of theirs overflowed
 ADVICE["log_softmax", "forward"] = ADVICE["attention", "forward"] = ADVICE["softmax", "forward"]
 OVERFLOW = (
     "float16 ends at 65,504: scale the loss and let it be lowered (optim.LossScaler; tgl train does), or take bfloat16."
@@ -121,7 +122,16 @@ class Origin:
         if self.cause != "op":
             return None
         told = ADVICE.get((self.name, self.phase))
+        if self.phase == "forward" and self.name in OF_NAN and not self._is_of_nan():
+            told = None
         return told or (self.inner.advice if self.inner is not None else None)
+
+    def _is_of_nan(self):
+        """Whether it is a NaN of what came in, and of nothing that overflowed on the way."""
+        if self.kind != "NaN" or (self.inner is not None and self.inner.kind != "NaN"):
+            return False
+        arrays = [v.data.astype(np.float64) for v in self.values if isinstance(v.data, np.ndarray)]
+        return self.name in ("add", "subtract", "multiply") or not any(np.isposinf(a).any() for a in arrays)
 
     def headline(self) -> str:
         """One line: what began, where."""

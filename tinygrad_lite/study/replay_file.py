@@ -82,7 +82,7 @@ def save(origin: Origin, path: Path) -> Path:
     if origin.cause not in ("op", "input", "arrival", "saved") or origin.op is None or origin.op.replay is not None:
         raise TypeError("no single op makes it")
     if origin.cause == "arrival" and not origin.is_alone:
-        raise TypeError("no single op makes it, but the sum of what several sent")
+        raise TypeError("no single value makes it, but a sum of several")
     arrays, values = {}, []
     for value in origin.values:
         values.append([value.name, value.label, _pack(value.data, arrays)])

@@ -120,3 +120,38 @@ def test_a_place_that_cannot_be_written_is_said_and_leaves_nothing(tmp_path):
             leaf([0.0]).log()
         assert caught.value.replay_file is None
     assert [p.name for p in tmp_path.iterdir()] == [f"{tmp_path.name}.npz"]
+
+
+@pytest.mark.parametrize("read", [lambda w, i: w[i], lambda w, i: F.embedding(i, w)], ids=["index", "embedding"])
+def test_rows_that_add_up_beyond_float16_are_named_with_the_op_that_read_them(read):
+    w, i = leaf(np.ones((4, 3)), np.float16), Tensor(np.array([1, 1, 2]))
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(None):
+        read(w, i).backward(Tensor(np.full((3, 3), 40000.0), dtype="float16"))
+    origin = caught.value.origin
+    assert (origin.phase, origin.kind, origin.cause) == ("backward", "infinity", "arrival")
+    assert origin.name in ("getitem", "embedding") and origin.place.function == "<lambda>"
+    assert origin.bad.tolist() == [[1, 0], [1, 1], [1, 2]] and "65,504" in str(caught.value)
+
+
+def test_a_sum_over_a_broadcast_axis_is_replayed(tmp_path):
+    b, x = leaf([1.0]), leaf(np.ones((3, 1)))
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(tmp_path / "a.npz"):
+        (x * b).backward(Tensor(np.full((3, 1), 3e38, np.float32)))
+    assert (caught.value.origin.name, caught.value.origin.cause) == ("multiply", "arrival")
+    assert replay(caught.value.replay_file).is_same
+
+
+def advice(fn):
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(None):
+        fn()
+    return caught.value.origin.advice or ""
+
+
+def test_advice_is_of_the_case_and_not_of_the_op_alone():
+    large, masked = leaf([[3e38, 3e38]]), leaf([[-np.inf, -np.inf]])
+    assert advice(lambda: large + large) == advice(lambda: large - -3e38) == advice(lambda: large * 2.0) == ""
+    assert "minus infinity" in advice(lambda: masked - masked)
+    assert "leave a key unmasked" in advice(lambda: F.softmax(masked))
+    assert "leave a key unmasked" not in advice(lambda: F.softmax(-masked))
+    q = leaf(np.full((1, 1, 2, 2), 1e20))
+    assert advice(lambda: F.scaled_dot_product_attention(q, q, q)) == ""
