@@ -113,9 +113,12 @@ class detect_anomaly(Tracer):
         if op.is_fused and spoilt is None:
             inner = open_twin(op, [x.data if type(x) is Tensor else x for x in xs], params, out.device)
         at = next((i for i, x in enumerate(xs) if x is spoilt), None) if spoilt is not None else None
+        # An op that was looked at gives a NaN unjudged only where the program wrote one as a number.
+        node = spoilt.node if spoilt is not None else None
+        noted = getattr(node, "noted", None) if node is not None and node.op is not None and not node.op.views else None
         return Origin(
             kind=kind, phase="forward", cause="op" if spoilt is None else "input", op=op, params=dict(params),
-            call=call, values=values, result=_host(out.device, out.data), inner=inner, which=at,
+            call=call, values=values, result=_host(out.device, out.data), inner=inner, which=at, made=noted and noted[0],
         )  # fmt: skip
 
     # -- what backward needs ------------------------------------------------------------------------------
@@ -329,10 +332,15 @@ def _is_infinite(x):
     return isinstance(x, float) and math.isinf(x)
 
 
+def _variables():
+    """What the program calls things, where it calls the library: (name, value), locals first."""
+    frame = user_frame(0)
+    return () if frame is None else [*frame.f_locals.items(), *frame.f_globals.items()]
+
+
 def _label_of_leaf(node):
     """What the user calls a leaf: the variable that holds it, or its dotted name in a module that one holds."""
-    frame = user_frame(0)
-    for name, value in frame.f_locals.items() if frame is not None else ():
+    for name, value in _variables():
         if isinstance(value, Tensor) and value.node is node:
             return name
         if isinstance(value, Module):
@@ -348,5 +356,4 @@ def _label(x, call):
         for name, parameter in call.modules[0].named_parameters():
             if parameter is x:
                 return f"{type(call.modules[0]).__name__}.{name}"
-    frame = user_frame(0)
-    return next((name for name, value in frame.f_locals.items() if value is x), "") if frame is not None else ""
+    return next((name for name, value in _variables() if value is x), "")

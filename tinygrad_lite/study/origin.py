@@ -85,6 +85,7 @@ class Origin:
     which: int | None = None
     shapes: list = field(default_factory=list)  # backward: (shape, dtype) of each input that gets a gradient, else None
     dtype: str | None = None  # backward: of the input that the gradient is for
+    made: Call | None = None  # "input": where an op was given the NaN as a number; None where it came in from outside
     is_alone: bool = True  # "arrival": what this op sent overflows by itself, and not only with what others sent
 
     @property
@@ -141,6 +142,9 @@ class Origin:
             return f"{op}: {what}, was changed since the forward pass behind the engine's back"
         if self.cause == "input":
             value = self.values[self.which]
+            if self.made is not None and (place := self.made.place) is not None:
+                at = f"{_short(place.file)}:{place.line}"
+                return f"A NaN that was written as a number: {value.label or value.name}, which {op} reads, has it from {at}"
             return f"NaN came in from outside: {value.label or value.name}, which {op} reads, holds it already"
         if self.cause == "saved":
             return (

@@ -1,5 +1,6 @@
 """Anomaly mode where an op is not at fault, and its replay files where they are damaged."""
 
+import inspect
 import json
 
 import numpy as np
@@ -155,3 +156,27 @@ def test_advice_is_of_the_case_and_not_of_the_op_alone():
     assert "leave a key unmasked" not in advice(lambda: F.softmax(-masked))
     q = leaf(np.full((1, 1, 2, 2), 1e20))
     assert advice(lambda: F.scaled_dot_product_attention(q, q, q)) == ""
+
+
+def test_a_nan_that_was_written_as_a_number_did_not_come_in_from_outside():
+    x = leaf([1.0, 2.0])
+
+    def fill():
+        y = x.masked_fill(Tensor([True, False]), float("nan"))  # HERE
+        return y.isnan(), y * 2.0
+
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(None):
+        fill()
+    lines, first = inspect.getsourcelines(fill)
+    here = first + next(i for i, line in enumerate(lines) if "# HERE" in line)
+    assert "written as a number: y, which multiply reads" in str(caught.value)
+    assert f"test_anomaly_edges.py:{here}" in caught.value.origin.headline()
+    assert (caught.value.origin.made.place.file, caught.value.origin.made.place.line) == (__file__, here)
+
+
+DATA = Tensor(np.array([np.nan], np.float32))
+
+
+def test_an_input_that_a_global_variable_holds_is_named():
+    with pytest.raises(AnomalyError, match="came in from outside: DATA"), detect_anomaly(None):
+        DATA * 2.0
