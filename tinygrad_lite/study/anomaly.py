@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..autograd.mode import enable_grad
+from ..autograd.mode import NO_GRAD, enable_grad
 from ..autograd.node import FREED
 from ..autograd.walk import _unbroadcast
 from ..device import CPU
@@ -43,7 +43,7 @@ class detect_anomaly(Tracer):
                   error leaves the `with`; None for no file
     on_origin     called with the `Origin` before the error is raised: to look around, or to step through it
 
-    It holds for this thread, and not within no_grad() or enable_grad(). What backward needs is checksummed, so that a write behind the
+    It holds for this thread, and not in a no_grad() or enable_grad() within it. What backward needs is checksummed, so that a write behind the
     engine's back, through .data say, is found too. Nothing is kept alive beyond what backward keeps. NumPy's own
     warnings of overflow and division are silent inside.
     """
@@ -81,6 +81,8 @@ class detect_anomaly(Tracer):
     def on_forward(self, op, xs, params, out):
         if not self._is_checked_view(op, xs) and not is_finite(out.data):
             self._judge_forward(op, xs, params, out)
+        if self._found[-1][0] == NO_GRAD:  # entered there: looked at, and recorded as little as before
+            out.node = None
         node = out.node
         if node is not None and node.op is op:
             node.noted = self._call(), self._fingerprints(node, out.data)

@@ -261,7 +261,7 @@ def _where(call):
             lines.append(f"    ... and {len(places) - FEW} more")
             break
         lines.append(f"  {'called from ' if number else ''}{_short(place.file)}:{place.line}, in {place.function}")
-        if number == 0:
+        if number == 0 and place.statement:  # what was typed at a prompt has none
             lines.append(f"    {place.statement}")
             if place.end > place.start and place.text != place.statement:
                 lines.append(f"    {' ' * place.start}{'^' * (place.end - place.start)}")

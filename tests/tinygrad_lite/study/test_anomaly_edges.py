@@ -180,3 +180,21 @@ DATA = Tensor(np.array([np.nan], np.float32))
 def test_an_input_that_a_global_variable_holds_is_named():
     with pytest.raises(AnomalyError, match="came in from outside: DATA"), detect_anomaly(None):
         DATA * 2.0
+
+
+def test_within_no_grad_it_looks_and_records_nothing():
+    x = leaf([4.0, 0.0])
+    with tgl.no_grad():
+        with detect_anomaly(None):
+            assert (x * 2.0).reshape(2, 1).node is None
+        with pytest.raises(AnomalyError, match="result of log"), detect_anomaly(None):
+            (x * 2.0).log()
+        assert (x * 2.0).node is None
+    assert (x * 2.0).node is not None
+
+
+def test_what_was_typed_at_a_prompt_has_a_line_and_no_empty_one():
+    with pytest.raises(AnomalyError) as caught, detect_anomaly(None):
+        exec("Tensor([0.0]).log()", {"Tensor": Tensor})
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "  <string>:1, in <module>" and all(line.strip() for line in lines)
