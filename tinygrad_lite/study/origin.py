@@ -25,6 +25,7 @@ ADVICE = {
     ("sqrt", "forward"): "the root of a negative number is NaN: a variance by subtraction can fall below 0; clamp it.",
     ("sqrt", "backward"): "the slope of sqrt at 0 is infinite, and where() behind it sends 0, which times infinity is NaN: "
     "choose before the root, where(x > 0, where(x > 0, x, 1.0).sqrt(), 0.0), or add a small number under it.",
+    ("rsqrt", "forward"): "1/sqrt(0) is infinite: add a small number under it, as a norm's eps is.",
     ("power", "backward"): "the slope of x**p at 0 is infinite for p < 1: choose by where() before the power, not after.",
     ("log", "backward"): "the slope of log at 0 is infinite: choose by where() before the log, not after.",
     ("subtract", "forward"): "infinity minus infinity is NaN: find where both became infinite.",

@@ -135,7 +135,7 @@ def _svg(graph, direction):
     for (u, v, uses), route in zip(graph.edges, layout.routes, strict=True):
         points = [turned(p) for p in route]
         known, shared = passed.setdefault(u, set()), 0
-        while points[shared + 1] in known:  # the way that long edges of one box share is drawn once
+        while shared + 2 < len(points) and points[shared + 1] in known:  # a way that long edges share is drawn once
             shared += 1
         known.update(points[:-1])
         parts.append(f'<path class="edge" d="{_path(points[shared:], is_down)}"/>' + _arrow(points[-1], is_down))

@@ -234,7 +234,7 @@ class Trace(Tracer):
             return self._by_node.get(x)
         event = self._by_out.get(id(x))
         if event is None and x.node is not None and x.node.op is not None and x.node.op.replay is not None:
-            event = next((e for e in reversed(self.events) if e.out.data is x.data), None)
+            event = self._blocks.get(x.node) or next((e for e in reversed(self.events) if e.out.data is x.data), None)
             if event is not None:
                 self._blocks[x.node] = event
         return event
