@@ -43,9 +43,9 @@ class detect_anomaly(Tracer):
                   error leaves the `with`; None for no file
     on_origin     called with the `Origin` before the error is raised: to look around, or to step through it
 
-    It holds for this thread, and not in a no_grad() or enable_grad() within it. What backward needs is checksummed, so that a write behind the
-    engine's back, through .data say, is found too. Nothing is kept alive beyond what backward keeps. NumPy's own
-    warnings of overflow and division are silent inside.
+    It holds for this thread, and not in a no_grad() or enable_grad() within it. What backward needs is checksummed, so
+    that a write behind the engine's back, through .data say, is found too. Nothing is kept alive beyond what backward
+    keeps. NumPy's own warnings of overflow and division are silent inside.
     """
 
     def __init__(
@@ -79,13 +79,14 @@ class detect_anomaly(Tracer):
 
     # -- forward ------------------------------------------------------------------------------------------
     def on_forward(self, op, xs, params, out):
+        wrote = False  # a NaN, as a number
         if not self._is_checked_view(op, xs) and not is_finite(out.data):
-            self._judge_forward(op, xs, params, out)
+            wrote = self._judge_forward(op, xs, params, out)
         if self._found[-1][0] == NO_GRAD:  # entered there: looked at, and recorded as little as before
             out.node = None
         node = out.node
         if node is not None and node.op is op:
-            node.noted = self._call(), self._fingerprints(node, out.data)
+            node.noted = self._call(), self._fingerprints(node, out.data), wrote
 
     @staticmethod
     def _is_checked_view(op, xs):
@@ -93,16 +94,18 @@ class detect_anomaly(Tracer):
         return op.views and type(xs[0]) is Tensor and xs[0].node is not None and xs[0].node.op is not None
 
     def _judge_forward(self, op, xs, params, out):
+        """Raise, unless what is not finite came with a number of the program's; whether that was a NaN."""
         result = holds(out.device.to_host(out.data))
         given = [(x, holds(x.device.to_host(x.data))) for x in xs if type(x) is Tensor]
         if result.nan:
             spoilt = next((x for x, held in given if held.nan), None)
             if spoilt is None and any(_is_nan(x) for x in (*xs, *params.values())):
-                return  # a NaN that the user wrote
+                return True
             self._raise(self._forward_origin(op, xs, params, out, "NaN", spoilt))
         constants = (*(x for x in xs if type(x) is not Tensor), *params.values())
         if all(held.is_finite for _, held in given) and not any(map(_is_infinite, constants)):
             self._raise(self._forward_origin(op, xs, params, out, "infinity"))
+        return False
 
     def _forward_origin(self, op, xs, params, out, kind, spoilt=None):
         call = self._call()
@@ -115,12 +118,11 @@ class detect_anomaly(Tracer):
         if op.is_fused and spoilt is None:
             inner = open_twin(op, [x.data if type(x) is Tensor else x for x in xs], params, out.device)
         at = next((i for i, x in enumerate(xs) if x is spoilt), None) if spoilt is not None else None
-        # An op that was looked at gives a NaN unjudged only where the program wrote one as a number.
-        node = spoilt.node if spoilt is not None else None
-        noted = getattr(node, "noted", None) if node is not None and node.op is not None and not node.op.views else None
+        noted = getattr(spoilt.node, "noted", None) if spoilt is not None else None
         return Origin(
             kind=kind, phase="forward", cause="op" if spoilt is None else "input", op=op, params=dict(params),
-            call=call, values=values, result=_host(out.device, out.data), inner=inner, which=at, made=noted and noted[0],
+            call=call, values=values, result=_host(out.device, out.data), inner=inner, which=at,
+            made=noted[0] if noted is not None and noted[2] else None,
         )  # fmt: skip
 
     # -- what backward needs ------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ class detect_anomaly(Tracer):
 
     def _verify(self, node):
         """Raise if something that the node saved is no longer what it was."""
-        call, before = node.noted
+        call, before, _ = node.noted
         if node.watch is not None and any(cell[0] != version for cell, version in node.watch):
             return  # written through the engine, which has an error of its own for that
         for name, array, was in before:
@@ -174,7 +176,7 @@ class detect_anomaly(Tracer):
             if noted is not None and node.saved is not FREED:
                 self._verify(node)
                 if not walk.retain_graph:
-                    node.noted = noted[0], ()  # lets go of the arrays, as the walk does
+                    node.noted = noted[0], (), noted[2]  # lets go of the arrays, as the walk does
             saved = node.saved
             step = next(steps)
             if node.extra is not None or node in unsure:

@@ -65,9 +65,9 @@ class Origin:
     kind       "NaN", "infinity", or "written": something that backward needs was changed behind the engine's back
     phase      "forward" or "backward"
     cause      "op": the formula, or the rule; "input": a tensor that came in with a NaN; "arrival": the sum or the
-               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "grad": a leaf's .grad, to which a
-               second backward() added; "hook": a hook's result; "saved": what the forward pass, which was not looked
-               at, left
+               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "grad": a leaf's .grad, to
+               which a second backward() added; "hook": a hook's result; "saved": what the forward pass, which was not
+               looked at, left
     op, params, call   what ran, and where it was called: call.place, call.places; op is None for a leaf
     values     forward its inputs; backward the gradient that reached it, then what it had saved
     result     a copy of the array with the NaN or infinity; which: the number of the input concerned

@@ -174,6 +174,14 @@ def test_a_nan_that_was_written_as_a_number_did_not_come_in_from_outside():
     assert (caught.value.origin.made.place.file, caught.value.origin.made.place.line) == (__file__, here)
 
 
+def test_a_nan_put_into_a_result_behind_the_engines_back_was_not_written_as_a_number():
+    y = leaf([1.0, 2.0])
+    with pytest.raises(AnomalyError, match="came in from outside: y"), detect_anomaly(None):
+        y = y * 2.0
+        y.data[0] = np.nan
+        y * 3.0
+
+
 DATA = Tensor(np.array([np.nan], np.float32))
 
 
