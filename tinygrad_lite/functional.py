@@ -19,6 +19,7 @@ from .ops import activation, attention, elementwise, index, loss, normalise
 from .random import given_or_default
 from .tensor import Tensor, as_tensor, wrap
 from .tensor.arguments import integer
+from .tensor.reductions import UNDEFINED
 
 __all__ = [
     "attention_qkv", "bias_gelu", "binary_cross_entropy_with_logits", "cross_entropy", "dropout", "elu", "embedding",
@@ -348,7 +349,7 @@ def nll_loss(log_probabilities, targets, ignore_index: int = -100, reduction: st
     losses = losses.masked_fill(ignored, 0.0)
     if reduction == "mean":
         count = ignored.size - int(ignored.data.sum())
-        return losses.sum() / float(count) if count else losses.sum() * float("nan")
+        return losses.sum() / float(count) if count else losses.sum() * UNDEFINED
     return _reduce("nll_loss", losses, reduction)
 
 

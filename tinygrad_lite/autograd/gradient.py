@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from ..errors import function, several
 from ..tensor import Tensor, as_tensor, functional, wrap
 from .mode import TRACE, enable_grad, mode, no_grad
@@ -60,6 +62,11 @@ def backward_steps(output, gradient=None, *, retain_graph=False, create_graph=Fa
 def _steps(walk):
     """The walk's steps, past this thread's tracer if there is one."""
     return mode.tracer.on_backward(walk) if mode.state == TRACE else iter(walk)
+
+
+def _recording():
+    """Record, also within no_grad(); where this thread's tracer looks on, it still does."""
+    return nullcontext() if mode.state == TRACE else enable_grad()
 
 
 def _recorded(steps):
@@ -157,7 +164,7 @@ def _directions(op, vs, like, what):
 def _tracked(op, fn, inputs):
     """New leaves on the memory of the inputs, and fn of them."""
     inputs = _tensors(op, inputs)
-    with enable_grad():
+    with _recording():
         tracked = tuple(x.detach().requires_grad_() for x in inputs)
         return tracked, _result(op, function(op, fn)(*tracked))
 
@@ -175,7 +182,7 @@ def jacobian(fn, inputs, create_graph=False):
     """
     function("jacobian", fn)
     single, xs = isinstance(inputs, Tensor), _tensors("jacobian", inputs)
-    with enable_grad():
+    with _recording():
         tracked = tuple(x if create_graph and x.node is not None else x.detach().requires_grad_() for x in xs)
         out = _result("jacobian", fn(*tracked))
         rows = [[] for _ in xs]

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..autograd.mode import NO_GRAD, enable_grad
 from ..autograd.node import FREED
+from ..autograd.walk import _unbroadcast
+from ..device import CPU
 from ..dtypes import is_float
+from ..nn.module import Module
 from ..ops.registry import At, Op
 from ..tensor import Tensor, functional, wrap
+from ..tensor.reductions import UNDEFINED
 from .finite import fingerprint, holds, is_finite
 from .origin import AnomalyError, Origin, Value
 from .source import capture, capture_inside, user_frame
@@ -37,9 +43,9 @@ class detect_anomaly(Tracer):
                   error leaves the `with`; None for no file
     on_origin     called with the `Origin` before the error is raised: to look around, or to step through it
 
-    It holds for this thread, and not within no_grad(). What backward needs is checksummed, so that a write behind the
-    engine's back, through .data say, is found too. Nothing is kept alive beyond what backward keeps. NumPy's own
-    warnings of overflow and division are silent inside.
+    It holds for this thread, and not in a no_grad() or enable_grad() within it. What backward needs is checksummed, so
+    that a write behind the engine's back, through .data say, is found too. Nothing is kept alive beyond what backward
+    keeps. NumPy's own warnings of overflow and division are silent inside.
     """
 
     def __init__(
@@ -67,16 +73,20 @@ class detect_anomaly(Tracer):
 
     def _raise(self, origin):
         if self.on_origin is not None:
-            self.on_origin(origin)
+            with enable_grad():  # what it computes is not looked at: it would be called again
+                self.on_origin(origin)
         raise AnomalyError(origin)
 
     # -- forward ------------------------------------------------------------------------------------------
     def on_forward(self, op, xs, params, out):
+        wrote = False  # a NaN, as a number
         if not self._is_checked_view(op, xs) and not is_finite(out.data):
-            self._judge_forward(op, xs, params, out)
+            wrote = self._judge_forward(op, xs, params, out)
+        if self._found[-1][0] == NO_GRAD:  # entered there: looked at, and recorded as little as before
+            out.node = None
         node = out.node
         if node is not None and node.op is op:
-            node.noted = self._call(), self._fingerprints(node, out.data)
+            node.noted = self._call(), self._fingerprints(node, out.data), wrote
 
     @staticmethod
     def _is_checked_view(op, xs):
@@ -84,16 +94,18 @@ class detect_anomaly(Tracer):
         return op.views and type(xs[0]) is Tensor and xs[0].node is not None and xs[0].node.op is not None
 
     def _judge_forward(self, op, xs, params, out):
+        """Raise, unless what is not finite came with a number of the program's; whether that was a NaN."""
         result = holds(out.device.to_host(out.data))
         given = [(x, holds(x.device.to_host(x.data))) for x in xs if type(x) is Tensor]
         if result.nan:
             spoilt = next((x for x, held in given if held.nan), None)
             if spoilt is None and any(_is_nan(x) for x in (*xs, *params.values())):
-                return  # a NaN that the user wrote
+                return True
             self._raise(self._forward_origin(op, xs, params, out, "NaN", spoilt))
         constants = (*(x for x in xs if type(x) is not Tensor), *params.values())
         if all(held.is_finite for _, held in given) and not any(map(_is_infinite, constants)):
             self._raise(self._forward_origin(op, xs, params, out, "infinity"))
+        return False
 
     def _forward_origin(self, op, xs, params, out, kind, spoilt=None):
         call = self._call()
@@ -106,9 +118,11 @@ class detect_anomaly(Tracer):
         if op.is_fused and spoilt is None:
             inner = open_twin(op, [x.data if type(x) is Tensor else x for x in xs], params, out.device)
         at = next((i for i, x in enumerate(xs) if x is spoilt), None) if spoilt is not None else None
+        noted = getattr(spoilt.node, "noted", None) if spoilt is not None else None
         return Origin(
             kind=kind, phase="forward", cause="op" if spoilt is None else "input", op=op, params=dict(params),
             call=call, values=values, result=_host(out.device, out.data), inner=inner, which=at,
+            made=noted[0] if noted is not None and noted[2] else None,
         )  # fmt: skip
 
     # -- what backward needs ------------------------------------------------------------------------------
@@ -129,7 +143,7 @@ class detect_anomaly(Tracer):
 
     def _verify(self, node):
         """Raise if something that the node saved is no longer what it was."""
-        call, before = node.noted
+        call, before, _ = node.noted
         if node.watch is not None and any(cell[0] != version for cell, version in node.watch):
             return  # written through the engine, which has an error of its own for that
         for name, array, was in before:
@@ -143,28 +157,35 @@ class detect_anomaly(Tracer):
     def on_backward(self, walk):
         """The walk's steps, each looked at: what is saved before it, what arrived after it."""
         spoilt = {node for node, g in walk.pending.items() if not is_finite(_array(g))}  # the user's gradient
-        unsure = set()  # gradients whose sum was not looked at on arrival
+        unsure = {}  # gradients whose sum was not looked at on arrival: (node, number of its input) of what sent rows
         steps = iter(walk)
         for node in walk.order:
             if node not in walk.pending:
                 continue
             if node in walk.stop or node.op is None:
-                yield self._look_at_leaf(node, next(steps), spoilt, unsure)
+                held = node.grad if walk.accumulating and node.op is None else None
+                adds = held is not None and is_finite(held.data)
+                step = next(steps)
+                if node.extra is not None or node in unsure:
+                    self._look_at_sum(node, step, spoilt, unsure.get(node, ()))
+                if adds and node not in spoilt and not is_finite(node.grad.data):
+                    self._raise(self._sum_origin(node, "grad", node.grad.data))
+                yield step
                 continue
             noted = getattr(node, "noted", None)
             if noted is not None and node.saved is not FREED:
                 self._verify(node)
                 if not walk.retain_graph:
-                    node.noted = noted[0], ()  # lets go of the arrays, as the walk does
+                    node.noted = noted[0], (), noted[2]  # lets go of the arrays, as the walk does
             saved = node.saved
             step = next(steps)
             if node.extra is not None or node in unsure:
-                self._look_at_sum(node, step, spoilt)
+                self._look_at_sum(node, step, spoilt, unsure.get(node, ()))
             for i, (parent, sent) in enumerate(zip(node.parents, step.sent)):
                 if parent is None or sent is None or parent in spoilt or parent not in walk.pending:
                     continue
                 if type(sent) is At:  # a few rows of a large sum: the sum is looked at when it is complete
-                    unsure.add(parent)
+                    unsure.setdefault(parent, []).append((node, i))
                     arrived = sent.g
                 else:
                     arrived = walk.pending[parent]
@@ -174,31 +195,31 @@ class detect_anomaly(Tracer):
             yield step
         yield from steps
 
-    def _look_at_leaf(self, node, step, spoilt, unsure):
-        if node.extra is not None or node in unsure:
-            self._look_at_sum(node, step, spoilt)
-        return step
-
-    def _look_at_sum(self, node, step, spoilt):
-        """What reached a node in several parts, or went through a hook."""
+    def _look_at_sum(self, node, step, spoilt, senders):
+        """What reached a node in several parts, or went through a hook. senders: who sent rows of it."""
         g = _array(step.g)
         if node in spoilt or is_finite(g):
             return
         spoilt.add(node)
         cause = "hook" if node.extra is not None and node.extra.hooks else "sum"
-        noted = getattr(node, "noted", None)
-        self._raise(
-            Origin(
-                kind=_kind(holds(_host(node.device, g))),
-                phase="backward",
-                cause=cause,
-                op=node.op,
-                params={},
-                call=noted and noted[0],
-                values=[],
-                result=_host(node.device, g),
+        origin = self._sum_origin(node, cause, g)
+        if cause == "sum" and len(senders) == 1:  # the rows that one op read several times
+            sender, i = senders[0]
+            noted = getattr(sender, "noted", None)
+            origin = replace(
+                origin, cause="arrival", op=sender.op, params=dict(sender.params or {}), call=noted and noted[0],
+                values=[], which=i, is_alone=False,
             )  # fmt: skip
-        )
+        self._raise(origin)
+
+    @staticmethod
+    def _sum_origin(node, cause, g):
+        g, noted = _host(node.device, g), getattr(node, "noted", None)
+        values = [Value("leaf", _label_of_leaf(node), None)] if node.op is None else []
+        return Origin(
+            kind=_kind(holds(g)), phase="backward", cause=cause, op=node.op, params={}, call=noted and noted[0],
+            values=values, result=g, dtype=str(node.dtype),
+        )  # fmt: skip
 
     def _judge_rule(self, node, i, g, saved, sent, arrived):
         """Raise, if what a rule sent, or its sum on arrival, has its NaN or infinity from there."""
@@ -242,7 +263,7 @@ class detect_anomaly(Tracer):
                 result=_host(device, rule if cause == "op" else arrived),
                 shapes=[None if p is None else (p.shape, str(p.dtype)) for p in node.parents],
                 dtype=str(node.parents[i].dtype),
-                is_alone=not is_finite(_narrowed(device, rule, node.parents[i])),
+                is_alone=type(sent) is not At and not is_finite(_alone(device, rule, node.parents[i], op)),
             )  # fmt: skip
         )
 
@@ -296,9 +317,11 @@ def _host(device, array):
     return np.array(device.to_host(array))
 
 
-def _narrowed(device, sent, parent):
-    """What a rule sent, as its parent's type has it."""
-    return _host(device, sent).astype(parent.dtype)
+def _alone(device, sent, parent, op):
+    """What a rule sent, as it arrives where nothing else does: broadcasting undone, in the parent's type."""
+    sent = _host(device, sent)
+    sent = sent if sent.shape == parent.shape else _unbroadcast(CPU.xp, sent, parent.shape, op)
+    return sent.astype(parent.dtype)
 
 
 def _kind(held):
@@ -306,11 +329,29 @@ def _kind(held):
 
 
 def _is_nan(x):
-    return isinstance(x, float) and math.isnan(x)
+    return isinstance(x, float) and math.isnan(x) and x is not UNDEFINED
 
 
 def _is_infinite(x):
     return isinstance(x, float) and math.isinf(x)
+
+
+def _variables():
+    """What the program calls things, where it calls the library: (name, value), locals first."""
+    frame = user_frame(0)
+    return () if frame is None else [*frame.f_locals.items(), *frame.f_globals.items()]
+
+
+def _label_of_leaf(node):
+    """What the user calls a leaf: the variable that holds it, or its dotted name in a module that one holds."""
+    for name, value in _variables():
+        if isinstance(value, Tensor) and value.node is node:
+            return name
+        if isinstance(value, Module):
+            found = next((path for path, p in value.named_parameters(name) if p.node is node), None)
+            if found is not None:
+                return found
+    return ""
 
 
 def _label(x, call):
@@ -319,5 +360,4 @@ def _label(x, call):
         for name, parameter in call.modules[0].named_parameters():
             if parameter is x:
                 return f"{type(call.modules[0]).__name__}.{name}"
-    frame = user_frame(0)
-    return next((name for name, value in frame.f_locals.items() if value is x), "") if frame is not None else ""
+    return next((name for name, value in _variables() if value is x), "")

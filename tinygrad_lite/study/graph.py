@@ -61,6 +61,7 @@ class Graph:
 # -- from a trace -----------------------------------------------------------------------------------------
 def of_trace(trace: Trace, output: Tensor | None, open_, most: int) -> Graph:
     """The graph of what leads to `output`, or of all that ran; modules folded, but those whose path `open_` names."""
+    _check_open(trace, open_)
     events = _leading(trace, output)
     last = trace.event_of(output) if output is not None else events[-1]
     keys = _folded(events, open_)
@@ -129,10 +130,10 @@ def _folded(events, open_):
 
     A call ends where something else ran: what is folded is an unbroken stretch of time, so that no cycle comes of it.
     """
-    keys, before, calls = [], None, {}
+    keys, before, calls, roots = [], None, {}, {}
     for event in events:
         found = None
-        for module, path in _paths(event.call.modules):
+        for module, path in _paths(event.call.modules, roots):
             if path and not _is_open(path, open_):
                 found = (id(module), path)
                 break
@@ -146,25 +147,30 @@ def _folded(events, open_):
     return keys
 
 
-def _paths(modules):
-    """(module, dotted path from the outermost one) for the modules that were being called; the outermost's is ""."""
+def _paths(modules, roots):
+    """(module, dotted path from the outermost one) for the modules that were being called; the outermost's is "".
+
+    roots: what was found of outermost modules so far, by id: the events keep them alive.
+    """
     if not modules:
         return []
-    names = _names_in(modules[0])
+    root = modules[0]
+    if id(root) not in roots:
+        roots[id(root)] = {id(m): name for name, m in root.named_modules()}
+    names = roots[id(root)]
     found = [(m, names.get(id(m), type(m).__name__)) for m in modules]
     # A layer that is called by itself is no model around others: it is a box.
     return [(m, p or ("" if len(names) > 1 else type(m).__name__)) for m, p in found]
 
 
-_known: dict = {}
-
-
-def _names_in(root):
-    found = _known.get(id(root))
-    if found is None or found[0] is not root:
-        _known.clear()  # of one model at a time
-        found = _known[id(root)] = root, {id(m): name for name, m in root.named_modules()}
-    return found[1]
+def _check_open(trace, open_):
+    """Raise for a name that no module has which ran."""
+    roots = {}
+    paths = sorted({path for event in trace for _, path in _paths(event.call.modules, roots) if path})
+    for pattern in open_:
+        if pattern != "all" and not any(fnmatchcase(path, pattern) for path in paths):
+            there = f": there are {', '.join(paths[:8])}{' ...' if len(paths) > 8 else ''}" if paths else ""
+            raise ValueError(f"draw_graph: open: no module {pattern!r} ran{there}")
 
 
 def _is_open(path, open_):
@@ -181,6 +187,8 @@ def _op_box(trace, event, is_one_of_many):
     if place is not None:
         tip += [place.statement, str(place)]
     rows = _shape_row(out.data) + [("data", _value(out.device.to_host(out.data)))]
+    if event.written[-1]:  # the value is what stands there now
+        rows.append(("", "written in place since"))
     rows += _gradient_row(trace.gradients.get(node) if node is not None else None, out.device)
     name, symbol = event.name, _symbol(event.op, event.xs)
     is_long = len(name) > NAME and not name.replace(".", "").isidentifier()  # an expression: it is in the tip

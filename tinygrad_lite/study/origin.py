@@ -25,12 +25,15 @@ ADVICE = {
     ("sqrt", "forward"): "the root of a negative number is NaN: a variance by subtraction can fall below 0; clamp it.",
     ("sqrt", "backward"): "the slope of sqrt at 0 is infinite, and where() behind it sends 0, which times infinity is NaN: "
     "choose before the root, where(x > 0, where(x > 0, x, 1.0).sqrt(), 0.0), or add a small number under it.",
+    ("rsqrt", "forward"): "1/sqrt(0) is infinite: add a small number under it, as a norm's eps is.",
     ("power", "backward"): "the slope of x**p at 0 is infinite for p < 1: choose by where() before the power, not after.",
     ("log", "backward"): "the slope of log at 0 is infinite: choose by where() before the log, not after.",
     ("subtract", "forward"): "infinity minus infinity is NaN: find where both became infinite.",
     ("add", "forward"): "infinity plus -infinity is NaN: find where both became infinite.",
+    ("multiply", "forward"): "0 times infinity is NaN, and so is the mean or the variance of too few elements.",
     ("softmax", "forward"): "a row that is -infinity throughout has no softmax: leave a key unmasked in each row.",
 }  # fmt: skip
+OF_NAN = {"add", "subtract", "multiply", "softmax", "log_softmax", "attention"}  # an infinity of theirs overflowed
 ADVICE["log_softmax", "forward"] = ADVICE["attention", "forward"] = ADVICE["softmax", "forward"]
 OVERFLOW = (
     "float16 ends at 65,504: scale the loss and let it be lowered (optim.LossScaler; tgl train does), or take bfloat16."
@@ -62,9 +65,10 @@ class Origin:
     kind       "NaN", "infinity", or "written": something that backward needs was changed behind the engine's back
     phase      "forward" or "backward"
     cause      "op": the formula, or the rule; "input": a tensor that came in with a NaN; "arrival": the sum or the
-               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "hook": a hook's result; "saved": what
-               the forward pass, which was not looked at, left
-    op, params, call   what ran, and where it was called: call.place, call.places
+               rounding of gradients on arrival at the op's input; "sum": a sum of gradients; "grad": a leaf's .grad, to
+               which a second backward() added; "hook": a hook's result; "saved": what the forward pass, which was not
+               looked at, left
+    op, params, call   what ran, and where it was called: call.place, call.places; op is None for a leaf
     values     forward its inputs; backward the gradient that reached it, then what it had saved
     result     a copy of the array with the NaN or infinity; which: the number of the input concerned
     inner      in a fused op, the same within its readable twin; None where the twin's results are finite
@@ -82,6 +86,7 @@ class Origin:
     which: int | None = None
     shapes: list = field(default_factory=list)  # backward: (shape, dtype) of each input that gets a gradient, else None
     dtype: str | None = None  # backward: of the input that the gradient is for
+    made: Call | None = None  # "input": where an op was given the NaN as a number; None where it came in from outside
     is_alone: bool = True  # "arrival": what this op sent overflows by itself, and not only with what others sent
 
     @property
@@ -114,12 +119,21 @@ class Origin:
     @property
     def advice(self) -> str | None:
         """What the mathematics says about it, where it is a known case."""
-        if self.cause == "arrival" and self.dtype == "float16":
+        if self.cause in ("arrival", "sum", "grad") and self.dtype == "float16":
             return OVERFLOW
         if self.cause != "op":
             return None
         told = ADVICE.get((self.name, self.phase))
+        if self.phase == "forward" and self.name in OF_NAN and not self._is_of_nan():
+            told = None
         return told or (self.inner.advice if self.inner is not None else None)
+
+    def _is_of_nan(self):
+        """Whether it is a NaN of what came in, and of nothing that overflowed on the way."""
+        if self.kind != "NaN" or (self.inner is not None and self.inner.kind != "NaN"):
+            return False
+        arrays = [v.data.astype(np.float64) for v in self.values if isinstance(v.data, np.ndarray)]
+        return self.name in ("add", "subtract", "multiply") or not any(np.isposinf(a).any() for a in arrays)
 
     def headline(self) -> str:
         """One line: what began, where."""
@@ -129,21 +143,31 @@ class Origin:
             return f"{op}: {what}, was changed since the forward pass behind the engine's back"
         if self.cause == "input":
             value = self.values[self.which]
+            if self.made is not None and (place := self.made.place) is not None:
+                at = f"{_short(place.file)}:{place.line}"
+                return f"A NaN that was written as a number: {value.label or value.name}, which {op} reads, has it from {at}"
             return f"NaN came in from outside: {value.label or value.name}, which {op} reads, holds it already"
         if self.cause == "saved":
             return (
                 f"NaN was there before backward: what {op} saved holds it; run the forward pass in detect_anomaly() too"
             )
         if self.cause == "hook":
-            return f"{first} is a hook's, on the gradient of {op}'s result"
+            return f"{first} is a hook's, on the gradient of {self._whose()}"
         if self.cause == "sum":
-            return f"{first} is in the sum of the gradients that reached the result of {op}"
+            return f"{first} is in the sum of the gradients that reached {self._whose()}"
+        if self.cause == "grad":
+            return f"{first} is in .grad of {self._whose()}, where this backward() added to what was there before"
         if self.phase == "forward":
             return f"{first} is the result of {op}"
         if self.cause == "arrival":
             sent = f"the gradient that {op} sends to {self._target()}"
             return f"{first} is {sent}, where it is added up and rounded to {self.dtype}"
         return f"{first} is in the backward pass: what the rule of {op} sends to {self._target()}"
+
+    def _whose(self):
+        if self.op is None:
+            return self.values[0].label or f"a leaf of shape {self.result.shape}"
+        return f"the result of {self.op.name}"
 
     def _target(self):
         if self.op is None or self.op.variadic:
@@ -153,8 +177,13 @@ class Origin:
     def text(self) -> str:
         """All of it, for a terminal."""
         lines = [self.headline()]
-        if self.place is None:
-            lines.append("  its line is not known: the op ran outside of detect_anomaly(), or in a checkpoint()")
+        if self.op is None:
+            pass  # a leaf has no line
+        elif self.place is None:
+            lines.append(
+                "  its line is not known: the op ran outside of detect_anomaly(), in a checkpoint(), or in the backward "
+                "pass of create_graph=True"
+            )
         else:
             lines += _where(self.call)
             if self.path:
@@ -233,7 +262,7 @@ def _where(call):
             lines.append(f"    ... and {len(places) - FEW} more")
             break
         lines.append(f"  {'called from ' if number else ''}{_short(place.file)}:{place.line}, in {place.function}")
-        if number == 0:
+        if number == 0 and place.statement:  # what was typed at a prompt has none
             lines.append(f"    {place.statement}")
             if place.end > place.start and place.text != place.statement:
                 lines.append(f"    {' ' * place.start}{'^' * (place.end - place.start)}")

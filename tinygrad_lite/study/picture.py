@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from html import escape
 from pathlib import Path
+from unicodedata import east_asian_width
 
+from ..errors import several
 from ..tensor import Tensor
+from ..tensor.arguments import integer
 from .graph import NAME, Box, Graph, of_tensor, of_trace
 from .layout import layered
 from .trace import Trace
 
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 CHARACTER, LINE, PAD = 7.25, 17, 9  # of the 12 px monospace text, in px
 STYLE = """
 .tgl-graph{--paper:#fcfcfa;--ink:#1d2329;--soft:#6b7580;--line:#b9bfc5;--card:#fff;--op:#b8500c;--grad:#b3126a;
@@ -72,12 +77,14 @@ def draw_graph(what, *, trace: Trace | None = None, open=(), most: int = 500, di
     direction  "down" or "right"
 
     Gradients that are not known are left out: before backward() there are none. Raises TypeError for something else,
-    ValueError for a Tensor that was not recorded.
+    ValueError for a Tensor that was not recorded, or a module to open that did not run.
     """
-    open = (open,) if isinstance(open, str) else tuple(open)
+    open = (
+        (open,) if isinstance(open, str) else tuple(several("draw_graph", "a module's path or several as open", open))
+    )
     if direction not in ("down", "right"):
         raise ValueError(f"draw_graph: direction must be 'down' or 'right', got {direction!r}")
-    if most < 1:
+    if integer("draw_graph", "most", most) < 1:
         raise ValueError(f"draw_graph: most must be at least 1 box, got {most}")
     output = what if isinstance(what, Tensor) else getattr(what, "output", None)
     trace = what if isinstance(what, Trace) else getattr(what, "trace", None) or trace
@@ -93,6 +100,11 @@ def draw_graph(what, *, trace: Trace | None = None, open=(), most: int = 500, di
     return Picture(_svg(graph, direction), graph)
 
 
+def _text(text):
+    """Text for XML, which has neither control characters nor halves of a surrogate pair."""
+    return escape(_NOT_XML.sub("\ufffd", text))
+
+
 def _cut(text):
     """A long expression by its beginning, a long path by its end."""
     if len(text) <= NAME:
@@ -100,9 +112,14 @@ def _cut(text):
     return f"…{text[1 - NAME :]}" if text.replace(".", "").isidentifier() else f"{text[: NAME - 1]}…"
 
 
+def _columns(text):
+    """How many columns of monospace text, where Chinese and Japanese characters take two each."""
+    return sum(1 + (east_asian_width(character) in "WF") for character in text)
+
+
 def _size(box: Box):
-    head = len(_cut(box.name)) + (len(box.op) + 2 if box.op else 0)
-    rows = [len(f"{what} {text}" if what else text) for what, text in box.rows]
+    head = _columns(_cut(box.name)) + (_columns(box.op) + 2 if box.op else 0)
+    rows = [_columns(f"{what} {text}" if what else text) for what, text in box.rows]
     return max([head, *rows, 6]) * CHARACTER + 2 * PAD, LINE * (1 + len(box.rows)) + PAD
 
 
@@ -114,10 +131,14 @@ def _svg(graph, direction):
     turned = (lambda p: p) if is_down else (lambda p: (p[1], p[0]))
     width, height = turned((layout.width, layout.height))
     margin = 12
-    parts = []
-    for (_, v, uses), route in zip(graph.edges, layout.routes, strict=True):
+    parts, passed = [], {}
+    for (u, v, uses), route in zip(graph.edges, layout.routes, strict=True):
         points = [turned(p) for p in route]
-        parts.append(f'<path class="edge" d="{_path(points, is_down)}"/>' + _arrow(points[-1], is_down))
+        known, shared = passed.setdefault(u, set()), 0
+        while shared + 2 < len(points) and points[shared + 1] in known:  # a way that long edges share is drawn once
+            shared += 1
+        known.update(points[:-1])
+        parts.append(f'<path class="edge" d="{_path(points[shared:], is_down)}"/>' + _arrow(points[-1], is_down))
         if uses > 1 and graph.boxes[v].kind in ("op", "fused"):  # c + c
             (x, y), (x2, y2) = points[-2:]
             parts.append(f'<text class="uses" x="{(x + x2) / 2 + 4:.1f}" y="{(y + y2) / 2:.1f}">{uses}×</text>')
@@ -136,7 +157,7 @@ def _svg(graph, direction):
 
 def _path(points, is_down):
     """A smooth line through points: it leaves and arrives along the direction of the graph."""
-    (x, y), text = points[0], ""
+    x, y = points[0]
     text = f"M{x:.1f} {y:.1f}"
     for x2, y2 in points[1:]:
         if (x if is_down else y) == (x2 if is_down else y2):
@@ -162,17 +183,17 @@ def _arrow(point, is_down):
 def _box(box, size, place):
     w, h = size
     x, y = place[0] - w / 2, place[1] - h / 2
-    lines = [f'<text class="name" x="{x + PAD:.1f}" y="{y + LINE - 2:.1f}">{escape(_cut(box.name))}</text>']
+    lines = [f'<text class="name" x="{x + PAD:.1f}" y="{y + LINE - 2:.1f}">{_text(_cut(box.name))}</text>']
     if box.op:
         lines.append(
-            f'<text class="op" text-anchor="end" x="{x + w - PAD:.1f}" y="{y + LINE - 2:.1f}">{escape(box.op)}</text>'
+            f'<text class="op" text-anchor="end" x="{x + w - PAD:.1f}" y="{y + LINE - 2:.1f}">{_text(box.op)}</text>'
         )
     for number, (what, text) in enumerate(box.rows):
         at = f'x="{x + PAD:.1f}" y="{y + LINE * (number + 2) - 1:.1f}"'
         kind = "grad" if what == "grad" else "data" if what else "what"
         label = f'<tspan class="what">{what} </tspan>' if what else ""
-        lines.append(f'<text {at}>{label}<tspan class="{kind}">{escape(text)}</tspan></text>')
-    tip = f"<title>{escape(box.tip)}</title>" if box.tip else ""
+        lines.append(f'<text {at}>{label}<tspan class="{kind}">{_text(text)}</tspan></text>')
+    tip = f"<title>{_text(box.tip)}</title>" if box.tip else ""
     return (
         f'<g class="{box.kind}{" output" if box.is_output else ""}">{tip}'
         f'<rect class="card" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="5"/>'

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +82,7 @@ def save(origin: Origin, path: Path) -> Path:
     if origin.cause not in ("op", "input", "arrival", "saved") or origin.op is None or origin.op.replay is not None:
         raise TypeError("no single op makes it")
     if origin.cause == "arrival" and not origin.is_alone:
-        raise TypeError("no single op makes it, but the sum of what several sent")
+        raise TypeError("no single value makes it, but a sum of several")
     arrays, values = {}, []
     for value in origin.values:
         values.append([value.name, value.label, _pack(value.data, arrays)])
@@ -103,21 +105,30 @@ def save(origin: Origin, path: Path) -> Path:
 def replay(path) -> Replayed:
     """Run the op of a replay file again, on the CPU, alone. Raises ValueError if it is none, or its op is unknown."""
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"replay: there is no file {path}: detect_anomaly() and tgl train --detect-anomaly write one")
+    refused = f"replay: {path} is no replay file of detect_anomaly(), or a damaged one"
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         version = meta["version"]
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
-        raise ValueError(f"replay: {path} is no replay file of detect_anomaly(): {error}") from None
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{refused}: {error}") from None
     if version != VERSION:
         raise ValueError(f"replay: {path} is of version {version}, this reads {VERSION}: write it again")
-    if (op := OPS.get(meta["op"])) is None:
+    if (op := OPS.get(meta.get("op"))) is None:
         raise ValueError(
-            f"replay: {path} holds the op {meta['op']!r}, which is not registered: import its module first"
+            f"replay: {path} holds the op {meta.get('op')!r}, which is not registered: in Python, import its module, then "
+            "call tinygrad_lite.study.replay"
         )
+    try:
+        return _run_again(op, meta, arrays)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{refused}: {op.name} cannot be run on what it holds: {error}") from None
+
+
+def _run_again(op, meta, arrays):
     values = [_unpack(value, arrays) for _, _, value in meta["values"]]
     params = {k: _unpack(v, arrays) for k, v in meta["params"].items()}
     with np.errstate(all="ignore"):

@@ -137,6 +137,7 @@ class Trace(Tracer):
         self.events: list[Event] = []
         self._by_out: dict[int, Event] = {}  # by id: the events keep the tensors alive
         self._by_node: dict[Node, Event] = {}
+        self._blocks: dict[Node, Event] = {}  # of checkpoint(), whose result is another Tensor: the op that gave it
         self.gradients: dict[Node, object] = {}  # of the ops' results, copies, as far as backward has come
         self._names: dict[int, str] = {}
         self._inputs: dict[int, Tensor] = {}
@@ -162,7 +163,7 @@ class Trace(Tracer):
         if call.modules and id(call.modules[0]) not in self._paths:
             self._adopt(call.modules[0], user_frame())
         for x in xs:
-            if type(x) is Tensor and id(x) not in self._by_out and id(x) not in self._inputs:
+            if type(x) is Tensor and id(x) not in self._inputs and self.event_of(x) is None:
                 self._found_input(x, user_frame())
         self.events.append(event)
         self._by_out[id(out)] = event
@@ -188,8 +189,8 @@ class Trace(Tracer):
             yield step
 
     def _note(self, node, g):
-        if node in self._by_node:
-            self.gradients[node] = g
+        if (event := self._by_node.get(node) or self._blocks.get(node)) is not None:
+            self.gradients[event.node] = g
 
     def _found_input(self, x, frame):
         self._inputs[id(x)] = x
@@ -214,7 +215,7 @@ class Trace(Tracer):
             return repr(x)
         if (name := self._names.get(id(x))) is not None:
             return name
-        event = self._by_out.get(id(x))
+        event = self.event_of(x)
         if event is None or not event.call.frames:
             return f"{'×'.join(map(str, x.shape)) or 'scalar'} tensor"
         return target_of(*event.call.frames[0]) or event.place.text
@@ -229,7 +230,14 @@ class Trace(Tracer):
     # -- lookups ------------------------------------------------------------------------------------------
     def event_of(self, x) -> Event | None:
         """The op that made a Tensor, or that a node stands for; None for inputs, parameters and numbers."""
-        return self._by_out.get(id(x)) if type(x) is Tensor else self._by_node.get(x)
+        if type(x) is not Tensor:
+            return self._by_node.get(x)
+        event = self._by_out.get(id(x))
+        if event is None and x.node is not None and x.node.op is not None and x.node.op.replay is not None:
+            event = self._blocks.get(x.node) or next((e for e in reversed(self.events) if e.out.data is x.data), None)
+            if event is not None:
+                self._blocks[x.node] = event
+        return event
 
     @property
     def inputs(self) -> list[Tensor]:

@@ -10,6 +10,8 @@ from ..ops._axes import all_axes, one_axis
 from .arguments import axis_of, integer
 from .base import Base
 
+UNDEFINED = float("nan")  # the mean of nothing: by this very object anomaly mode tells it from a NaN of the user's
+
 
 class Reductions(Base):
     """`x.sum(dim=0)` or `x.sum(axis=0)`, `x.max(dim=1)`, `x.sort()`, `x.softmax(-1)` ..."""
@@ -34,7 +36,7 @@ class Reductions(Base):
         count = 1
         for a in axes:
             count *= self.shape[a]
-        return reduce.sum.call(self, axis=axes, keepdims=keepdim or keepdims) * (1.0 / count if count else float("nan"))
+        return reduce.sum.call(self, axis=axes, keepdims=keepdim or keepdims) * (1.0 / count if count else UNDEFINED)
 
     def var(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
         """Variance over axes: squared deviations over (count - correction), unbiased by default as in PyTorch."""
@@ -49,7 +51,7 @@ class Reductions(Base):
             raise TypeError(f"{op}: expected a float tensor, got {self.dtype}: convert with .float()")
         correction = number(op, "correction", correction)
         count = math.prod([self.shape[a] for a in axes])
-        scale = 1.0 / (count - correction) if count > correction else math.nan if count <= 1 else math.inf
+        scale = 1.0 / (count - correction) if count > correction else UNDEFINED if count <= 1 else math.inf
         return self - self.mean(axes, keepdim=True), axes, scale
 
     def std(self, dim=None, correction=1, keepdim=False, *, axis=None, keepdims=False):
@@ -57,7 +59,9 @@ class Reductions(Base):
         if self.dtype in dtypes.HALF:
             return self.float().std(axis_of(dim, axis), correction, keepdim or keepdims).to(self.dtype)
         centred, axes, scale = self._centred("std", axis_of(dim, axis), correction)
-        return reduce.norm.call(centred, axis=axes, keepdims=keepdim or keepdims) * math.sqrt(scale)
+        return reduce.norm.call(centred, axis=axes, keepdims=keepdim or keepdims) * (
+            scale if scale is UNDEFINED else math.sqrt(scale)
+        )
 
     def prod(self, dim=None, keepdim=False, *, axis=None, keepdims=False):
         """Product over axes."""

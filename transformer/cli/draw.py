@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,14 +41,16 @@ def draw(
             raise Usage(f"--to {to} is a directory: name a file, {to / 'graph.svg'} say")
         if not to.parent.is_dir():
             raise Usage(f"--to {to}: there is no directory {to.parent}: make it first")
-        stepper = _stepper(target, let or (), directory, text, np.random.default_rng(seed))
         from tinygrad_lite.study import draw_graph  # `tgl train` loads no study code
 
-        if stepper.output is not None and stepper.output.node is not None:
-            stepper.end()
+        with np.errstate(all="ignore"):  # what is not finite stands in the picture
+            stepper = _stepper(target, let or (), directory, text, np.random.default_rng(seed))
+            if stepper.output is not None and stepper.output.node is not None:
+                stepper.end()
         picture = draw_graph(stepper, open=opened or (), most=most, direction="right" if right else "down")
     except (Usage, ValueError) as error:
-        print(f"tgl: draw: {str(error).removeprefix('step: ').removeprefix('draw_graph: ')}", file=sys.stderr)
+        said = re.sub("^(step|Stepper|draw_graph): ", "", str(error))
+        print(f"tgl: draw: {said}", file=sys.stderr)
         raise typer.Exit(MISUSE) from None
     picture.save(to)
     console.say(f"{to}: {len(picture.graph.boxes):,} boxes. Open it in a browser.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .screen import Screen
+from .target import MISUSE
 
 console = Screen()
 
@@ -18,11 +20,15 @@ def replay(
 ):
     """Run the op where a NaN or an infinity began again, alone, on the inputs that it had.
 
-    Exit code 0: it gives the same again. 1: it does not.
+    Exit code 0: it gives the same again. 1: it does not. 2: there is no such file, or it is damaged.
     """
     from tinygrad_lite.study import replay as run_again  # here: `tgl train` loads no study code
 
-    again = run_again(file)
+    try:
+        again = run_again(file)
+    except ValueError as error:
+        print(f"tgl: {error}", file=sys.stderr)
+        raise typer.Exit(MISUSE) from None
     console.say(again.said)
     console.say("")
     console.say(f"Run again alone, {again.op.name} gives {again.holds}.")

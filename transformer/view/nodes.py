@@ -256,11 +256,14 @@ def _sums(step, i) -> dict:
     return {**found, "waiting": step.waiting[i]} if found["sent"] is not None else {}
 
 
-def _norm(x):
+def _norm(x) -> float | str | None:
     if x is None:
         return None
     values = np.asarray(x.g if type(x) is At else x).astype(np.float64)
-    return _number(math.sqrt(float(np.sum(values * values))))
+    norm = math.sqrt(float(np.sum(values * values)))
+    return (
+        _number(norm) if math.isfinite(norm) else "NaN" if math.isnan(norm) else "∞"
+    )  # JSON has none, and null says that nothing came
 
 
 def _number(x) -> float:

@@ -84,7 +84,7 @@ def _exponent(array, top: int) -> int:
 
 def _encoded(array, kind, exponent) -> bytes:
     if kind == BYTE:
-        values = np.rint(np.clip(array, 0.0, 1.0) * 255.0).astype(np.uint8)
+        values = np.rint(np.clip(np.nan_to_num(array), 0.0, 1.0) * 255.0).astype(np.uint8)  # no byte is left for NaN
     else:
         values = np.ldexp(array.astype(np.float32), -exponent).astype(_TYPES[kind])
     planes = np.ascontiguousarray(values).reshape(-1).view(np.uint8).reshape(-1, values.dtype.itemsize).T

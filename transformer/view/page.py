@@ -84,8 +84,11 @@ def write(path: Path, html: str):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_name(".writing-" + path.name)
-    writing.write_text(html, encoding="utf-8")
-    replace(writing, path)
+    try:
+        writing.write_text(html, encoding="utf-8")
+        replace(writing, path)
+    finally:
+        writing.unlink(missing_ok=True)
 
 
 def parity(collected: Collected, tree: Tree, packer: Packer) -> dict:
@@ -146,4 +149,5 @@ def _walk(collected: Collected, tree: Tree) -> list[int]:
 
 
 def _piece(tok, i) -> str:
-    return tok.decode([int(i)])
+    """A token's text; of a part of a character its bytes, as \\xe6."""
+    return tok.token_bytes(int(i)).decode("utf-8", "backslashreplace")

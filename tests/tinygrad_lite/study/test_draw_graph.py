@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_lite import Tensor, nn
+from tinygrad_lite import Tensor, checkpoint, nn
 from tinygrad_lite.study import Stepper, Trace, draw_graph
 from tinygrad_lite.study.layout import layered
 from transformer import GPT, GPTConfig
@@ -233,3 +233,78 @@ def test_ten_thousand_ops_are_drawn_in_seconds():
     assert len(draw_graph(trace).graph.boxes) == 502  # one more for what came before, and x
     assert len(draw_graph(y).graph.boxes) == 502
     assert time.process_time() - began < 5.0
+
+
+# -- odd programs
+def test_characters_that_xml_has_not_are_replaced():
+    with Trace() as trace:
+        trace.name(x := value(1.0), '<a>&"b\x00\x1b\ud800')
+        x * 2.0
+    texts = [t.text for t in ElementTree.fromstring(draw_graph(trace).svg.encode()).iter(f"{SVG}text")]
+    assert '<a>&"b\ufffd\ufffd\ufffd' in texts
+
+
+def test_what_a_checkpoint_gives_is_no_leaf_in_a_trace():
+    x = value(2.0)
+    with Trace() as trace:
+        y = checkpoint(lambda x: x * x + 1.0, x)
+        z = y * 3.0
+        z.backward()
+    picture = draw_graph(trace)
+    assert [box.kind for box in picture.graph.boxes].count("leaf") == 1 and len(picture.graph.edges) == 3
+    (y_row,) = rows(picture, "x * x + 1.0")
+    assert y_row["grad"] == "3"
+    assert len(draw_graph(y, trace=trace).graph.boxes) == 3
+
+
+def test_a_result_that_was_written_in_place_says_so():
+    a = Tensor([1.0, 2.0])
+    with Trace() as trace:
+        y = a * 2.0
+        y[0] = 5.0
+    (row,) = rows(draw_graph(trace), "y")
+    assert row["data"] == "[5, 4]" and row[""] == "written in place since"
+
+
+def test_a_module_to_open_that_did_not_run_is_named():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with Trace(model) as trace:
+        model(Tensor([[1.0, 2.0]]))
+    assert len(draw_graph(trace, open="1").graph.boxes) > len(draw_graph(trace).graph.boxes)
+    for wrong in ("2", "0.weights", "x.*"):
+        with pytest.raises(ValueError, match="no module .* ran: there are 0, 1"):
+            draw_graph(trace, open=wrong)
+    with pytest.raises(TypeError, match="a module's path"):
+        draw_graph(trace, open=3)
+    with pytest.raises(TypeError, match="most must be an integer"):
+        draw_graph(trace, most="all")
+
+
+def test_modules_added_since_the_last_picture_have_their_paths():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with Trace() as trace:
+        model(Tensor([[1.0, 2.0]]))
+    draw_graph(trace)
+    model.append(nn.Linear(2, 2))
+    with Trace() as trace:
+        model(Tensor([[1.0, 2.0]]))
+    assert [box.name for box in draw_graph(trace).graph.boxes if box.kind == "module"] == ["0", "1", "2"]
+
+
+def test_a_leaf_that_every_op_reads_makes_no_large_file():
+    x = value(1.0)
+    y = x
+    for _ in range(300):
+        y = y + x
+    assert len(draw_graph(y).svg) < 400_000
+
+
+def test_a_box_has_room_for_a_name_of_wide_characters():
+    def width(name):
+        with Trace() as trace:
+            trace.name(x := value(1.0), name)
+            x * 2.0
+        cards = ElementTree.fromstring(draw_graph(trace).svg).iter(f"{SVG}rect")
+        return max(float(card.get("width")) for card in cards if card.get("class") == "card")
+
+    assert width("変数" * 6) == width("ab" * 12)

@@ -155,6 +155,54 @@ def test_search_the_keyboard_and_the_theme(opened):
 
 
 @pytest.mark.slow
+def test_a_search_that_finds_nothing_says_so(opened):
+    opened.keyboard.press("/")
+    opened.keyboard.type("zzz<b>")
+    assert "matches “zzz<b>”" in opened.inner_text("#scroll")
+    opened.keyboard.press("Escape")
+    assert "matches" not in opened.inner_text("#scroll")
+
+
+@pytest.mark.slow
+def test_a_model_with_a_nan_says_so_in_its_rows(browser, tmp_path):
+    broken, earlier = checkpoint(step=7), checkpoint(step=0)
+    broken.model.blocks[1].mlp.up.weight.data[3, 2] = np.nan
+    path = tmp_path / "nan.html"
+    page.write(path, page.build(collect(broken, ids(broken)), [collect(earlier, ids(earlier))]))
+    tab = browser.new_page()
+    problems = []
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("console", lambda said: problems.append(said.text))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector(DONE)
+    figures = lambda path: tab.evaluate(
+        f"String(Object.values(view.figures(view.tree.nodes.find((n) => n.path === '{path}'))).slice(0, 3))"
+    )
+    assert figures("blocks.1.mlp") == "NaN,NaN,NaN" and figures("blocks.0").startswith("0.")
+    tab.evaluate("view.select(view.tree.nodes.find((n) => n.path === 'blocks.1.mlp.up.weight').id)")
+    detail = tab.inner_text("#detail")
+    assert "update / weight NaN" in detail and "|gradient| NaN" in detail
+    moved = [row.split("\t") for row in tab.inner_text("#detail table tbody").splitlines()]
+    assert all(row[3] == "NaN" for row in moved if "NaN" in (row[1], row[4]))
+    tab.evaluate("view.select(0)")
+    assert "<0.1%" not in tab.inner_text("#detail")
+    tab.evaluate("view.frame(0)")
+    assert figures("blocks.1.mlp").count("NaN") == 0
+    tab.close()
+    assert problems == []
+
+
+@pytest.mark.slow
+def test_on_a_telephone_every_column_is_in_sight(opened):
+    opened.set_viewport_size({"width": 420, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 420
+    right = opened.evaluate(
+        "document.querySelector('.row:not([hidden])').lastElementChild.getBoundingClientRect().right"
+    )
+    assert right <= 420
+
+
+@pytest.mark.slow
 def test_a_dark_system_gets_a_dark_page(browser, file):
     tab = browser.new_page(color_scheme="dark")
     tab.goto(file.as_uri())

@@ -250,6 +250,19 @@ def test_the_command_writes_the_page_whole_and_refuses_what_cannot_be_shown(tmp_
             raise tgl(*args).exception
 
 
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "page.html").mkdir()
+    for wrong, error in ((tmp_path / "page.html", OSError), (tmp_path / "new.html", UnicodeEncodeError)):
+        with pytest.raises(error):
+            page.write(wrong, "\ud800" if wrong.name == "new.html" else "<p>")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_tokens_within_a_character_are_shown_by_their_bytes():
+    tok = tokenizers.BPETokenizer.train("abc", 256)
+    assert [page._piece(tok, i) for i in tok.encode("é<")] == ["\\xc3", "\\xa9", "<"]
+
+
 def test_the_page_is_served_on_this_machine_only():
     with server("<p>é</p>", 0) as running:
         thread = threading.Thread(target=running.serve_forever)

@@ -139,10 +139,11 @@ export class Detail {
   }
 
   moved(node) {
-    const rows = node.moved.map(([at, before, g, after]) => `<tr><td><code>[${at.join(", ")}]</code></td><td class="n">${number(before, 4)}</td><td class="n">${number(g)}</td><td class="n">${number(after - before)}</td><td class="n">${number(after, 4)}</td></tr>`);
-    const [w, g, d] = node.norms;
+    const told = (x) => x ?? NaN; // what is no number is null in JSON
+    const rows = node.moved.map(([at, ...values]) => [at, ...values.map(told)]).map(([at, before, g, after]) => `<tr><td><code>[${at.join(", ")}]</code></td><td class="n">${number(before, 4)}</td><td class="n">${number(g)}</td><td class="n">${number(after - before)}</td><td class="n">${number(after, 4)}</td></tr>`);
+    const [w, g, d] = node.norms.map(told);
     return section("Which weights moved most", make("table", { html: `<thead><tr><th>entry</th><th>before</th><th>gradient</th><th>moved by</th><th>after</th></tr></thead><tbody>${rows.join("")}</tbody>` }),
-      `${count(node.changed)} of ${count(node.parameters)} moved; |weight| ${number(w)}, |gradient| ${number(g)}, |update| ${number(d)}, update / weight <b>${number(node.ratio)}</b>`);
+      `${count(node.changed)} of ${count(node.parameters)} moved; |weight| ${number(w)}, |gradient| ${number(g)}, |update| ${number(d)}, update / weight <b>${number(w === 0 ? null : d / w)}</b>`);
   }
 }
 

@@ -17,6 +17,9 @@ class View {
     for (const frame of meta.frames) { // what is not a number is null in JSON
       frame.loss ??= NaN;
       frame.losses = frame.losses.map((loss) => loss ?? NaN);
+      frame.out = frame.out.map((x) => x ?? NaN);
+      frame.parameters = frame.parameters.map((sizes) => sizes.map((x) => x ?? NaN));
+      frame.update.norm ??= NaN;
     }
     this.meta = meta;
     this.tokenCount = meta.tokens.length;
@@ -46,7 +49,7 @@ class View {
     const found = { out: null, g: null, ratio: null, outMost: most.out, gMost: most.g, ratioMost: most.ratio };
     if (node.kind === "param") {
       const i = this.place.get(node.path), [w, g, d] = frame.parameters[i];
-      return Object.assign(found, { out: this.rms(i, w), g, ratio: w ? d / w : null });
+      return Object.assign(found, { out: this.rms(i, w), g, ratio: w === 0 ? null : d / w });
     }
     if (node.kind === "twin") {
       if (this.store.state.frame !== this.meta.frames.length - 1) return found;
@@ -54,7 +57,7 @@ class View {
       return Object.assign(found, { out: node.dtype.startsWith("int") ? null : of(node.out)?.rms ?? null, g: of(node.g)?.norm ?? null });
     }
     const op = this.tree.shown(node);
-    if (op) Object.assign(found, { out: op.dtype.startsWith("int") ? null : frame.out[op.event], g: frame.g[op.event] });
+    if (op) Object.assign(found, { out: op.dtype.startsWith("int") ? null : frame.out[op.event], g: frame.g[op.event] ?? (op.g === null ? null : NaN) });
     if (node.kind === "module" && node.parameters) found.ratio = this.ratioWithin(node, frame);
     return found;
   };
@@ -66,7 +69,7 @@ class View {
     }
     let w = 0, d = 0;
     for (const i of this.within.get(node.id)) { w += frame.parameters[i][0] ** 2; d += frame.parameters[i][2] ** 2; }
-    return w ? Math.sqrt(d / w) : null;
+    return w === 0 ? null : Math.sqrt(d / w);
   }
 
   // -- what the reader does -----------------------------------------------------------------------------
@@ -128,8 +131,9 @@ function header(view) {
   const box = document.getElementById("frames"), last = meta.frames.length - 1;
   if (last === 0) { box.hidden = true; return; }
   const slider = make("input", { type: "range", min: 0, max: last, value: last, "aria-label": "Checkpoint", oninput: () => view.frame(Number(slider.value)) });
-  const says = make("output", {}), losses = meta.frames.map((f) => f.loss), high = Math.max(...losses), low = Math.min(...losses);
-  const dots = losses.map((loss, i) => [7 + (166 * i) / last, 3 + (18 * (high - loss)) / (high - low || 1)]);
+  const says = make("output", {}), losses = meta.frames.map((f) => f.loss), finite = losses.filter(Number.isFinite), high = Math.max(...finite), low = Math.min(...finite);
+  const height = (loss) => (Number.isFinite(loss) ? 3 + (18 * (high - loss)) / (high - low || 1) : 3); // what is no number is at the top
+  const dots = losses.map((loss, i) => [7 + (166 * i) / last, height(loss)]);
   const line = make("div", { class: "spark", title: "the loss of this text at each checkpoint", html:
     `<svg width="180" height="24" aria-hidden="true"><polyline points="${dots.map((p) => p.join(",")).join(" ")}"/><circle r="3"/></svg>` });
   box.append(make("label", {}, "checkpoint"), make("div", {}, line, slider), says);

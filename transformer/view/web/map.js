@@ -16,6 +16,7 @@ export class RowMap {
     this.version = 0; // of the list of rows
     this.sheets = { out: make("canvas", { class: "sheet" }), g: make("canvas", { class: "sheet" }) };
     this.rows.append(this.sheets.out, this.sheets.g);
+    this.nothing = this.scroll.appendChild(make("p", { class: "hint nothing" }));
     this.scratch = make("canvas", { width: STRIP.columns, height: STRIP.rows }).getContext("2d");
     this.visible = [];
     this.order = new Map();
@@ -38,6 +39,7 @@ export class RowMap {
     this.version += 1;
     this.order = new Map(this.visible.map((id, i) => [id, i]));
     this.rows.style.height = `${this.visible.length * ROW}px`;
+    this.nothing.textContent = this.visible.length ? "" : `No module, op, parameter or shape matches “${query}”. Esc shows all again.`;
     this.draw();
   }
 

@@ -41,9 +41,9 @@ function parity(view) {
 }
 
 function losses(view) {
-  const { meta, store } = view, frame = meta.frames[store.state.frame], most = Math.max(Math.log(meta.config.vocab_size), ...frame.losses);
+  const { meta, store } = view, frame = meta.frames[store.state.frame], most = Math.max(Math.log(meta.config.vocab_size), ...frame.losses.filter(Number.isFinite));
   const box = make("div", { class: "bars" });
-  frame.losses.forEach((loss, t) => box.append(make("button", { class: store.state.token === t ? "chosen" : "", style: `--h:${(100 * loss) / most}%`,
+  frame.losses.forEach((loss, t) => box.append(make("button", { class: store.state.token === t ? "chosen" : "", style: `--h:${Number.isFinite(loss) ? (100 * loss) / most : 100}%`,
     "aria-label": `token ${t}, loss ${number(loss)}`, onclick: () => store.set({ token: t }), onmouseleave: () => view.tip(null),
     onmouseenter: (e) => view.tip(e.currentTarget, `${piece(meta.tokens[t][1])} → ${piece(meta.targets[t][1])}\nloss ${number(loss)} nats`) })));
   return box;
@@ -54,9 +54,9 @@ function residual(view) {
   const { meta, tree } = view, [, T, C] = [1, view.tokenCount, meta.config.channels];
   const adds = (node) => (node.inputs || []).some((input) => input.name === "residual" && input.shape);
   const ops = meta.nodes.filter((n) => n.kind === "op" && n.shape.length === 3 && n.shape[1] === T && n.shape[2] === C && (adds(n) || n.op === "embedding" || (n.op === "add" && !n.path)));
-  if (!ops.length) return null;
+  if (ops.length < 2) return null; // with primitive ops throughout nothing but the embedding is told
   const each = Math.ceil(ops.length / MOST_ROWS), rows = ops.filter((_, i) => i % each === 0 || i === ops.length - 1).map((node) => ({ node, ...view.figures(node) }));
-  const mostOut = Math.max(...rows.map((r) => r.out ?? 0)), mostG = Math.max(...rows.map((r) => r.g ?? 0));
+  const mostOut = Math.max(...rows.map((r) => r.out || 0)), mostG = Math.max(...rows.map((r) => r.g || 0));
   const bar = (value, most, kind) => `<i style="width:${most ? (100 * value) / most : 0}%;background:${css(kind, 0.8)}"></i><span>${number(value)}</span>`;
   const box = make("div", { class: "stream" });
   for (const r of rows) {
@@ -74,9 +74,10 @@ function updateWords(frame) {
 
 function updates(view) {
   const { meta, store } = view, frame = meta.frames[store.state.frame];
-  const rows = meta.names.map((name, i) => { const [w, g, d] = frame.parameters[i]; return { name, w, g, d, ratio: w ? d / w : null }; });
-  const most = Math.max(...rows.map((r) => r.ratio ?? 0)), least = rows.map((r) => r.ratio ?? 0).sort((a, b) => b - a)[MOST_ROWS - 1] ?? 0;
-  const shown = rows.filter((r) => (r.ratio ?? 0) >= least).slice(0, MOST_ROWS);
+  const rows = meta.names.map((name, i) => { const [w, g, d] = frame.parameters[i]; return { name, w, g, d, ratio: w === 0 ? null : d / w }; });
+  const size = (r) => (Number.isNaN(r.ratio) ? Infinity : r.ratio ?? 0); // what is no number first
+  const most = Math.max(0, ...rows.map(size).filter(Number.isFinite)), least = rows.map(size).sort((a, b) => (a === b ? 0 : b - a))[MOST_ROWS - 1] ?? 0;
+  const shown = rows.filter((r) => size(r) >= least).slice(0, MOST_ROWS);
   const width = (x) => (x > 0 && most ? Math.max(0, 100 * (1 + Math.log10(x / most) / 4)) : 0);
   return make("table", { class: "updates", html: `<thead><tr><th>parameter</th><th>|weight|</th><th>|gradient|</th><th>|update|</th><th>update / weight</th></tr></thead><tbody>` +
     shown.map((r) => `<tr data-name="${safe(r.name)}"><td><code>${safe(r.name)}</code></td><td class="n">${number(r.w)}</td><td class="n">${number(r.g)}</td><td class="n">${number(r.d)}</td>` +

@@ -30,7 +30,8 @@ export class Tokens {
     this.chips.forEach((chip, t) => {
       chip.classList.toggle("chosen", state.token === t);
       const [tone, text] = chip.children;
-      tone.style.height = `${Math.min(100, (100 * frame.losses[t]) / most).toFixed(0)}%`;
+      const loss = frame.losses[t];
+      tone.style.height = `${Number.isNaN(loss) ? 100 : Math.min(100, (100 * loss) / most).toFixed(0)}%`;
       text.style.background = looking ? css("p", looking.weights[t] * 2 - 1) : "";
       text.classList.toggle("bright", Boolean(looking) && looking.weights[t] > 0.45);
     });

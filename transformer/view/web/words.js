@@ -11,7 +11,7 @@ export function number(x, digits = 3) {
 }
 
 export const count = (n) => n.toLocaleString("en-US");
-export const percent = (p) => (p >= 0.0995 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%");
+export const percent = (p) => (Number.isNaN(p) ? "NaN" : p >= 0.0995 ? `${(100 * p).toFixed(0)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%");
 export const shape = (dims) => (dims && dims.length ? dims.join("×") : "scalar");
 
 export function bytes(n) {
