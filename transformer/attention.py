@@ -116,11 +116,9 @@ class Cache:
     def cut_to(self, length):
         """Hold the first `length` positions, an integer, or an int64 array (1,) where the model is; later ones are forgotten.
 
-        Raises TypeError for anything else, ValueError for more positions than it holds, or on a GPU, where replays of a
-        graph add some that Python does not see, than it has room for.
+        Raises TypeError for anything else, ValueError for more positions than it holds.
         """
-        on_gpu = self.device.xp.lib is not np
-        if isinstance(length, self.device.xp.ndarray) and (on_gpu or length.ndim):
+        if isinstance(length, self.device.xp.ndarray) and (self.device.xp.lib is not np or length.ndim):
             if (length.shape, length.dtype) != ((1,), np.int64):
                 raise TypeError(f"cut_to: an array must be int64 (1,), got {length.dtype} {length.shape}")
         else:
@@ -128,8 +126,12 @@ class Cache:
                 length = operator.index(length)  # of NumPy's integers too: `is_in_array` tells by the type
             except TypeError:
                 raise TypeError(f"cut_to: expected an integer, or an int64 array (1,), got {length!r}") from None
-            held = self.most if on_gpu or not isinstance(self.length, int) else self.length
+            held = self.length if isinstance(self.length, int) else self.most
             if not 0 <= length <= held:
                 raise ValueError(f"cut_to: expected a length from 0 to {held}, got {length}")
+        self.hold(length)
+
+    def hold(self, length):
+        """Say that so many positions are held: a replay adds some that Python does not see."""
         for part in (self, *self.layers):
             part.length = length

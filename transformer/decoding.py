@@ -50,63 +50,78 @@ class Reader:
             return last_logits(self.model, as_tokens([text[known:]], self.model.device), self.cache).numpy()[0, -1]
 
 
-class DeviceReader(Reader):
-    """A Reader on "cuda": a single new token is a graph's replay, on the memory that the first text's cache had.
+class ReplayingReader(Reader):
+    """A Reader to which a single new token is a replay, on the memory that the first text's cache had.
 
-    Weights may change in place at any time. Where they are replaced, `fits` says so.
+    Weights may change in place at any time. Where they are replaced, `fits` says so. It is kept as long as its model, see
+    `reading`, and so does not hold it.
     """
+
+    def __init__(self, model):
+        super().__init__(weakref.proxy(model))
+        self.parameters, self.modules = list(model.parameters()), [m for m in model.modules() if m is not model]
+        self.places = self._places()
+
+    def _places(self):
+        raise NotImplementedError
+
+    def _replay(self, given: np.ndarray) -> np.ndarray:
+        """The logits (1, 1, V) after a token at a position: an int64 array of the two."""
+        raise NotImplementedError
+
+    def fits(self) -> bool:
+        """Whether the weights are where they were, too."""
+        return super().fits() and self._places() == self.places and settings.use_fused
+
+    def is_of(self, model) -> bool:
+        """Whether these are the model's parameters and modules: to ask takes longer than a token."""
+        modules = [id(m) for m in model.modules() if m is not model]
+        return [id(p) for p in model.parameters()] == [id(p) for p in self.parameters] and modules == [
+            id(m) for m in self.modules
+        ]
+
+    def has_hooks(self) -> bool:
+        """Whether the model or one of its modules has hooks, which are to be called for every token."""
+        return self.model.has_hooks or any(module.has_hooks for module in self.modules)
+
+    def next(self, text: list[int], known: int) -> np.ndarray:
+        # A text that begins may hold ids that are none: a replay does not look.
+        if known == 0 or len(text) - known != 1 or self.has_hooks():
+            return super().next(text, known)
+        logits = self._replay(np.array([text[-1], known], np.int64))[0, -1]
+        self.cache.hold(known + 1)
+        return logits
+
+
+class DeviceReader(ReplayingReader):
+    """On "cuda": a replay is a launch of a captured graph."""
 
     def __init__(self, model):
         from tinygrad_lite.kernels.cuda.graph import Graph  # not on the way of a program without a GPU
 
-        super().__init__(weakref.proxy(model))  # for it is kept as long as its model, see `reading`
-        self.parameters = list(model.parameters())
-        self.places = self._places()
+        super().__init__(model)
         # A function that does not hold this reader, whose memory then goes with it. Nothing is drawn.
         self.graph = Graph(partial(_step, self.model, self.cache), Generator(0), enabled=settings.use_graph)
 
     def _places(self):
         return [p.data.data.ptr for p in self.parameters]
 
-    def fits(self) -> bool:
-        """Whether the weights are where they were, too."""
-        return super().fits() and self._places() == self.places
-
-    def is_of(self, model) -> bool:
-        """Whether these are the model's parameters: to ask takes longer than a token."""
-        return [id(p) for p in model.parameters()] == [id(p) for p in self.parameters]
-
-    def next(self, text: list[int], known: int) -> np.ndarray:
-        if known == 0 or len(text) - known != 1:  # a text that begins may hold ids that are none: a graph does not look
-            return super().next(text, known)
-        return self.graph(np.array([text[-1], known], np.int64))[0][0, -1]
+    def _replay(self, given):
+        return self.graph(given)[0]
 
 
-class TapeReader(Reader):
-    """A Reader on the CPU: a single new token is a replay of one that was recorded.
-
-    Weights may change in place at any time. Where they are replaced, `fits` says so. Hooks are called for every token.
-    """
+class TapeReader(ReplayingReader):
+    """On the CPU: a replay is a tape's."""
 
     def __init__(self, model):
         super().__init__(model)
-        self.parameters, self.modules = list(model.parameters()), [module for _, module in model.named_modules()]
-        self.places = self._places()
-        self.repeat = Repeat(partial(_step, model, self.cache))
+        self.repeat = Repeat(partial(_step, self.model, self.cache))
 
     def _places(self):
         return [id(p.data) for p in self.parameters]  # the tape holds the arrays, so that no other has their ids
 
-    def fits(self) -> bool:
-        """Whether the weights are in the arrays where they were, too."""
-        return super().fits() and self._places() == self.places and settings.use_fused
-
-    def next(self, text: list[int], known: int) -> np.ndarray:
-        if known == 0 or len(text) - known != 1 or any(module.has_hooks for module in self.modules):
-            return super().next(text, known)
-        logits = self.repeat(np.array([text[-1], known], np.int64))[0][0, -1].copy()
-        self.cache.cut_to(np.array([known + 1]))  # a replay moves no length: an array, of which only `most` is asked
-        return logits
+    def _replay(self, given):
+        return self.repeat(given)[0].copy()  # the next token's will stand in the same array
 
 
 def _step(model, cache, given):
@@ -116,7 +131,7 @@ def _step(model, cache, given):
         return [last_logits(model, as_tensor(given[:1].reshape(1, 1), model.device), cache).data]
 
 
-_kept = weakref.WeakKeyDictionary()  # a model's DeviceReader, while nobody reads with it
+_kept = weakref.WeakKeyDictionary()  # a model's ReplayingReader, while nobody reads with it
 
 
 def _kind_of_reader(model) -> type[Reader]:
@@ -125,22 +140,20 @@ def _kind_of_reader(model) -> type[Reader]:
     takes = kernel is not None and settings.use_fused and model.tokens.weight.dtype in kernel.DTYPES
     if not takes or not kernel.supports(model.config.head_size):
         return Reader
-    if not on_gpu:
-        return TapeReader
-    has_hooks = any(module.has_hooks for module in model.modules())  # which are to be called for every token
-    return Reader if has_hooks else DeviceReader
+    return DeviceReader if on_gpu else TapeReader
 
 
 @contextlib.contextmanager
 def reading(model):
     """Inside, `next(text, known)` of a Reader of this model, whose weights may change meanwhile, even their type.
 
-    Hooks, and modules or parameters in the place of others, are seen where a text begins.
+    Modules or parameters in the place of others are seen where a text begins.
 
-    A DeviceReader is kept from one text to the next, for to capture its graph takes as long as some twenty tokens.
+    A ReplayingReader is kept from one text to the next, for to capture a graph takes as long as some twenty tokens, and to
+    record a tape and prove it as long as two.
     """
     reader = _kept.pop(model, None)  # two generators of a model that take turns have one each
-    if reader is not None and not (_kind_of_reader(model) is DeviceReader and reader.is_of(model)):
+    if reader is not None and not (_kind_of_reader(model) is type(reader) and reader.is_of(model)):
         reader = None
 
     def read(text, known):
@@ -152,5 +165,5 @@ def reading(model):
     try:
         yield read
     finally:
-        if isinstance(reader, DeviceReader):
+        if isinstance(reader, ReplayingReader):
             _kept[model] = reader
