@@ -29,6 +29,10 @@ SHAPES = [
     (97, 130, 200),
     (1, 700, 900),
     (900, 700, 1),
+    (2, 129, 2051),  # few rows: pairs of them, fours of columns, and what is left of both
+    (7, 300, 702),
+    (16, 70, 901),
+    (17, 70, 901),
     (0, 3, 4),
     (300, 0, 300),
 ]
@@ -70,7 +74,9 @@ def test_operands_that_are_stretched_along_a_stack_are_not_copied(shapes):
         assert taken < 1 << 16 and close(out, left, right)
 
 
-@pytest.mark.parametrize("m, k, n", [(3, 4, 5), (300, 70, 200), (200, 70, 300), (1, 700, 900), (900, 700, 1)])
+@pytest.mark.parametrize(
+    "m, k, n", [(3, 4, 5), (300, 70, 200), (200, 70, 300), (1, 700, 900), (9, 300, 401), (900, 700, 1)]
+)
 def test_a_bias_and_a_residual_are_added_on_the_way(m, k, n):
     x, y = rng().standard_normal((m, k)), rng(1).standard_normal((k, n))
     bias, residual = rng(2).standard_normal(n), rng(3).standard_normal((m, n))
@@ -141,10 +147,11 @@ def test_what_is_not_two_floats_of_a_kind_goes_to_numpy():
         matmul(np.ones((200, 200), np.float32), np.ones((199, 200), np.float32))
 
 
-@pytest.mark.parametrize("shape", [(768, 128, 384), (400, 65, 700), (333, 401, 129)])
+@pytest.mark.parametrize("shape", [(768, 128, 384), (400, 65, 700), (333, 401, 129), (1, 2048, 1003), (5, 300, 1001)])
 def test_the_bits_are_the_same_whatever_the_number_of_threads_and_beside_other_products(shape):
     m, k, n = shape
     x, y = rng().standard_normal((m, k)).astype(np.float32), rng(1).standard_normal((k, n)).astype(np.float32)
+    y = np.asfortranarray(y) if m < 10 else y
     before, found = threads.get_num_threads(), []
     try:
         for count in (1, 2, 3, 5):

@@ -113,37 +113,69 @@ def fits(x):
     )
 
 
-ROWS_AT_ONCE = 4
+FOUR = 4  # columns of the result that few_rows computes at once
 
 
-@jit("i i r2 r1 r1 r1 w1")
-def rows_times_vector(start, stop, x, y, bias, residual, out):
-    """out[i] = x[i] . y + bias[i] + residual[i], fours of rows start to stop: one pass over x, as fast as memory gives it.
+@inline
+def _four_dots(x, y0, y1, y2, y3, zero):
+    total0, total1, total2, total3 = zero, zero, zero, zero
+    for k in range(x.size):
+        total0 += x[k] * y0[k]
+        total1 += x[k] * y1[k]
+        total2 += x[k] * y2[k]
+        total3 += x[k] * y3[k]
+    return total0, total1, total2, total3
 
-    bias and residual may be empty. Four rows at once read memory in four places: 69 GB/s in place of 60.
+
+@inline
+def _eight_dots(x0, x1, y0, y1, y2, y3, zero):
+    total00, total01, total02, total03 = zero, zero, zero, zero
+    total10, total11, total12, total13 = zero, zero, zero, zero
+    for k in range(x0.size):
+        total00 += x0[k] * y0[k]
+        total01 += x0[k] * y1[k]
+        total02 += x0[k] * y2[k]
+        total03 += x0[k] * y3[k]
+        total10 += x1[k] * y0[k]
+        total11 += x1[k] * y1[k]
+        total12 += x1[k] * y2[k]
+        total13 += x1[k] * y3[k]
+    return (total00, total01, total02, total03), (total10, total11, total12, total13)
+
+
+@jit("i i r2 r2 r1 r2 w2")
+def few_rows(start, stop, x, y, bias, residual, out):
+    """Fours start to stop of the columns of out = x @ y.T + bias + residual, for an x of few rows: y is read once.
+
+    bias (columns,) and residual (rows, columns) may be empty. BLAS would copy all of y first. GPT-2 124M's products of
+    1, 4 and 16 rows take 7.6, 10 and 20 ms, and 9.9, 24 and 27 by BLAS. Four rows of y at once are read from memory in four
+    places, at 69 GB/s in place of 60.
     """
     vectorise()
-    zero = out.dtype.type(0)
+    zero, rows = out.dtype.type(0), x.shape[0]
     for four in range(start, stop):
-        i, end = four * ROWS_AT_ONCE, min((four + 1) * ROWS_AT_ONCE, out.size)
-        if end - i == ROWS_AT_ONCE:
-            row0, row1, row2, row3 = x[i], x[i + 1], x[i + 2], x[i + 3]
-            total0, total1, total2, total3 = zero, zero, zero, zero
-            for k in range(y.size):
-                total0 += row0[k] * y[k]
-                total1 += row1[k] * y[k]
-                total2 += row2[k] * y[k]
-                total3 += row3[k] * y[k]
-            out[i], out[i + 1], out[i + 2], out[i + 3] = total0, total1, total2, total3
+        j, end = four * FOUR, min((four + 1) * FOUR, y.shape[0])
+        if end - j == FOUR:
+            y0, y1, y2, y3, pairs = y[j], y[j + 1], y[j + 2], y[j + 3], rows // 2 * 2
+            for i in range(0, pairs, 2):
+                out0, out1 = out[i, j:end], out[i + 1, j:end]
+                first, second = _eight_dots(x[i], x[i + 1], y0, y1, y2, y3, zero)
+                out0[0], out0[1], out0[2], out0[3] = first
+                out1[0], out1[1], out1[2], out1[3] = second
+            for i in range(pairs, rows):
+                last = out[i, j:end]
+                last[0], last[1], last[2], last[3] = _four_dots(x[i], y0, y1, y2, y3, zero)
         else:
-            for r in range(i, end):
-                row, total = x[r], zero
-                for k in range(y.size):
-                    total += row[k] * y[k]
-                out[r] = total
-        if bias.size:
-            for r in range(i, end):
-                out[r] += bias[r]
-        if residual.size:
-            for r in range(i, end):
-                out[r] += residual[r]
+            for i in range(rows):
+                for c in range(j, end):
+                    x_row, y_row, total = x[i], y[c], zero
+                    for k in range(x_row.size):
+                        total += x_row[k] * y_row[k]
+                    out[i, c] = total
+        for i in range(rows):
+            if bias.size:
+                for c in range(j, end):
+                    out[i, c] += bias[c]
+            if residual.size:
+                for c in range(j, end):
+                    out[i, c] += residual[i, c]

@@ -19,6 +19,7 @@ SMALL = 1 << 18  # multiplications; below it BLAS takes one thread, and some 20 
 # where a piece takes milliseconds anyway, so that a core that others use too can leave some of them.
 PIECE = 1 << 21  # multiplications worth a piece; two are made of less
 LARGE = 1 << 31  # multiplications
+FEW = 16  # rows: up to so many a product is bound by reading the other operand
 TINY = 4096  # elements of an operand
 LONG, WIDE = 8192, 192  # sums of so many products are worth pieces of at least so many rows or columns
 TILE = 32  # a piece's rows or columns are a multiple of it, so that BLAS's own tiles are full
@@ -93,12 +94,13 @@ def _share(gemm, x, y, out, bias, residual):
     dtype = x.dtype
     if x.ndim == 3:
         threads.parallel_for(native.stack[dtype], len(x), 1, gemm, x, y, out)
+    elif rows <= FEW and y.T.flags.c_contiguous and x.flags.c_contiguous:
+        bias = _NOTHING[dtype, 1] if bias is None else bias
+        residual = _NOTHING[dtype, 2] if residual is None else np.ascontiguousarray(residual)
+        fours, grain = -(-columns // native.FOUR), max(1, SMALL // (native.FOUR * x.size))
+        threads.parallel_for(native.few_rows[dtype], fours, grain, x, y.T, bias, residual, out)
     elif rows == 1:
-        if not (y.T.flags.c_contiguous and x[0].flags.c_contiguous):
-            return False
-        addends = (_NOTHING[dtype, 1] if a is None else np.ascontiguousarray(a).reshape(-1) for a in (bias, residual))
-        fours, grain = -(-columns // native.ROWS_AT_ONCE), max(1, SMALL // (native.ROWS_AT_ONCE * y.shape[0]))
-        threads.parallel_for(native.rows_times_vector[dtype], fours, grain, y.T, x[0], *addends, out[0])
+        return False
     elif columns == 1:
         return False
     else:
