@@ -140,7 +140,7 @@ def _kind_of_reader(model) -> type[Reader]:
     takes = kernel is not None and settings.use_fused and model.tokens.weight.dtype in kernel.DTYPES
     if not takes or not kernel.supports(model.config.head_size):
         return Reader
-    return DeviceReader if on_gpu else TapeReader
+    return DeviceReader if on_gpu else TapeReader if settings.use_graph else Reader
 
 
 @contextlib.contextmanager

@@ -159,6 +159,12 @@ def test_what_has_no_kernel_is_read_by_running_the_model(fused, dtype, kind, mon
     assert decoding._kind_of_reader(make().to(dtype)) is kind
 
 
+def test_with_tgl_graph_off_nothing_is_recorded(monkeypatch):
+    expected = write(make())
+    monkeypatch.setattr(settings, "use_graph", False)
+    assert decoding._kind_of_reader(make()) is Reader and write(make()) == expected
+
+
 @pytest.mark.parametrize("prompt", [[30], [-1], [1, 30]])
 def test_a_prompt_of_ids_that_are_none_is_refused(prompt):
     with pytest.raises(IndexError, match=r"embedding: indices must be in \[0, 30\)"):
