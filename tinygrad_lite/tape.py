@@ -2,13 +2,14 @@
 
 A training step of a small GPT is some 90 kernels and products of 50 to 1000 microseconds each, and between them the
 engine checks arguments, builds the graph and walks it: 5 to 8 of 50 ms. All of it comes out the same in every step, as
-long as the arrays are the same ones. So a step is recorded once: each launch (threads.parallel_for), each function of the array
-namespace that makes an array or writes one, and what kernels leave to NumPy (threads.host). Replayed, the same functions
-read and write the same memory, launches in a row in one call of compiled code (threads.Jobs). It is what CUDA graphs are to a GPU (kernels/cuda/graph.py).
+long as the arrays are the same ones. So a step is recorded once: each launch (threads.parallel_for), each function of
+the array namespace that makes an array or writes one, and what kernels leave to NumPy (threads.host). Replayed, the same
+functions read and write the same memory, launches in a row in one call of compiled code (threads.Jobs). It is what CUDA
+graphs are to a GPU (kernels/cuda/graph.py).
 
 What is not noted down is what Python decides on the way, numbers that are no arrays, and operators applied to arrays
 outside of these functions. Whoever records makes sure that none of it depends on the inputs, by comparing a replay with
-a run: transformer/gradient_step.py.
+a run: transformer/gradient_step.py, Repeat.
 """
 
 from __future__ import annotations
