@@ -2,11 +2,12 @@
 
 import gc
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
 
-from tinygrad_lite import Generator, optim
+from tinygrad_lite import Generator, as_tensor, nn, optim
 from tinygrad_lite.config import settings
 from transformer import decoding
 from transformer.config import GPTConfig
@@ -103,6 +104,43 @@ def test_a_parameter_or_a_module_in_the_place_of_another_is_seen_where_a_text_be
     assert write(model) == write(model, use_cache=False)
 
 
+@pytest.mark.parametrize("path, value", [("attention.scale", 0.01), ("norm1.eps", 3.0), ("mlp.activation", "relu")])
+def test_a_setting_in_the_place_of_another_is_seen_where_a_text_begins(path, value):
+    model, (name, attribute) = make(), path.split(".")
+    before = write(model)
+    setattr(getattr(model.blocks[0], name), attribute, value)
+    assert before != write(model) == write(model, use_cache=False)
+
+
+def test_arrays_in_the_place_of_views_have_no_ids_of_arrays_that_are_read():
+    model = make()
+    weight = model.head.weight
+    weight.data = np.stack([weight.data] * 2)[0]  # a kernel is given a view of the larger array, and not of this one
+    write(model)
+    held = weakref.ref(weight.data)
+    weight.data = make(seed=4).head.weight.data
+    assert decoding._kept[model].repeat.is_proven and held() is not None
+    assert write(model) == write(model, use_cache=False)
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_a_token_that_a_tape_does_not_hold_whole_is_run_each_time(count):
+    class Odd(nn.Module):  # a part of it is NumPy's, behind the engine's back
+        def __init__(self, mlp):
+            super().__init__()
+            self.mlp = mlp
+
+        def forward(self, x, residual):
+            return self.mlp(x, residual) + as_tensor(x.data.sum(axis=-1, keepdims=True))
+
+    model = make("llama")
+    model.blocks[0].mlp = Odd(model.blocks[0].mlp)
+    for _ in range(4):  # the same token at the same place each time is no proof; one that fails leaves the cache whole
+        assert write(model, count=count) == write(model, count=count, use_cache=False)
+    assert write(model) == write(model, use_cache=False)
+    assert not decoding._kept[model].repeat.is_proven
+
+
 def test_a_training_step_between_two_texts_is_seen():
     model = make()
     optimizer = optim.AdamW(model.parameters(), lr=0.3)
@@ -149,6 +187,17 @@ def test_what_is_kept_for_a_model_goes_with_it():
         assert [x() for x in kept] == [None] * 4
     finally:
         gc.enable()
+
+
+def test_what_is_kept_does_not_hold_a_model_whose_modules_hold_it():
+    model = make()
+    model.blocks[0].parent, model.blocks[0].mlp.forward = (model,), partial(model.blocks[0].mlp.forward)
+    model.parent = partial(write, model)
+    write(model)
+    held = weakref.ref(model)
+    del model
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("fused, dtype, kind", [
