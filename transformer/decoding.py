@@ -95,8 +95,12 @@ class ReplayingReader(Reader):
 
 
 def _attributes(model):
-    """What a replay goes by beside the values in arrays: the attributes of all modules, a norm's eps among them."""
-    return [x for module in model.modules() for x in vars(module).values() if not isinstance(x, tuple | list | dict)]
+    """What a replay goes by beside the values in arrays: the attributes of all modules, a norm's eps among them.
+
+    None is given as Ellipsis: it is what a weak reference gives whose object is gone.
+    """
+    found = (x for module in model.modules() for x in vars(module).values())
+    return [... if x is None else x for x in found if not isinstance(x, tuple | list | dict)]
 
 
 def _weakly(x):

@@ -92,6 +92,12 @@ def test_a_function_of_which_a_tape_misses_something_is_run_each_time():
     assert not repeat.is_proven
 
 
+def test_a_result_that_a_replay_leaves_as_it_was_is_no_proof():
+    repeat = Repeat(lambda x: [np.sign(x)])
+    for x in (1.0, 2.0, 3.0, -1.0):
+        np.testing.assert_array_equal(repeat(np.array([x]))[0], [np.sign(x)])
+
+
 def test_a_function_is_run_while_another_recording_is_under_way():
     repeat = Repeat(lambda x: [CPU.xp.add(x, x)])
     repeat(np.ones(3))

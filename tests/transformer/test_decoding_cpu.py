@@ -12,7 +12,7 @@ from tinygrad_lite.config import settings
 from transformer import decoding
 from transformer.config import GPTConfig
 from transformer.decoding import Reader, TapeReader, last_logits
-from transformer.model import GPT, as_tokens
+from transformer.model import GPT, MLP, as_tokens
 from transformer.sampling import generate
 
 SIZES = dict(vocab_size=30, block_size=12, heads=4, channels=32, tied=False)
@@ -66,6 +66,10 @@ def test_logits_are_those_of_the_whole_text(name):
     for seed in range(2):  # the second text finds the tape of the first
         check_logits(reader, model, [int(i) for i in np.random.default_rng(seed).integers(0, 30, 12)])
     assert reader.repeat.is_proven
+    text = list(range(9))
+    reader.next(text[:3], 0)
+    expected = last_logits(model, as_tokens([text], "cpu")).numpy()[0, -1]
+    np.testing.assert_allclose(reader.next(text, 3), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_logits_that_are_kept_do_not_change_with_the_next_token():
@@ -109,6 +113,20 @@ def test_a_setting_in_the_place_of_another_is_seen_where_a_text_begins(path, val
     model, (name, attribute) = make(), path.split(".")
     before = write(model)
     setattr(getattr(model.blocks[0], name), attribute, value)
+    assert before != write(model) == write(model, use_cache=False)
+
+
+def test_an_attribute_that_is_taken_away_is_seen():
+    class Shifted(MLP):
+        def forward(self, x, residual):
+            out = super().forward(x, residual)
+            return out if self.shift is None else self.shift(out)
+
+    model = make()
+    mlp = model.blocks[0].mlp = Shifted(model.config)
+    mlp.shift = lambda x: x * -1.0
+    before = write(model)
+    mlp.shift = None  # nobody holds the function any more
     assert before != write(model) == write(model, use_cache=False)
 
 
@@ -208,6 +226,15 @@ def test_what_has_no_kernel_is_read_by_running_the_model(fused, dtype, kind, mon
     assert decoding._kind_of_reader(make().to(dtype)) is kind
 
 
+def test_fused_kernels_that_are_turned_off_in_a_text_are_not_replayed(monkeypatch):
+    model = make()
+    expected, writing = write(model, count=9), generate(model, [1, 2, 3], 9, temperature=0.0)
+    written = [next(writing) for _ in range(5)]
+    monkeypatch.setattr(settings, "use_fused", False)
+    monkeypatch.setattr(TapeReader, "_replay", None)
+    assert [*written, *writing] == expected
+
+
 def test_with_tgl_graph_off_nothing_is_recorded(monkeypatch):
     expected = write(make())
     monkeypatch.setattr(settings, "use_graph", False)
@@ -216,5 +243,7 @@ def test_with_tgl_graph_off_nothing_is_recorded(monkeypatch):
 
 @pytest.mark.parametrize("prompt", [[30], [-1], [1, 30]])
 def test_a_prompt_of_ids_that_are_none_is_refused(prompt):
+    model = make()
+    write(model)  # a replay, which there is by now, does not look at ids
     with pytest.raises(IndexError, match=r"embedding: indices must be in \[0, 30\)"):
-        write(make(), prompt)
+        write(model, prompt)

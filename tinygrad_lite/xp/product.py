@@ -32,7 +32,8 @@ def matmul(x, y, out=None, bias=None, residual=None):
 
     bias (columns,) and residual, of the result's shape, are added to a product of two matrices on the way.
 
-    The pieces depend on the shapes and the machine's cores: the same bits whatever the number of threads.
+    The pieces depend on the shapes and on how many cores this process may use: the same bits whatever the number of
+    threads.
     """
     if x.dtype in _REAL and y.dtype == x.dtype and 1 < x.ndim == y.ndim <= 3 and x.size * y.shape[-1] > SMALL:
         gemm = threads.gemm_address(x.dtype)
