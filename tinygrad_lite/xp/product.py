@@ -95,9 +95,9 @@ def _share(gemm, x, y, out, bias, residual):
     dtype = x.dtype
     if x.ndim == 3:
         threads.parallel_for(native.stack[dtype], len(x), 1, gemm, x, y, out)
-    elif rows <= FEW and y.T.flags.c_contiguous and x.flags.c_contiguous:
+    elif rows <= FEW and all(a is None or a.flags.c_contiguous for a in (x, y.T, residual)):  # a tape misses copies
         bias = _NOTHING[dtype, 1] if bias is None else bias
-        residual = _NOTHING[dtype, 2] if residual is None else np.ascontiguousarray(residual)
+        residual = _NOTHING[dtype, 2] if residual is None else residual
         fours, grain = -(-columns // native.FOUR), max(1, SMALL // (native.FOUR * x.size))
         threads.parallel_for(native.few_rows[dtype], fours, grain, x, y.T, bias, residual, out)
     elif rows == 1:
