@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 
 import numpy as np
 
 from transformer.config import GPTConfig
 
 from .bound import Bound
-from .pair import Side, take_turns
+from .pair import REST, Side, take_turns
 from .report import Times, last_line, ratios, table
 
 GPT2 = GPTConfig(50257, 1024, layers=12, heads=12, channels=768)
@@ -91,6 +92,7 @@ def main():
         for name, answers in take_turns(sides, [[(prompt, args.tokens)]]).items():
             rounds[name] += answers
         read = max(read, bound.stream()["read"])  # a machine's memory is not as fast at every minute
+        time.sleep(REST)
     bound.close()
     peaks = {name: side.close() for name, side in sides.items()}
     times = {name: Times.of([answer[0][0] / args.tokens for answer in answers]) for name, answers in rounds.items()}

@@ -3,7 +3,7 @@
 TGL_FUSED        1     0 runs the readable twin of every fused op instead of its kernel
 TGL_NUM_THREADS        threads that share kernels and products; by default the cores this process may use
 TGL_CACHE_DIR          where compiled kernels are kept; by default the user's cache directory
-TGL_GRAPH        1     0 launches each kernel of a training step on the GPU by itself, instead of all as one CUDA graph
+TGL_GRAPH        1     0 launches the kernels of a step on the GPU one by one, and records no step and no token on the CPU
 TGL_CUDA         cupy  emulate puts the emulator of kernels/cuda/emulator behind device "cuda", for a machine without a GPU
 
 and whether glibc's own variables tell its allocator what to keep (MALLOC_TRIM_THRESHOLD_ and its like), and where
@@ -26,7 +26,7 @@ class Settings:
     """What the environment says; attributes may be set afterwards, in tests say. Raises ValueError naming a bad value.
 
     use_fused        whether fused ops run their kernels
-    use_graph        whether a training step on the GPU is one CUDA graph
+    use_graph        whether a step or a written token is one CUDA graph on the GPU, and is recorded on the CPU
     num_threads      threads that share kernels and products, or None for as many as there are cores
     cache_directory  where compiled kernels are kept, or None if no place is known
     cuda_library     the module behind device "cuda": CuPy, or the emulator's stand-in for it

@@ -59,7 +59,8 @@ class ReplayingReader(Reader):
 
     def __init__(self, model):
         super().__init__(weakref.proxy(model))
-        self.parameters, self.modules = list(model.parameters()), [m for m in model.modules() if m is not model]
+        self.parameters = list(model.parameters())
+        self.modules, self.attributes = list(map(weakref.ref, model.modules())), list(map(_weakly, _attributes(model)))
         self.places = self._places()
 
     def _places(self):
@@ -74,15 +75,15 @@ class ReplayingReader(Reader):
         return super().fits() and self._places() == self.places and settings.use_fused
 
     def is_of(self, model) -> bool:
-        """Whether these are the model's parameters and modules: to ask takes longer than a token."""
-        modules = [id(m) for m in model.modules() if m is not model]
-        return [id(p) for p in model.parameters()] == [id(p) for p in self.parameters] and modules == [
-            id(m) for m in self.modules
-        ]
+        """Whether these are the model's parameters, modules and settings: to ask takes longer than a token."""
+        now = _attributes(model)
+        return len(now) == len(self.attributes) and all(
+            held() is x for held, x in zip(self.attributes, now, strict=True)
+        )
 
     def has_hooks(self) -> bool:
         """Whether the model or one of its modules has hooks, which are to be called for every token."""
-        return self.model.has_hooks or any(module.has_hooks for module in self.modules)
+        return any(module.has_hooks for held in self.modules if (module := held()) is not None)
 
     def next(self, text: list[int], known: int) -> np.ndarray:
         # A text that begins may hold ids that are none: a replay does not look.
@@ -91,6 +92,23 @@ class ReplayingReader(Reader):
         logits = self._replay(np.array([text[-1], known], np.int64))[0, -1]
         self.cache.hold(known + 1)
         return logits
+
+
+def _attributes(model):
+    """What a replay goes by beside the values in arrays: the attributes of all modules, a norm's eps among them.
+
+    None is given as Ellipsis: it is what a weak reference gives whose object is gone.
+    """
+    found = (x for module in model.modules() for x in vars(module).values())
+    return [... if x is None else x for x in found if not isinstance(x, tuple | list | dict)]
+
+
+def _weakly(x):
+    """A function that gives x, and holds it only if it is a number or the like, which cannot hold the model."""
+    try:
+        return weakref.ref(x)
+    except TypeError:
+        return lambda: x
 
 
 class DeviceReader(ReplayingReader):
@@ -114,11 +132,12 @@ class TapeReader(ReplayingReader):
     """On the CPU: a replay is a tape's."""
 
     def __init__(self, model):
+        self.arrays = [p.data for p in model.parameters()]  # held, so that no others have their ids
         super().__init__(model)
         self.repeat = Repeat(partial(_step, self.model, self.cache))
 
     def _places(self):
-        return [id(p.data) for p in self.parameters]  # the tape holds the arrays, so that no other has their ids
+        return [id(p.data) for p in self.parameters]
 
     def _replay(self, given):
         return self.repeat(given)[0].copy()  # the next token's will stand in the same array
@@ -147,7 +166,7 @@ def _kind_of_reader(model) -> type[Reader]:
 def reading(model):
     """Inside, `next(text, known)` of a Reader of this model, whose weights may change meanwhile, even their type.
 
-    Modules or parameters in the place of others are seen where a text begins.
+    Modules, parameters and other attributes in the place of others are seen where a text begins.
 
     A ReplayingReader is kept from one text to the next, for to capture a graph takes as long as some twenty tokens, and to
     record a tape and prove it as long as two.

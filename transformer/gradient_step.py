@@ -18,7 +18,7 @@ from tinygrad_lite.config import settings
 from tinygrad_lite.device import CPU
 from tinygrad_lite.dtypes import float16
 from tinygrad_lite.optim.flat import gradient_spans
-from tinygrad_lite.tape import recording
+from tinygrad_lite.tape import UnderWay, recording
 
 # A tape keeps the memory of its step, nearly twice what a run holds at once: 57 MB for nanoGPT's preset of 0.8 million
 # parameters for a CPU, 677 for 11 million and 8 x 256 tokens, whose kernels are long beside the engine's share.
@@ -98,8 +98,11 @@ class GradientStep:
     def _record(self, inputs, targets) -> float:
         self._given = [np.array(x, dtype=np.int64) for x in (inputs, targets)]
         drawn = default_generator.get_state()
-        with recording(LARGEST_TAPE) as tape:
-            self._losses = self._run_losses(*self._given)
+        try:
+            with recording(LARGEST_TAPE) as tape:
+                self._losses = self._run_losses(*self._given)
+        except UnderWay:  # another thread records a token, say
+            return self._run(inputs, targets)
         loss = _mean(self._losses)
         if tape.is_full or default_generator.get_state() != drawn:
             self._give_up()

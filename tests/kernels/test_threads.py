@@ -117,6 +117,7 @@ def test_jobs_keep_their_arrays_and_count_no_references():
         for _ in range(100):
             jobs.run()
     assert (seen == 200).all() and sys.getrefcount(seen) == held + 1
+    assert not jobs._memory[[2, 3]].any()  # the array's owner, whom its record does not name
     del jobs
     assert sys.getrefcount(seen) == held
 
@@ -131,6 +132,23 @@ def test_a_job_that_finds_no_memory_says_so_each_time():
                     jobs.run()
             threads.Jobs([(MARK, 100, 1, seen)]).run()
             assert seen.min() == seen.max() > 0
+
+
+@jit("i i R1 W1")
+def ALLOCATE_AND_MARK(start, stop, size, seen):
+    seen[start:stop] += np.empty(size[0], np.int64).size
+
+
+def test_a_job_that_found_no_memory_is_done_once_there_is_some():
+    size, seen = np.array([1]), np.zeros(60, np.int64)
+    jobs = threads.Jobs([(ALLOCATE_AND_MARK[np.dtype(np.float32)], 60, 1, size, seen)])
+    with kernel_threads(3):
+        size[0] = 1 << 58
+        with pytest.raises(MemoryError):
+            jobs.run()
+        size[0] = 1
+        jobs.run()
+    assert (seen == 1).all()
 
 
 def test_jobs_run_from_many_threads_at_once_and_in_a_forked_child():

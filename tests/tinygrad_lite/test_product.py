@@ -8,6 +8,7 @@ import pytest
 from kernels.checks import python
 
 from tinygrad_lite import Tensor, functional, threads
+from tinygrad_lite.tape import recording
 from tinygrad_lite.xp.product import matmul
 
 
@@ -85,6 +86,25 @@ def test_a_bias_and_a_residual_are_added_on_the_way(m, k, n):
             for r in (None, residual):
                 exact = x @ y + (0 if b is None else b) + (0 if r is None else r)
                 np.testing.assert_allclose(matmul(x, right, None, b, r), exact, rtol=0, atol=1e-12 * k)
+
+
+@pytest.mark.parametrize("m", [1, 9, 40])
+def test_a_replay_adds_what_a_residual_of_any_strides_holds_now(m):
+    x, y = rng().standard_normal((m, 300)), np.asfortranarray(rng(1).standard_normal((300, 1001)))
+    bias, residual = np.zeros(1001), np.zeros((1001, m)).T
+    with recording(1 << 30) as tape:
+        out = matmul(x, y, None, bias, residual)
+    residual[...] = 1.0
+    tape.replay()
+    assert close(out - 1.0, x, y)
+
+
+@pytest.mark.parametrize("cores", [1, 3, 128])
+@pytest.mark.parametrize("m, k, n", [(40, 300, 30), (33, 100, 200), (3000, 64, 31), (17, 20000, 700), (90, 5000, 5000)])
+def test_a_product_is_whole_whatever_the_number_of_cores(m, k, n, cores, monkeypatch):
+    x, y = rng().standard_normal((m, k)), rng(1).standard_normal((k, n))
+    monkeypatch.setattr(threads, "CORES", cores)
+    assert close(matmul(x, y), x, y)
 
 
 def layouts(*shape):

@@ -1,6 +1,7 @@
 """What a tape holds is what the functions did, of one thread, in their order."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -91,9 +92,75 @@ def test_a_function_of_which_a_tape_misses_something_is_run_each_time():
     assert not repeat.is_proven
 
 
+def test_a_result_that_a_replay_leaves_as_it_was_is_no_proof():
+    repeat = Repeat(lambda x: [np.sign(x)])
+    for x in (1.0, 2.0, 3.0, -1.0):
+        np.testing.assert_array_equal(repeat(np.array([x]))[0], [np.sign(x)])
+
+
 def test_a_function_is_run_while_another_recording_is_under_way():
     repeat = Repeat(lambda x: [CPU.xp.add(x, x)])
     repeat(np.ones(3))
     with recording(1 << 20) as recorded:
         np.testing.assert_array_equal(repeat(np.full(3, 2.0))[0], np.full(3, 4.0))
     assert recorded.calls and not repeat.is_proven
+    for i in range(4):
+        repeat(np.full(3, float(i)))
+    with recording(1 << 20) as recorded:
+        np.testing.assert_array_equal(repeat(np.full(3, 2.0))[0], np.full(3, 4.0))
+    assert recorded.calls and repeat.is_proven
+
+
+def test_what_was_recorded_again_is_no_proof():
+    repeat = Repeat(lambda x: [CPU.xp.multiply(x, float(x.sum()))])
+    for x in (1.0, 1.0, 1.0, 1.0, 2.0, 3.0):
+        np.testing.assert_array_equal(repeat(np.full(2, x))[0], np.full(2, 2 * x * x))
+    assert not repeat.is_proven
+
+
+def test_a_proof_that_fails_leaves_right_what_else_the_function_writes_to():
+    memory = np.zeros(2)
+
+    def function(x):
+        CPU.xp.add(x, float(x.sum()), out=memory)
+        return [CPU.xp.multiply(memory, 1.0)]
+
+    repeat = Repeat(function)
+    for x in (1.0, 2.0, 3.0):
+        repeat(np.full(2, x))
+        assert (memory == 3 * x).all()
+    assert not repeat.is_proven
+
+
+def test_recordings_that_begin_at_once_in_two_threads_leave_nothing_behind(monkeypatch):
+    xp, made, barrier = CPU.xp, tape.Tape, threading.Barrier(2)
+
+    def meet(most):  # another thread begins between the look whether one is under way and the first note
+        try:
+            barrier.wait(0.2)
+            time.sleep(0.1 * is_second())
+        except threading.BrokenBarrierError:
+            pass
+        return made(most)
+
+    def is_second():
+        return threading.current_thread() is workers[1]
+
+    def function(x):
+        time.sleep(0.2 + 0.2 * is_second())
+        return [CPU.xp.add(x, x)]
+
+    def work(repeat):
+        for x in range(3):
+            right.append((repeat(np.full(3, float(x)))[0] == 2 * x).all())
+
+    monkeypatch.setattr(tape, "Tape", meet)
+    right, workers = [], [threading.Thread(target=work, args=(Repeat(function),)) for _ in range(2)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert right == [True] * 6 and CPU.xp is xp and threads.tape is None
+    finally:
+        CPU.xp, threads.tape = xp, None

@@ -5,6 +5,7 @@ import pytest
 
 from tinygrad_lite import Generator, default_generator, optim, threads
 from tinygrad_lite.kernels.cpu import arrays
+from tinygrad_lite.tape import recording
 from transformer import gradient_step
 from transformer.config import GPTConfig
 from transformer.gradient_step import GradientStep
@@ -128,6 +129,15 @@ def test_the_recorded_batch_again_is_no_proof():
     assert train(made, given) == train(make(enabled=False), given) and not step.is_replayed
     train(made, batches(1, seed=1))
     assert step.is_replayed
+
+
+def test_a_step_while_another_recording_is_under_way_is_run():
+    recorded, run = make(), make(enabled=False)
+    given = batches(6)
+    with recording(1 << 20):
+        found = train(recorded, given[:3])
+    assert found == train(run, given[:3])
+    assert train(recorded, given[3:]) == train(run, given[3:]) and recorded[2].is_replayed
 
 
 def test_no_replay_before_the_comparison():

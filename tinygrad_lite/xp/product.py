@@ -32,7 +32,8 @@ def matmul(x, y, out=None, bias=None, residual=None):
 
     bias (columns,) and residual, of the result's shape, are added to a product of two matrices on the way.
 
-    The pieces depend on the shapes and the machine's cores: the same bits whatever the number of threads.
+    The pieces depend on the shapes and on how many cores this process may use: the same bits whatever the number of
+    threads.
     """
     if x.dtype in _REAL and y.dtype == x.dtype and 1 < x.ndim == y.ndim <= 3 and x.size * y.shape[-1] > SMALL:
         gemm = threads.gemm_address(x.dtype)
@@ -94,9 +95,9 @@ def _share(gemm, x, y, out, bias, residual):
     dtype = x.dtype
     if x.ndim == 3:
         threads.parallel_for(native.stack[dtype], len(x), 1, gemm, x, y, out)
-    elif rows <= FEW and y.T.flags.c_contiguous and x.flags.c_contiguous:
+    elif rows <= FEW and all(a is None or a.flags.c_contiguous for a in (x, y.T, residual)):  # a tape misses copies
         bias = _NOTHING[dtype, 1] if bias is None else bias
-        residual = _NOTHING[dtype, 2] if residual is None else np.ascontiguousarray(residual)
+        residual = _NOTHING[dtype, 2] if residual is None else residual
         fours, grain = -(-columns // native.FOUR), max(1, SMALL // (native.FOUR * x.size))
         threads.parallel_for(native.few_rows[dtype], fours, grain, x, y.T, bias, residual, out)
     elif rows == 1:
