@@ -158,6 +158,15 @@ def _call_into(function, args, kwargs, out):
     np.copyto(out, function(*args, **kwargs))
 
 
+def attributes(modules) -> list:
+    """What a recording goes by beside the values in arrays: the attributes of all modules, a norm's eps among them.
+
+    None is given as Ellipsis: it is what a weak reference gives whose object is gone.
+    """
+    found = (x for module in modules for x in vars(module).values())
+    return [... if x is None else x for x in found if not isinstance(x, tuple | list | dict)]
+
+
 class Repeat:
     """function(*arrays) -> arrays, called with arrays of the same shapes and types each time, and replayed once it can be.
 

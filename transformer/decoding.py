@@ -16,7 +16,7 @@ import numpy as np
 from tinygrad_lite import Generator, as_tensor, no_grad
 from tinygrad_lite.config import settings
 from tinygrad_lite.kernels import lookup
-from tinygrad_lite.tape import Repeat
+from tinygrad_lite.tape import Repeat, attributes
 
 from .attention import Cache
 from .model import as_tokens
@@ -60,7 +60,10 @@ class ReplayingReader(Reader):
     def __init__(self, model):
         super().__init__(weakref.proxy(model))
         self.parameters = list(model.parameters())
-        self.modules, self.attributes = list(map(weakref.ref, model.modules())), list(map(_weakly, _attributes(model)))
+        self.modules, self.attributes = (
+            list(map(weakref.ref, model.modules())),
+            list(map(_weakly, attributes(model.modules()))),
+        )
         self.places = self._places()
 
     def _places(self):
@@ -76,7 +79,7 @@ class ReplayingReader(Reader):
 
     def is_of(self, model) -> bool:
         """Whether these are the model's parameters, modules and settings: to ask takes longer than a token."""
-        now = _attributes(model)
+        now = attributes(model.modules())
         return len(now) == len(self.attributes) and all(
             held() is x for held, x in zip(self.attributes, now, strict=True)
         )
@@ -92,15 +95,6 @@ class ReplayingReader(Reader):
         logits = self._replay(np.array([text[-1], known], np.int64))[0, -1]
         self.cache.hold(known + 1)
         return logits
-
-
-def _attributes(model):
-    """What a replay goes by beside the values in arrays: the attributes of all modules, a norm's eps among them.
-
-    None is given as Ellipsis: it is what a weak reference gives whose object is gone.
-    """
-    found = (x for module in model.modules() for x in vars(module).values())
-    return [... if x is None else x for x in found if not isinstance(x, tuple | list | dict)]
 
 
 def _weakly(x):

@@ -18,7 +18,7 @@ from tinygrad_lite.config import settings
 from tinygrad_lite.device import CPU
 from tinygrad_lite.dtypes import float16
 from tinygrad_lite.optim.flat import gradient_spans
-from tinygrad_lite.tape import UnderWay, recording
+from tinygrad_lite.tape import UnderWay, attributes, recording
 
 # A tape keeps the memory of its step, nearly twice what a run holds at once: 57 MB for nanoGPT's preset of 0.8 million
 # parameters for a CPU, 677 for 11 million and 8 x 256 tokens, whose kernels are long beside the engine's share.
@@ -50,10 +50,10 @@ class GradientStep:
         """The mean loss of micro-batches (K, B, T) of token ids, each of which weighs 1/K; gradients are `scale` times."""
         if not self._enabled or scale != 1.0 or not self._is_usual(inputs, targets):
             return self._run(inputs, targets, scale)
-        settled, arrays = self._state(inputs)
-        if settled != self._seen or not all(map(operator.is_, arrays, self._arrays)):
+        settled, objects = self._state(inputs)
+        if settled != self._seen or not _are(objects, self._objects):
             self._forget()
-            self._seen, self._arrays = settled, arrays
+            self._seen, self._objects = settled, objects
             return self._run(inputs, targets)
         if self._tape is None:
             return self._record(inputs, targets)
@@ -72,12 +72,12 @@ class GradientStep:
         )
 
     def _state(self, inputs) -> tuple[tuple, list]:
-        """What a recorded step depends on, beside the values in its arrays: settings, and the arrays themselves."""
+        """What a recorded step depends on, beside the values in its arrays: settings, and objects as they are."""
         arrays = [x for p in self._parameters for x in (p.data, None if p.node is None else p.node.buffer)]
-        return (inputs.shape, settings.use_fused, [module.training for module in self._modules]), arrays
+        return (inputs.shape, settings.use_fused), arrays + attributes(self._modules)
 
     def _forget(self):
-        self._seen = self._arrays = self._tape = self._given = self._losses = self._gradients = None
+        self._seen = self._objects = self._tape = self._given = self._losses = self._gradients = None
         self._is_proven = False
 
     # -- how ----------------------------------------------------------------------------------------------
@@ -138,6 +138,10 @@ class GradientStep:
     def _give_up(self):
         self._forget()
         self._enabled = False
+
+
+def _are(objects, others) -> bool:
+    return len(objects) == len(others) and all(map(operator.is_, objects, others))
 
 
 def _mean(losses) -> float:

@@ -81,6 +81,18 @@ def test_weights_that_are_assigned_are_seen():
     assert train(replayed, batches(2, seed=1)) == train(run, batches(2, seed=1))
 
 
+@pytest.mark.parametrize("change", [
+    lambda model: setattr(model.blocks[0].attention, "scale", 0.9), lambda model: setattr(model.norm, "eps", 0.1),
+], ids=["scale", "eps"])  # fmt: skip
+def test_a_module_that_is_set_otherwise_is_seen(change):
+    replayed, run = make(), make(enabled=False)
+    train(replayed, batches(5)), train(run, batches(5))
+    assert replayed[2].is_replayed
+    for model, *_ in (replayed, run):
+        change(model)
+    assert train(replayed, batches(2, seed=1)) == train(run, batches(2, seed=1))
+
+
 def test_steps_that_draw_are_run():
     replayed, run = make(dropout=0.3), make(enabled=False, dropout=0.3)
     given = batches(6)
