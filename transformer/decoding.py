@@ -2,7 +2,7 @@
 
 Every token after the first is a replay of one that was recorded, whose inputs are the token and its position: on the GPU
 one launch of a captured graph, on the CPU a tape (tinygrad_lite/tape.py). Of 13 ms a token of GPT-2 124M on two cores the
-engine's own checks and graph-building were 4.
+engine and Python were some 3, in a replay they are 0.5.
 """
 
 from __future__ import annotations
