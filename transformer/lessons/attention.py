@@ -18,6 +18,7 @@ from .small import SHOWN, last, small_trainer, train_both
 
 
 def attend(head_size, scale):
+    """Attention of random q, k, v (1, 8, 32, head_size): the trace of its ops, and a loss to walk back from."""
     rng = np.random.default_rng(0)
     shape = (1, 8, 32, head_size)  # (B, H, T, D): 32 tokens
     q, k, v = (Tensor(rng.standard_normal(shape), requires_grad=True) for _ in range(3))
@@ -81,6 +82,7 @@ SCALE = Lesson(
 
 
 def without_mask(model):
+    """Take the causal mask from every block of a GPT, in place."""
     for block in model.blocks:
         block.attention.causal = False  # every token sees every other: also those to come
 

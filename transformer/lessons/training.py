@@ -82,6 +82,7 @@ WARM_UP = Lesson(
 
 
 def too_wide(model):
+    """Make the matrices of a GPT 50 times as large, in place."""
     for parameter in model.parameters():
         if parameter.ndim == 2:
             parameter.data[...] *= 50.0  # deviation 1.0 where GPT-2 draws 0.02, and 0.5 before a sum

@@ -16,6 +16,7 @@ from .lesson import Lesson, Outcome, Row, no_progress
 
 
 def add_a_bias():
+    """A bias (2,) added to x (3, 2); gives the bias and its gradient."""
     x = Tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])  # (3, 2): three examples
     bias = Tensor([0.5, 0.0], requires_grad=True)  # (2,): one for all of them
     loss = ((x + bias) ** 2).sum()
@@ -80,6 +81,7 @@ BROADCAST = Lesson(
 
 
 def write_before_backward():
+    """x and w (2,); w is written to in place after their product; gives the gradient of x."""
     x = Tensor([1.0, 2.0], requires_grad=True)
     w = Tensor([3.0, 4.0], requires_grad=True)
     y = (x * w).sum()
@@ -139,6 +141,7 @@ IN_PLACE = Lesson(
 
 
 def cross_entropy_of(softmax, offset):
+    """Logits 0, 1, 2 moved by offset, in float32: their softmax and the gradient of -log of the last, arrays (3,)."""
     logits = Tensor(np.float32([0.0, 1.0, 2.0]) + np.float32(offset), requires_grad=True)
     p = softmax(logits)
     loss = -p[2].log()
@@ -147,6 +150,7 @@ def cross_entropy_of(softmax, offset):
 
 
 def softmax_without_maximum(x):
+    """exp(x) over its sum along the last axis: the formula as it is in books."""
     e = x.exp()  # ops/normalise.py says exp(x - max(x))
     return e / e.sum(-1, keepdim=True)
 

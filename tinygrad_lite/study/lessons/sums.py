@@ -12,6 +12,7 @@ from .lesson import Curve, Lesson, Outcome, Row, no_progress
 
 
 def shared_inputs():
+    """f = a b (a + b), of scalars; gives the gradients of a and b."""
     a = Tensor(-2.0, requires_grad=True)
     b = Tensor(3.0, requires_grad=True)
     d = a * b
@@ -74,6 +75,7 @@ OVERWRITE = Lesson(
 
 
 def early_and_late():
+    """d = b + b b, where b = 2 a, of scalars; gives the tensors by name."""
     a = Tensor(3.0, requires_grad=True)
     b = a * 2
     c = b * b
@@ -139,6 +141,7 @@ ORDER = Lesson(
 
 
 def fit_a_line(zero: bool, steps: int = 30):
+    """SGD on the one weight of y = w x; gives w after each step. zero: whether gradients are zeroed before each."""
     x = Tensor([1.0, 2.0, 3.0])
     y = Tensor([2.0, 4.0, 6.0])  # y = 2 x: w should become 2
     w = Tensor(0.0, requires_grad=True)
@@ -198,6 +201,7 @@ ZERO_GRAD = Lesson(
 
 
 def three_products(retain: bool, times: int = 2):
+    """d = 8 a in three products, and backward() so many times; gives a.grad. retain: as backward()'s retain_graph."""
     a = Tensor(1.0, requires_grad=True)
     b = a * 2
     c = b * 2
