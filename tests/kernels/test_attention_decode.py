@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernels.checks import tolerance
+from support.decode_attention import case, formula
 
 from tinygrad_lite import threads
 from tinygrad_lite.kernels import lookup
@@ -14,30 +15,6 @@ def attend(*arrays, **params):
     return lookup("cpu", "attention_decode").attend(*arrays, **params)
 
 
-def case(b, heads, key_heads, room, d, position, window):
-    """float64 qkv (B, 1, P), and keys and values (B, Hkv, room, D): NaN where nobody may read."""
-    r = np.random.default_rng(0)
-    qkv = r.standard_normal((b, 1, (heads + 2 * key_heads) * d))
-    keys, values = (r.standard_normal((b, key_heads, room, d)) for _ in range(2))
-    unseen = np.ones(room, bool)
-    unseen[0 if window is None else max(0, position + 1 - window) : position] = False
-    keys[:, :, unseen] = values[:, :, unseen] = np.nan
-    return qkv, keys, values
-
-
-def formula(qkv, keys, values, position, heads, window, scale):
-    """(out, keys, values) as they are to be afterwards."""
-    (b, key_heads, _, d), keys, values = keys.shape, keys.copy(), values.copy()
-    rows = qkv.reshape(b, heads + 2 * key_heads, d)
-    keys[:, :, position], values[:, :, position] = rows[:, heads : heads + key_heads], rows[:, heads + key_heads :]
-    seen = slice(0 if window is None else max(0, position + 1 - window), position + 1)
-    k, v = (np.repeat(x[:, :, seen], heads // key_heads, axis=1) for x in (keys, values))
-    scores = scale * np.einsum("bhd,bhsd->bhs", rows[:, :heads], k)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    out = np.einsum("bhs,bhsd->bhd", weights / weights.sum(axis=-1, keepdims=True), v)
-    return out.reshape(b, 1, heads * d), keys, values
-
-
 # The first position, the last, windows that begin in the text, at its start and before it, grouped heads, odd sizes.
 @DTYPES
 @pytest.mark.parametrize("b, heads, key_heads, room, d, position, window", [
@@ -46,7 +23,7 @@ def formula(qkv, keys, values, position, heads, window, scale):
 ])  # fmt: skip
 def test_values_are_the_formulas(b, heads, key_heads, room, d, position, window, dtype):
     exact, params = (
-        case(b, heads, key_heads, room, d, position, window),
+        case(b, heads, key_heads, room, d, position, window, dtype),
         dict(heads=heads, window=window, scale=d**-0.5),
     )
     qkv, keys, values = given = [x.astype(dtype) for x in exact]
@@ -63,7 +40,7 @@ def test_the_same_bits_on_one_thread_and_on_three():
     try:
         for count in (1, 3):
             threads.set_num_threads(count)
-            given = [x.astype(np.float32) for x in case(2, 12, 4, 900, 64, 880, None)]
+            given = [x.astype(np.float32) for x in case(2, 12, 4, 900, 64, 880, None, np.float32)]
             found.append(attend(*given, np.array([880]), **params))
     finally:
         threads.set_num_threads(n)

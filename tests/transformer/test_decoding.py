@@ -6,36 +6,24 @@ import weakref
 
 import numpy as np
 import pytest
+from support.writers import MODELS, write, writer
 
-from tinygrad_lite import Generator, optim
+from tinygrad_lite import optim
 from tinygrad_lite.config import settings
 from tinygrad_lite.kernels.cuda.emulator import unavailable
 from transformer import decoding
-from transformer.config import GPTConfig
 from transformer.decoding import DeviceReader, last_logits
-from transformer.model import GPT, as_tokens
+from transformer.model import as_tokens
 from transformer.sampling import generate
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TGL_CUDA") == "emulate" and unavailable() is not None, reason=str(unavailable())
 )
-SIZES = dict(vocab_size=30, block_size=12, heads=4, channels=32, tied=False)
-MODELS = {
-    "gpt2": dict(layers=1, dropout=0.2),
-    "llama": dict(layers=2, positions="rope", norm="rmsnorm", mlp="swiglu", kv_heads=2, bias=False, window=5),
-}
 
 
-def make(name="gpt2", seed=3):
-    """A model on "cuda" whose weights are so large that each token changes what follows."""
-    model = GPT(GPTConfig(**SIZES, **MODELS[name]), Generator(seed))
-    for p in model.parameters():
-        p.data[...] *= 8.0 if p.ndim == 2 else 1.0
-    return model.to("cuda")
-
-
-def write(model, prompt=(1, 2, 3), count=12, **settings):
-    return list(generate(model, prompt, count, temperature=0.0, **settings))
+def make(*given):
+    """A writer on "cuda"."""
+    return writer(*given).to("cuda")
 
 
 def replays(model):
@@ -102,7 +90,7 @@ def test_a_model_that_is_put_into_training_between_two_tokens_drops_nothing():
 @pytest.mark.parametrize("replace, in_place", [
     (lambda model: model.to("bfloat16"), False),
     (lambda model: model.to("cpu").to("cuda"), False),
-    (lambda model: model.load_state_dict(make(seed=4).state_dict()), True),
+    (lambda model: model.load_state_dict(make("gpt2", 4).state_dict()), True),
 ], ids=["bfloat16", "moved", "loaded"])  # fmt: skip
 def test_weights_that_are_replaced_are_read_where_they_are(replace, in_place):
     model = make()
@@ -124,7 +112,7 @@ def test_weights_that_are_replaced_are_read_where_they_are(replace, in_place):
 
 
 def test_a_parameter_or_a_module_in_the_place_of_another_is_seen():
-    model, other = make(), make(seed=4)
+    model, other = make(), make("gpt2", 4)
     before = write(model)
     model.head.weight = other.head.weight
     assert before != write(model) == write(model, use_cache=False)

@@ -6,32 +6,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+from support.writers import MODELS, write
+from support.writers import writer as make
 
-from tinygrad_lite import Generator, as_tensor, nn, optim
+from tinygrad_lite import as_tensor, nn, optim
 from tinygrad_lite.config import settings
 from transformer import decoding
-from transformer.config import GPTConfig
 from transformer.decoding import Reader, TapeReader, last_logits
-from transformer.model import GPT, MLP, as_tokens
+from transformer.model import MLP, as_tokens
 from transformer.sampling import generate
-
-SIZES = dict(vocab_size=30, block_size=12, heads=4, channels=32, tied=False)
-MODELS = {
-    "gpt2": dict(layers=1, dropout=0.2),
-    "llama": dict(layers=2, positions="rope", norm="rmsnorm", mlp="swiglu", kv_heads=2, bias=False, window=5),
-}
-
-
-def make(name="gpt2", seed=3):
-    """A model whose weights are so large that each token changes what follows."""
-    model = GPT(GPTConfig(**SIZES, **MODELS[name]), Generator(seed))
-    for p in model.parameters():
-        p.data[...] *= 8.0 if p.ndim == 2 else 1.0
-    return model
-
-
-def write(model, prompt=(1, 2, 3), count=12, **settings):
-    return list(generate(model, prompt, count, temperature=0.0, **settings))
 
 
 def check_logits(reader, model, text, begin=3):

@@ -11,10 +11,9 @@ from kernels.cuda.checks import (
     needs_cuda,
     on_every_schedule,
     race_checks,
-    rng,
-    rounded,
     tolerance,
 )
+from support.decode_attention import case, formula
 
 from tinygrad_lite.dtypes import bfloat16, float32
 from tinygrad_lite.kernels import lookup
@@ -26,30 +25,6 @@ pytestmark = needs_cuda
 
 def attend(*arrays, **params):
     return lookup("cuda", "attention_decode").attend(*arrays, **params)
-
-
-def case(b, heads, key_heads, room, d, position, window, dtype):
-    """float64 qkv (B, 1, P), and keys and values (B, Hkv, room, D): NaN where nobody may read."""
-    r = rng()
-    qkv = rounded(r.standard_normal((b, 1, (heads + 2 * key_heads) * d)), dtype)
-    keys, values = (rounded(r.standard_normal((b, key_heads, room, d)), dtype) for _ in range(2))
-    unseen = np.ones(room, bool)
-    unseen[0 if window is None else max(0, position + 1 - window) : position] = False
-    keys[:, :, unseen] = values[:, :, unseen] = np.nan
-    return qkv, keys, values
-
-
-def formula(qkv, keys, values, position, heads, window, scale):
-    """(out, keys, values) as they are to be afterwards."""
-    (b, key_heads, _, d), keys, values = keys.shape, keys.copy(), values.copy()
-    rows = qkv.reshape(b, heads + 2 * key_heads, d)
-    keys[:, :, position], values[:, :, position] = rows[:, heads : heads + key_heads], rows[:, heads + key_heads :]
-    seen = slice(0 if window is None else max(0, position + 1 - window), position + 1)
-    k, v = (np.repeat(x[:, :, seen], heads // key_heads, axis=1) for x in (keys, values))
-    scores = scale * np.einsum("bhd,bhsd->bhs", rows[:, :heads], k)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    out = np.einsum("bhs,bhsd->bhd", weights / weights.sum(axis=-1, keepdims=True), v)
-    return out.reshape(b, 1, heads * d), keys, values
 
 
 def check(b, heads, key_heads, room, d, position, window, dtype):
