@@ -13,8 +13,10 @@ from functools import cache
 import numpy as np
 
 from . import unicode_classes
+from .bits import BLOCK, lowest_bit
 from .native import BYTES, INDEX, INT64, INT64_OUT, compiled, inline, routine
 from .native import types as t
+from .scan_block import piece_starts
 
 OTHER, SPACE, NEWLINE, NUMBER, UPPER, LOWER, CASELESS, MARK = (1 << n for n in range(8))
 LETTER = UPPER | LOWER | CASELESS
@@ -25,6 +27,7 @@ LEADS_LOWER = LOWER | CASELESS | MARK  # and what may come after that
 GPT2, CL100K, O200K = range(3)
 KINDS = {"gpt2": GPT2, "cl100k": CL100K, "o200k": O200K}
 
+_ONE, _TWO = np.uint64(1), np.uint64(2)
 _APOSTROPHE, _BLANK, _SLASH = b"' /"
 _S, _T, _M, _D, _L, _V, _R, _E = b"stmdlvre"
 
@@ -181,6 +184,30 @@ def _next_gpt2(data, i, stop, table):
 
 
 @inline
+def _block_gpt2(data, place, stop, ends, count):
+    """Write the ends of pieces that are sure in the next 64 bytes: how many there are then, and the last."""
+    starts, apostrophes = piece_starts(data, place)
+    while apostrophes:
+        first = lowest_bit(apostrophes)
+        apostrophes &= apostrophes - _ONE
+        end = _contraction(data, place + first, stop, False) - place
+        if end > first:
+            up_to_first = (_TWO << np.uint64(first)) - _ONE
+            if end >= BLOCK:
+                starts &= up_to_first
+                break
+            following = _ONE << np.uint64(end)
+            starts = starts & (up_to_first | ~(following - _ONE)) | following
+    after = place
+    while starts:
+        after = place + lowest_bit(starts)
+        starts &= starts - _ONE
+        ends[count] = after
+        count += 1
+    return count, after
+
+
+@inline
 def _next_cl100k(data, i, stop, table):
     end = _contraction(data, i, stop, True)
     if end > i:
@@ -251,6 +278,11 @@ def _scan(kind, data, limits, table, ends, segment, place):
     while segment < limits.size:
         stop = limits[segment]
         while place < stop and count < ends.size:
+            if kind == GPT2 and place + BLOCK <= stop and count + BLOCK <= ends.size:
+                count, after = _block_gpt2(data, place, stop, ends, count)
+                if after > place:
+                    place = after
+                    continue
             if kind == GPT2:
                 place = _next_gpt2(data, place, stop, table)
             elif kind == CL100K:
