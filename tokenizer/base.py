@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -20,12 +20,7 @@ from .streaming import stream_segments
 
 _DECODE_BATCH = 1 << 16  # keeps the pieces that are being joined in the processor's cache
 
-_MANY = 1 << 20  # ids
-
-
-@lru_cache(maxsize=4)
-def _integers(size: int) -> np.ndarray:
-    return np.array(range(size), dtype=object)
+_MANY = 1 << 16  # ids; fewer are not worth the loading of Numba
 
 
 class Tokenizer(ABC):
@@ -49,6 +44,12 @@ class Tokenizer(ABC):
         self._holes = np.array([n for n, token in enumerate(self._token_table) if token is None], dtype=np.int64)
 
     # What a subclass adds
+
+    def _segments(
+        self, text: TextOrSpans, allowed_special: str | Collection[str], disallowed_special: str | Collection[str]
+    ) -> list[Segment]:
+        """The input in the form that _encode_segments takes."""
+        return split_segments(text, self._special_tokens, allowed_special, disallowed_special)
 
     @abstractmethod
     def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
@@ -127,7 +128,7 @@ class Tokenizer(ABC):
             SpecialTokenError: an unknown special token was named, or a disallowed one found.
             UnknownCharacterError: the tokenizer has no token for a character.
         """
-        segments = split_segments(text, self._special_tokens, allowed_special, disallowed_special)
+        segments = self._segments(text, allowed_special, disallowed_special)
         return self._as_lists([self._encode_segments(segments)])[0]
 
     def encode_to_array(
@@ -138,7 +139,7 @@ class Tokenizer(ABC):
         disallowed_special: str | Collection[str] = (),
     ) -> np.ndarray:
         """Like encode, for large texts: a one-dimensional uint16 array, or uint32 if vocab_size exceeds 65536."""
-        segments = split_segments(text, self._special_tokens, allowed_special, disallowed_special)
+        segments = self._segments(text, allowed_special, disallowed_special)
         return self._encode_segments(segments).astype(self._dtype, copy=False)
 
     def encode_batch(
@@ -164,19 +165,18 @@ class Tokenizer(ABC):
             disallowed_special = list(disallowed_special)
 
         def encode_share(share: list[TextOrSpans]) -> list[list[int]]:
-            segments = [
-                split_segments(text, self._special_tokens, allowed_special, disallowed_special) for text in share
-            ]
+            segments = [self._segments(text, allowed_special, disallowed_special) for text in share]
             return self._as_lists(self._encode_many(segments))
 
         return in_shares(encode_share, list(texts), threads)
 
     def _as_lists(self, arrays: list[np.ndarray]) -> list[list[int]]:
-        """ids.tolist() of each. Of millions of ids equal ones are one object: a fifth of the memory, and sooner made."""
-        if sum(map(len, arrays)) < _MANY:
+        """ids.tolist() of each; of very many ids equal ones are one object."""
+        if sum(map(len, arrays)) < max(_MANY, self.vocab_size):
             return [ids.tolist() for ids in arrays]
-        integers = _integers(self.vocab_size)
-        return [integers[ids].tolist() for ids in arrays]
+        from .lists import shared_list  # here: it loads Numba
+
+        return [shared_list(ids, self.vocab_size) for ids in arrays]
 
     def encode_iterable(
         self,

@@ -21,9 +21,9 @@ from .corpus import Corpus
 from .errors import TrainingError
 from .patterns import PATTERNS, split_readable
 from .pretokenize import as_array, make_pretokenizer
-from .special import MAX_IDS, Segment, as_integer, check_special_tokens
+from .special import MAX_IDS, ByteSegment, as_integer, as_text, check_special_tokens, split_byte_segments
 
-_FEW_CHARACTERS = 2000  # in all, plain Python takes less time for so many than Numba takes to load
+_FEW_CHARACTERS = 2000  # or bytes, in all; plain Python takes less time for so many than Numba takes to load
 _LONG_PIECE = 200  # bytes; the readable twin's time grows with the square: 2,000 emoji took it 6 s
 _REMEMBERED = 1 << 18  # pieces that an encoder keeps the ids of: some 15 MB, for each thread that encodes
 _REMEMBERED_IN_STREAM = 1 << 11  # encode_iterable promises to stay small: below 1 MB in all
@@ -62,7 +62,7 @@ class BPETokenizer(Tokenizer):
         self._pattern = pattern
         self._pretokenizer = make_pretokenizer(pattern)
         self._encoders: list = []  # one for each thread that has encoded at the same time as others
-        self._spelt_plainly = 0  # characters
+        self._spelt_plainly = 0  # characters or bytes
         tokens = self._vocabulary.tokens
         free = {token_id for token_id, token in enumerate(tokens) if token is None}
         super().__init__(tokens, check_special_tokens(special_tokens, len(tokens), free))
@@ -172,21 +172,25 @@ class BPETokenizer(Tokenizer):
         """The pre-tokenisation, as given to the constructor."""
         return self._pattern
 
-    def _encode_segments(self, segments: list[Segment]) -> np.ndarray:
+    def _segments(self, text, allowed_special, disallowed_special) -> list[ByteSegment]:
+        return split_byte_segments(text, self._special_tokens, allowed_special, disallowed_special)
+
+    def _encode_segments(self, segments: list[ByteSegment]) -> np.ndarray:
         if not self._encoders and "numba" not in sys.modules and self._pattern in PATTERNS:
-            self._spelt_plainly += sum(len(segment) for segment in segments if isinstance(segment, str))
+            self._spelt_plainly += sum(len(segment) for segment in segments if not isinstance(segment, int))
             if self._spelt_plainly <= _FEW_CHARACTERS and (ids := self._encode_plainly(segments)) is not None:
                 return ids
         return self._encode_many([segments])[0]
 
-    def _encode_plainly(self, segments: list[Segment]) -> np.ndarray | None:
+    def _encode_plainly(self, segments: list[ByteSegment]) -> np.ndarray | None:
         """As the readable twins do it: sooner done with a short text than Numba is loaded. None if a piece is long."""
         ids: list[int] = []
         for segment in segments:
             if isinstance(segment, int):
                 ids.append(segment)
                 continue
-            for piece in split_readable(self._pattern, segment):
+            text = as_text(segment) if isinstance(segment, bytes) else segment
+            for piece in split_readable(self._pattern, text):
                 data = piece.encode("utf-8", "surrogateescape")
                 if len(data) > _LONG_PIECE:
                     return None
@@ -197,14 +201,14 @@ class BPETokenizer(Tokenizer):
     def _readable(self) -> ReadableEncoder:
         return ReadableEncoder(self._vocabulary)
 
-    def _encode_many(self, texts: list[list[Segment]]) -> list[np.ndarray]:
+    def _encode_many(self, texts: list[list[ByteSegment]]) -> list[np.ndarray]:
         # Taken out while at work, so that no two threads fill one table; pop and append are atomic.
         encoder = self._encoders.pop() if self._encoders else self._new_encoder(_REMEMBERED)
         found = self._run(encoder, texts)
         self._encoders.append(encoder)  # not after an exception: Ctrl-C may have come between a piece and its count
         return found
 
-    def _stream_encoder(self) -> Callable[[list[Segment]], np.ndarray]:
+    def _stream_encoder(self) -> Callable[[list[ByteSegment]], np.ndarray]:
         encoder = self._new_encoder(_REMEMBERED_IN_STREAM)
         return lambda segments: self._run(encoder, [segments])[0]
 
@@ -213,7 +217,7 @@ class BPETokenizer(Tokenizer):
 
         return Encoder(self._tables, most_words)
 
-    def _run(self, encoder, texts: list[list[Segment]]) -> list[np.ndarray]:
+    def _run(self, encoder, texts: list[list[ByteSegment]]) -> list[np.ndarray]:
         """The ids of each text, all encoded in one go. A special token is an id that follows an empty segment."""
         parts: list[bytes] = []
         limits: list[int] = []
@@ -223,13 +227,13 @@ class BPETokenizer(Tokenizer):
         for segments in texts:
             counts.append(len(segments))
             for segment in segments:
-                if isinstance(segment, str):
-                    part = segment.encode("utf-8", "surrogateescape")
+                if isinstance(segment, int):
+                    specials.append(segment)
+                else:
+                    part = segment if isinstance(segment, bytes) else segment.encode("utf-8", "surrogateescape")
                     parts.append(part)
                     place += len(part)
                     specials.append(-1)
-                else:
-                    specials.append(segment)
                 limits.append(place)
         if not limits:
             return [np.empty(0, dtype=np.int32) for _ in texts]

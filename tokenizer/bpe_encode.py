@@ -7,22 +7,23 @@ has met, in bounded memory: when it is full, it begins anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 
-from .bpe_merge import SCRATCH, PairTable, merge_ids
+from .bpe_merge import SCRATCH, PairTable, merge_ids, scratch_for
 from .bpe_vocabulary import BPEVocabulary
 from .native import BYTES, BYTES_OUT, INDEX, INT32, INT32_OUT, INT64, INT64_OUT, UINT64, UINT64_OUT, compiled
 from .native import types as t
-from .word_table import MISSING, WordTable, add_word, find_word, key_of, note_of, resized, word_of
+from .word_table import MISSING, WordTable, add_word, find_word, has_room, key_of, note_of, resized, word_of
 
 _KEPT_LENGTH = 64  # bytes; longer pieces hardly come again
 _MOST_PROBES = 64  # a text made to collide in the table costs this much a piece, and merges
 _FIRST_WORDS = 1 << 10
 _BYTES_PER_WORD = 80  # a text of a megabyte has so many for each distinct piece; a guess that saves growing
-_OUT = 1 << 15  # ids that a kernel writes before they are fetched: they stay in the processor's cache
-_DONE, _OUT_FULL, _WORDS_FULL, _PIECE_LONG = range(4)
-_PIECE, _PLACE, _SEGMENT, _AT, _WORDS, _BASE = range(6)  # the kernel's state, in an array
+_LONG_PIECE = 1 << 9  # bytes; for more, scratch space is made larger
+_DONE, _OUT_FULL, _WORDS_FULL, _SCRATCH_FULL = range(4)
+_PIECE, _PLACE, _SEGMENT, _AT, _WORDS = range(5)  # the kernel's state, in an array
 
 
 class EncodingTables:
@@ -54,8 +55,7 @@ class Encoder:
         self._tables = tables
         self._most_words = most_words
         self._allocate(_FIRST_WORDS)
-        self._out = np.empty(min(_OUT, 4 * most_words), dtype=np.int32)
-        self._scratch = np.empty(SCRATCH * len(self._out) // 16, dtype=np.int64)
+        self._scratch = scratch_for(_LONG_PIECE)
 
     def encode(
         self,
@@ -77,49 +77,35 @@ class Encoder:
         """
         if self._words.count == 0 and len(data) > _BYTES_PER_WORD * self._words.capacity:
             self._allocate(len(data) // _BYTES_PER_WORD)
+        # The system gives memory as it is written, and the array grows where it lies: one pass, no copy.
+        out = np.empty(len(data) // 2 + len(limits) + _KEPT_LENGTH, dtype=np.int32)
         id_limits = np.empty(len(limits), dtype=np.int64)
-        state = np.zeros(6, dtype=np.int64)
+        state = np.zeros(5, dtype=np.int64)
         state[_WORDS] = self._words.count
-        chunks: list[np.ndarray] = []
-
-        def flush():
-            chunks.append(self._out[: state[_AT]].copy())
-            state[_BASE] += state[_AT]
-            state[_AT] = 0
-
-        def run(ends):
+        for ends in chain(pieces, [np.empty(0, dtype=np.int64)]):  # the last: ids after the last piece
             state[_PIECE] = 0
-            while reason := self._call(data, ends, limits, specials, id_limits, state):
-                if reason != _WORDS_FULL:
-                    flush()
-                if reason == _PIECE_LONG:
-                    self._fit(int(ends[state[_PIECE]] - state[_PLACE]))
+            while reason := self._call(data, ends, limits, specials, id_limits, out, state):
+                if reason == _OUT_FULL:
+                    length = ends[state[_PIECE]] - state[_PLACE] if state[_PIECE] < len(ends) else 1
+                    out.resize(len(out) * 3 // 2 + int(length), refcheck=False)
+                elif reason == _SCRATCH_FULL:
+                    self._scratch = scratch_for(int(ends[state[_PIECE]] - state[_PLACE]))
                 elif reason == _WORDS_FULL:
                     self._words.count = int(state[_WORDS])
                     self._make_room()
                     state[_WORDS] = self._words.count
             self._words.count = int(state[_WORDS])
+        out.resize(state[_AT], refcheck=False)
+        return out, id_limits
 
-        for ends in pieces:
-            run(ends)
-        run(np.empty(0, dtype=np.int64))  # ids after the last piece
-        flush()
-        return (chunks[0] if len(chunks) == 1 else np.concatenate(chunks)), id_limits
-
-    def _call(self, data, ends, limits, specials, id_limits, state) -> int:
+    def _call(self, data, ends, limits, specials, id_limits, out, state) -> int:
         tables, words, pairs, whole = self._tables, self._words, self._tables.pairs, self._tables.whole
         return _encode(
             data, ends, limits, specials, id_limits, state,
-            tables.byte_ids, pairs.keys, pairs.values, pairs.made, whole.slots, whole.ends, whole.data, tables.whole_ids,
-            words.slots, words.ends, words.data, self._id_ends, self._ids, self._out, self._scratch,
+            tables.byte_ids, pairs.near, pairs.keys, pairs.values, pairs.made,
+            whole.slots, whole.ends, whole.data, tables.whole_ids,
+            words.slots, words.ends, words.data, self._id_ends, self._ids, out, self._scratch,
         )  # fmt: skip
-
-    def _fit(self, length: int) -> None:
-        """Room for the ids of a piece of this many bytes."""
-        if length > len(self._out):
-            self._out = np.empty(length, dtype=np.int32)
-        if SCRATCH * length > len(self._scratch):
-            self._scratch = np.empty(SCRATCH * length, dtype=np.int64)
 
     def _make_room(self) -> None:
         """Room for twice as many words, but for no more than are allowed: then all are forgotten."""
@@ -153,12 +139,12 @@ def _add_all(data, limits, slots, ends, words):
 @compiled(
     INDEX,
     [BYTES, INT64, INT64, INT64, INT64_OUT, INT64_OUT]
-    + [INT32, UINT64, INT32, INT32, UINT64, INT64, BYTES, INT32]
+    + [INT32, INT32, UINT64, INT32, INT32, UINT64, INT64, BYTES, INT32]
     + [UINT64_OUT, INT64_OUT, BYTES_OUT, INT64_OUT, INT32_OUT, INT32_OUT, INT64_OUT],
 )
 def _encode(
     data, piece_ends, limits, specials, id_limits, state,
-    byte_ids, keys, values, made, whole_slots, whole_ends, whole_data, whole_ids,
+    byte_ids, near, keys, values, made, whole_slots, whole_ends, whole_data, whole_ids,
     slots, ends, words, id_ends, ids, out, scratch,
 ):  # fmt: skip
     """Go on from state until the pieces are done, or something must be made larger: why it stops."""
@@ -172,14 +158,14 @@ def _encode(
                     break
                 out[at] = specials[segment]
                 at += 1
-            id_limits[segment] = state[_BASE] + at
+            id_limits[segment] = at
             segment += 1
         if reason != _DONE or piece == piece_ends.size:
             break
         stop = piece_ends[piece]
         length = stop - place
         if at + length > out.size:
-            reason = _OUT_FULL if length <= out.size else _PIECE_LONG
+            reason = _OUT_FULL
             break
         key = key_of(data, place, stop)
         value, home = find_word(data, place, stop, key, _MOST_PROBES, slots, ends, words)
@@ -195,7 +181,7 @@ def _encode(
                     at += 1
         else:
             kept = length <= _KEPT_LENGTH and home != MISSING
-            if kept and (count + 1 >= ends.size or ends[count] + length > words.size):
+            if kept and not has_room(count, length, ends, words):
                 reason = _WORDS_FULL
                 break
             whole, _ = find_word(data, place, stop, key, whole_slots.size, whole_slots, whole_ends, whole_data)
@@ -203,12 +189,12 @@ def _encode(
             if whole != MISSING:
                 out[at] = whole_ids[word_of(whole)]
             elif length * SCRATCH > scratch.size:
-                reason = _PIECE_LONG
+                reason = _SCRATCH_FULL
                 break
             else:
                 for n in range(length):
                     out[at + n] = byte_ids[data[place + n]]
-                made_count = merge_ids(out, at, length, keys, values, made, scratch)
+                made_count = merge_ids(out, at, length, near, keys, values, made, scratch)
             if kept:
                 note = out[at] + 1 if made_count == 1 else 0  # of a single id, the id plus 1
                 add_word(data, place, stop, key, home, count, note, slots, ends, words)

@@ -1,8 +1,9 @@
 """Fast application of merges to a sequence of ids, whatever the first ids stand for: bytes, or characters.
 
-The rule is that of bpe_readable.merge_readable: the merge of the lowest rank, leftmost first, until none is left. A
-short sequence is searched for it again after each merge, which is fastest while it fits in a few cache lines; a long one
-is a linked list with a heap of the places where a merge may be, so that a million equal letters take n log n steps.
+The rule is that of bpe_readable.merge_readable: the merge of the lowest rank, leftmost first, until none is left. The ids
+are a linked list. A short one is searched for the best place again after each merge, eight places at a time, which is
+fastest while they fit in a few vectors; a long one has a heap of its places, so that a million equal letters take
+n log n steps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from .native import INDEX, INT32, INT32_OUT, INT64_OUT, UINT64, UINT64_OUT, comp
 from .native import types as t
 
 NO_RANK = 0x7FFFFFFF  # above every rank
-SCRATCH = 5  # int64 numbers of scratch space that the merges of a sequence need for each of its ids
+_NO_ENTRY = NO_RANK << 6  # in the search of a short sequence an entry is rank << 6 | place
+SCRATCH = 5  # int64 numbers of scratch space for each id
 _SHORT = 64  # up to here a search beats the heap
 _RANK_SHIFT = 39  # a heap entry is rank << 39 | place: ranks are below 2**24
 
@@ -28,6 +30,7 @@ class PairTable:
 
     Attributes:
         keys, values: the table; made: the id by rank.
+        near: the rank of each pair of ids below 256, which mostly are the bytes that merging begins with.
     """
 
     def __init__(self, merges: np.ndarray, ranks: np.ndarray) -> None:
@@ -37,13 +40,21 @@ class PairTable:
         self.made = np.zeros(int(ranks[-1]) + 1 if len(ranks) else 1, dtype=np.int32)
         self.made[ranks] = merges[:, 2]
         left, right = (np.ascontiguousarray(merges[:, column], dtype=np.int32) for column in (0, 1))
+        self.near = np.full(1 << 16, NO_RANK, dtype=np.int32)
+        small = (left < 256) & (right < 256)
+        self.near[left[small] << 8 | right[small]] = ranks[small]
         _fill(left, right, np.ascontiguousarray(ranks, dtype=np.int32), self.keys, self.values)
 
     def merge(self, ids: np.ndarray) -> np.ndarray:
         """The ids after all merges; int32 (n,) in, int32 (m,) out with m <= n."""
         result = np.array(ids, dtype=np.int32)
-        scratch = np.empty(SCRATCH * len(result), dtype=np.int64)
-        return result[: _merge(result, len(result), self.keys, self.values, self.made, scratch)]
+        scratch = scratch_for(len(result))
+        return result[: _merge(result, len(result), self.near, self.keys, self.values, self.made, scratch)]
+
+
+def scratch_for(count: int) -> np.ndarray:
+    """The scratch space that merge_ids needs for so many ids, or fewer."""
+    return np.empty(SCRATCH * max(count, _SHORT), dtype=np.int64)
 
 
 @inline
@@ -65,6 +76,14 @@ def rank_of(left, right, keys, values):
     return NO_RANK
 
 
+@inline
+def first_rank_of(left, right, near, keys, values):
+    """rank_of by a table of all pairs of ids below 256."""
+    if np.uint64(left) < 256 and np.uint64(right) < 256:
+        return np.int64(near[left << 8 | right])
+    return rank_of(left, right, keys, values)
+
+
 @compiled(t.void, [INT32, INT32, INT32, UINT64_OUT, INT32_OUT])
 def _fill(left, right, ranks, keys, values):
     mask = keys.size - 1
@@ -78,41 +97,57 @@ def _fill(left, right, ranks, keys, values):
 
 
 @routine
-def merge_ids(ids, first, count, keys, values, made, scratch):
-    """Merge ids[first : first + count] in place; how many are left. scratch: int64, SCRATCH times count long."""
+def merge_ids(ids, first, count, near, keys, values, made, scratch):
+    """Merge ids[first : first + count] in place; how many are left. scratch: what scratch_for gives."""
     if count < 2:
         return count
     if count > _SHORT:
-        return _merge_long(ids, first, count, keys, values, made, scratch)
-    return _merge_short(ids, first, count, keys, values, made, scratch)
+        return _merge_long(ids, first, count, near, keys, values, made, scratch)
+    return _merge_short(ids, first, count, near, keys, values, made, scratch)
 
 
 @routine
-def _merge_short(ids, first, count, keys, values, made, ranks):
+def _merge_short(ids, first, count, near, keys, values, made, scratch):
+    padded = (count + 7) & -8
+    following, preceding = padded, padded + count  # where each begins in scratch; the entries before them
     for n in range(count - 1):
-        ranks[n] = rank_of(ids[first + n], ids[first + n + 1], keys, values)
-    while count > 1:
-        best, lowest = 0, NO_RANK
-        for n in range(count - 1):
-            if ranks[n] < lowest:
-                best, lowest = n, ranks[n]
-        if lowest == NO_RANK:
+        scratch[n] = first_rank_of(ids[first + n], ids[first + n + 1], near, keys, values) << 6 | n
+    for n in range(count - 1, padded):
+        scratch[n] = _NO_ENTRY
+    for n in range(count):
+        scratch[following + n] = n + 1
+        scratch[preceding + n] = n - 1
+    left = count
+    while True:
+        best = np.int64(_NO_ENTRY)
+        for n in range(0, padded, 8):
+            for k in range(8):
+                best = min(best, scratch[n + k])
+        if best >= _NO_ENTRY:
             break
-        here = first + best
-        ids[here] = made[lowest]
-        count -= 1
-        for n in range(best + 1, count):
-            ids[first + n] = ids[first + n + 1]
-            ranks[n - 1] = ranks[n]
-        if best:
-            ranks[best - 1] = rank_of(ids[here - 1], ids[here], keys, values)
-        if best < count - 1:
-            ranks[best] = rank_of(ids[here], ids[here + 1], keys, values)
-    return count
+        here = best & 63
+        absorbed = scratch[following + here]
+        after = scratch[following + absorbed]
+        ids[first + here] = made[best >> 6]
+        left -= 1
+        scratch[absorbed] = _NO_ENTRY
+        scratch[here] = _NO_ENTRY
+        scratch[following + here] = after
+        if after < count:
+            scratch[preceding + after] = here
+            scratch[here] = rank_of(ids[first + here], ids[first + after], keys, values) << 6 | here
+        before = scratch[preceding + here]
+        if before >= 0:
+            scratch[before] = rank_of(ids[first + before], ids[first + here], keys, values) << 6 | before
+    place = 0
+    for n in range(left):
+        ids[first + n] = ids[first + place]
+        place = scratch[following + place]
+    return left
 
 
 @routine
-def _merge_long(ids, first, count, keys, values, made, scratch):
+def _merge_long(ids, first, count, near, keys, values, made, scratch):
     following, preceding, ranks, heap = 0, count, 2 * count, 3 * count  # where each begins in scratch
     size = 0
     for n in range(count):
@@ -120,7 +155,7 @@ def _merge_long(ids, first, count, keys, values, made, scratch):
         scratch[preceding + n] = n - 1
         rank = NO_RANK  # of the pair that begins here
         if n + 1 < count:
-            rank = rank_of(ids[first + n], ids[first + n + 1], keys, values)
+            rank = first_rank_of(ids[first + n], ids[first + n + 1], near, keys, values)
         scratch[ranks + n] = rank
         if rank != NO_RANK:
             scratch[heap + size] = rank << _RANK_SHIFT | n
@@ -194,6 +229,6 @@ def _sift_down(scratch, heap, size, place, entry):
     scratch[heap + place] = entry
 
 
-@compiled(INDEX, [INT32_OUT, INDEX, UINT64, INT32, INT32, INT64_OUT])
-def _merge(ids, count, keys, values, made, scratch):
-    return merge_ids(ids, 0, count, keys, values, made, scratch)
+@compiled(INDEX, [INT32_OUT, INDEX, INT32, UINT64, INT32, INT32, INT64_OUT])
+def _merge(ids, count, near, keys, values, made, scratch):
+    return merge_ids(ids, 0, count, near, keys, values, made, scratch)

@@ -39,13 +39,13 @@ BYTES_OUT, INT32_OUT, INT64_OUT, UINT64_OUT = (array.copy(readonly=False) for ar
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 
 
-def compiled(result: types.Type, arguments: list[types.Type]) -> Callable:
-    """Decorator: the function compiled for these types and no others."""
+def compiled(result: types.Type, arguments: list[types.Type], nogil: bool = True) -> Callable:
+    """Decorator: the function compiled for these types and no others; nogil: other threads run while it does."""
 
     def compile_function(function):
         if numba.config.DISABLE_JIT:
             return function
-        dispatcher = numba.njit(**_OPTIONS)(function)
+        dispatcher = numba.njit(**{**_OPTIONS, "nogil": nogil})(function)
         _enable_cache(dispatcher)
         dispatcher.compile(result(*arguments))
         dispatcher.disable_compile()
@@ -69,6 +69,11 @@ def load_8_bytes(data: np.ndarray, place: int) -> np.uint64:
     return np.uint64(int.from_bytes(data[place : place + 8].tobytes(), "little"))
 
 
+def store_8_bytes(data: np.ndarray, place: int, value: np.uint64) -> None:
+    """The reverse of load_8_bytes."""
+    data[place : place + 8] = np.frombuffer(int(value).to_bytes(8, "little"), dtype=np.uint8)
+
+
 if not numba.config.DISABLE_JIT:
 
     @intrinsic
@@ -81,6 +86,16 @@ if not numba.config.DISABLE_JIT:
             return builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
 
         return types.uint64(data, place), generate
+
+    @intrinsic
+    def store_8_bytes(typing_context, data, place, value):  # noqa: F811
+        def generate(context, builder, signature, arguments):
+            array = make_array(signature.args[0])(context, builder, arguments[0])
+            address = builder.gep(array.data, [arguments[1]])
+            builder.store(arguments[2], builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(data, place, types.uint64), generate
 
 
 def cache_root() -> Path | None:

@@ -16,7 +16,7 @@ from .errors import TokenizerError
 from .patterns import PATTERNS, without_younger
 
 _NEAR_END = 1 << 10
-_BATCH = 1 << 13  # pieces; their ends stay in the processor's cache until they are used
+_BATCH = 1 << 14  # pieces; their ends stay in the processor's cache until they are used
 
 
 class Pretokenizer(ABC):

@@ -16,6 +16,7 @@ from .errors import SpecialTokenError
 
 MAX_IDS = 1 << 24  # far above any vocabulary; without it, one wrong id in a file could ask for all the memory
 Segment = str | int  # plain text to encode, or the id of a special token
+ByteSegment = Segment | bytes  # or plain text as UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,27 @@ def split_segments(
         SpecialTokenError: unknown name, or disallowed text found.
         TypeError: the input is neither text nor a sequence of spans.
     """
+    return _split(text, special_tokens, SpecialRules(special_tokens, allowed_special, disallowed_special))
+
+
+def split_byte_segments(
+    text: TextOrSpans,
+    special_tokens: Mapping[str, int],
+    allowed_special: str | Collection[str],
+    disallowed_special: str | Collection[str],
+) -> list[ByteSegment]:
+    """split_segments for encoders that work on bytes: a text in which nothing is looked for becomes UTF-8 at once.
+
+    The check for surrogates makes the same bytes, so a str is gone through once in place of twice.
+    """
     rules = SpecialRules(special_tokens, allowed_special, disallowed_special)
+    if rules.longest or not isinstance(text, str | bytes):
+        return list(_split(text, special_tokens, rules))
+    data = as_bytes(text)
+    return [data] if data else []
+
+
+def _split(text: TextOrSpans, special_tokens: Mapping[str, int], rules: SpecialRules) -> list[Segment]:
     if isinstance(text, str | bytes):
         plain = as_text(text)
         rules.reject_disallowed(plain)
@@ -201,6 +222,16 @@ def as_text(text: str | bytes) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def as_bytes(text: str | bytes) -> bytes:
+    """as_text(text) in UTF-8."""
+    if isinstance(text, bytes):
+        return text
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return as_text(text).encode("utf-8")
 
 
 def _join_untrusted(spans: Iterable[Trusted | Untrusted]) -> Iterable[Trusted | str]:

@@ -20,7 +20,7 @@ import numpy as np
 from .native import BYTES, BYTES_OUT, INT64, INT64_OUT, UINT64, UINT64_OUT, compiled
 from .native import types as t
 from .pretokenize import Pretokenizer, as_array
-from .word_table import MISSING, WordTable, add_word, find_word, key_of, part_of, resized, word_of
+from .word_table import MISSING, WordTable, add_word, find_word, has_room, key_of, part_of, resized, word_of
 
 PARTS = 64
 _BATCH = 1 << 18  # characters for a thread at a time
@@ -146,7 +146,7 @@ class _Counter:
         table = self._table
         if table.nbytes + self._counts.nbytes > self._memory // 2 and table.count:  # twice that would be too much
             self.spill()
-        while table.count == table.capacity or table.ends[table.count] + length > len(table.data):
+        while not table.has_room(length):
             table.grow()
             self._counts = resized(self._counts, table.capacity)
 
@@ -231,7 +231,7 @@ def _count(data, piece_ends, weights, state, slots, ends, words, counts):
         value, home = find_word(data, place, stop, key, slots.size, slots, ends, words)
         word = word_of(value)
         if value == MISSING:
-            if count == counts.size or ends[count] + stop - place > words.size:
+            if not has_room(count, stop - place, ends, words):
                 full = True
                 break
             add_word(data, place, stop, key, home, count, 0, slots, ends, words)

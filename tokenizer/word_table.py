@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .native import UINT64, UINT64_OUT, compiled, inline, load_8_bytes
+from .native import UINT64, UINT64_OUT, compiled, inline, load_8_bytes, store_8_bytes
 from .native import types as t
 
 MISSING = -1
@@ -25,14 +25,14 @@ class WordTable:
         count: how many words it holds; a kernel says so with each answer.
         slots: uint64, key and value by turns, for a power of two of places.
         ends: int64; word n is data[ends[n] : ends[n + 1]].
-        data: uint8.
+        data: uint8, and room for 8 bytes after the last word, which is written by eights.
     """
 
     def __init__(self, words: int, data_bytes: int) -> None:
         self.count = 0
         self.slots = np.zeros(4 << max(words - 1, 1).bit_length(), dtype=np.uint64)
         self.ends = np.zeros(len(self.slots) // 4 + 1, dtype=np.int64)
-        self.data = np.empty(data_bytes, dtype=np.uint8)
+        self.data = np.empty(data_bytes + 8, dtype=np.uint8)
 
     @property
     def capacity(self) -> int:
@@ -45,6 +45,10 @@ class WordTable:
     def clear(self) -> None:
         self.slots.fill(0)
         self.count = 0
+
+    def has_room(self, length: int) -> bool:
+        """Whether a word of so many bytes can be added."""
+        return self.count < self.capacity and self.ends[self.count] + length + 8 <= len(self.data)
 
     def grow(self) -> None:
         """Twice the words, twice the bytes."""
@@ -148,12 +152,22 @@ def _equal(data, start, stop, words, first, last):
 
 
 @inline
+def has_room(count, length, ends, words):
+    """WordTable.has_room."""
+    return count + 1 < ends.size and ends[count] + length + 8 <= words.size
+
+
+@inline
 def add_word(data, start, stop, key, place, count, note, slots, ends, words):
     """Make data[start:stop] the word number count, at the place that find_word named, with a note below 2**31."""
     first = ends[count]
-    for n in range(stop - start):
-        words[first + n] = data[start + n]
     ends[count + 1] = first + stop - start
+    if key < _LONG:
+        store_8_bytes(words, first, key)  # its top byte, the length, lies beyond the word
+    else:
+        for n in range(0, stop - start - 8, 8):
+            store_8_bytes(words, first + n, load_8_bytes(data, start + n))
+        store_8_bytes(words, first + stop - start - 8, load_8_bytes(data, stop - 8))
     slots[2 * place] = key
     slots[2 * place + 1] = note << 32 | count
 

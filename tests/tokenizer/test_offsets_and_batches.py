@@ -69,10 +69,10 @@ def test_one_text_in_place_of_a_batch_is_refused(texts):
 
 @pytest.mark.parametrize("made", TOKENIZERS, ids=["bpe", "char"])
 def test_equal_ids_of_a_long_text_are_one_integer(made, monkeypatch):
-    text = "the caf\u00e9 \u00e9<s>" * 3
+    text = "the caf\u00e9 \u00e9<s>" * 150
     few, few_batch = made.encode(text, allowed_special="all"), made.encode_batch([text, "abc"], allowed_special="all")
     monkeypatch.setattr(tokenizer.base, "_MANY", 1)
     many, batch = made.encode(text, allowed_special="all"), made.encode_batch([text, "abc"], allowed_special="all")
     assert many == few and batch == few_batch and {type(token_id) for token_id in many} == {int}
     largest = [token_id for token_id in many if token_id == max(many)]
-    assert max(many) > 256 and len(largest) == 3 and all(token_id is largest[0] for token_id in largest)
+    assert max(many) > 256 and len(largest) == 150 and all(token_id is largest[0] for token_id in largest)

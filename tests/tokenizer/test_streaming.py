@@ -72,6 +72,7 @@ def test_memory_does_not_grow_with_the_text():
         tracemalloc.stop()
         return result
 
+    peak(1)  # makes the tokenizer's tables
     assert peak(16_000) < 1.2 * peak(2_000)
 
 

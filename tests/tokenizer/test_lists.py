@@ -1,0 +1,49 @@
+"""Lists that share their integers are the lists that NumPy makes, and hold and give back what they refer to."""
+
+import gc
+import sys
+
+import numba
+import numpy as np
+import pytest
+
+from tokenizer.lists import shared_list
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.uint32, np.int64])
+def test_the_list_is_that_of_numpy(dtype):
+    ids = np.random.default_rng(0).integers(0, 50_000, 30_000).astype(dtype)
+    found = shared_list(ids, 50_000)
+    assert found == ids.tolist() and all(type(one) is int for one in found)
+    assert shared_list(ids[::3], 50_000) == ids[::3].tolist()
+
+
+def test_an_empty_list():
+    assert shared_list(np.empty(0, dtype=np.int32), 10) == []
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="without compiled code the list is NumPy's")
+def test_each_place_holds_one_reference_and_gives_it_back():
+    one = shared_list(np.array([1_000], dtype=np.int32), 1_001)[0]
+    before = sys.getrefcount(one)
+    found = shared_list(np.full(500, 1_000, dtype=np.int32), 1_001)
+    assert set(map(id, found)) == {id(one)}
+    assert sys.getrefcount(one) == before + 500
+    found[10:20] = range(10)
+    assert sys.getrefcount(one) == before + 490
+    del found
+    gc.collect()
+    assert sys.getrefcount(one) == before
+
+
+def test_the_list_is_an_ordinary_one():
+    found = shared_list(np.arange(300, dtype=np.int32), 300)
+    found.append(5)
+    found.sort(reverse=True)
+    assert found[:2] == [299, 298] and len(found) == 301 and gc.is_tracked(found)
+
+
+@pytest.mark.parametrize("wrong", [-1, 300])
+def test_an_integer_out_of_range_is_refused(wrong):
+    with pytest.raises(IndexError, match=f"below 300, got {wrong}"):
+        shared_list(np.array([1, 2, wrong, 4]), 300)
