@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import NamedTuple
 
+from .alignment import align
 from .bpe_steps import MergeBook, MergeStep
 from .explanation import ExplainedToken, Piece, special_piece
-from .normalizers import align
 from .sentencepiece import SentencePieceTokenizer
 from .special import Segment
 from .unigram import UnigramTokenizer

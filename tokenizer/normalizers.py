@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import ClassVar
 
-import numpy as np
-
 from . import normalizer_tables as tables
+from .charsmap import Charsmap
 from .errors import TokenizerError
 
 Piece = tuple[int, str]
 """How many characters of the input, and what they become: alignments are sequences of these."""
 
 _LONG_RUN = 100  # marks
+_LONGEST_GRAPHEME = 5  # bytes
 METASPACE = "\u2581"  # the block that stands for a space in SentencePiece's vocabularies
 
 
@@ -247,6 +247,103 @@ class Bert(Normalizer):
         return text
 
 
+@dataclass(frozen=True)
+class Precompiled(Normalizer):
+    """The map of characters of a SentencePiece model (charsmap.py), as Hugging Face's tokenizers apply it.
+
+    charsmap: the map in base64, as in tokenizer.json. What is looked up is each grapheme of at most 5 bytes, a letter
+    with its accent say, and where that is not known each of its characters. Graphemes are those of the regex package:
+    a mark that only one of it and the peer knows yet (both follow the newest Unicode) may stay where the peer drops it.
+    """
+
+    charsmap: str
+    local: ClassVar[bool] = False  # the map may make spaces, or nothing, of anything
+
+    def __post_init__(self) -> None:
+        _ = self._map  # says what is wrong with it
+
+    @cached_property
+    def _map(self) -> Charsmap:
+        return Charsmap(self.charsmap)
+
+    @cached_property
+    def _characters(self) -> Mapping[int, str]:
+        return _LazyTable(lambda character: character if (found := self._map.get(character)) is None else found)
+
+    def apply(self, text: str) -> str:
+        if "\r\n" not in text and not any(map(_graphemes()[0].match, set(text))):  # each character is a grapheme
+            return text.translate(self._characters)
+        graphemes = _graphemes()[1].findall(text)
+        distinct = dict.fromkeys(graphemes)
+        for one in distinct:
+            distinct[one] = "".join(output for _, output in self._pieces_of(one))
+        return "".join(map(distinct.__getitem__, graphemes))
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        for one in _graphemes()[1].findall(text):
+            yield from self._pieces_of(one)
+
+    def _pieces_of(self, grapheme: str) -> Iterator[Piece]:
+        if 1 < len(grapheme) and len(grapheme.encode("utf-8", "surrogatepass")) <= _LONGEST_GRAPHEME:
+            if (found := self._map.get(grapheme)) is not None:
+                yield len(grapheme), found
+                return
+        yield from ((1, character.translate(self._characters)) for character in grapheme)
+
+
+@dataclass(frozen=True)
+class CollapseSpaces(Normalizer):
+    """Two or more spaces in a row become one string: Hugging Face's Replace with the expression " {2,}"."""
+
+    content: str = " "
+
+    @property
+    def local(self) -> bool:  # type: ignore[override]
+        return self.content[:1] in (" ", METASPACE)
+
+    def apply(self, text: str) -> str:
+        return re.sub(" {2,}", lambda _: self.content, text)
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        for part in re.findall(" {2,}|[^ ]+| ", text):
+            if part[0] == " " and len(part) > 1:
+                yield len(part), self.content
+            else:
+                yield from ((1, character) for character in part)
+
+
+@dataclass(frozen=True)
+class WhitespaceSplit(Normalizer):
+    """One space before each word, and no other white space: before Metaspace it does what the pre-tokenizers
+    WhitespaceSplit and Metaspace do one after the other. A word that begins with "\u2581" gets no space."""
+
+    def pieces(self, text: str) -> Iterator[Piece]:
+        space = _class("WHITE_SPACE")
+        within = False
+        for character in text:
+            if space.match(character):
+                within = False
+                yield 1, ""
+                continue
+            if not within and character != METASPACE:
+                yield 0, " "
+            within = True
+            yield 1, character
+
+    def apply(self, text: str) -> str:
+        words = filter(None, _class("WHITE_SPACE").sub(" ", text).split(" "))
+        return "".join([word if word[0] == METASPACE else " " + word for word in words])
+
+
+@cache
+def _graphemes() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What makes graphemes of several characters but CRLF (those of Hangul are too long to matter), and a grapheme."""
+    import regex  # here: few tokenizers need it
+
+    kinds = "".join(rf"\p{{GCB={name}}}" for name in ("Extend", "ZWJ", "SpacingMark", "Prepend"))
+    return regex.compile(f"[{kinds}]"), regex.compile(r"\X")
+
+
 class _BertClean(_CharacterMap):
     @property
     def table(self) -> Mapping[int, str]:
@@ -263,37 +360,6 @@ class _BertAccents(_CharacterMap):
     @property
     def table(self) -> Mapping[int, str]:
         return _table_of("BERT_ACCENT", "")
-
-
-def primitive(normalizers: Iterable[Normalizer]) -> Iterator[Normalizer]:
-    """The steps, those of Bert one by one."""
-    for normalizer in normalizers:
-        yield from normalizer.steps if isinstance(normalizer, Bert) else [normalizer]
-
-
-def align(normalizers: Sequence[Normalizer], text: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """The normalised text, and for each of its characters (start, stop) of what it comes from in the original.
-
-    A character that was put in has start == stop, where it was put.
-    """
-    starts = np.arange(len(text), dtype=np.int64)
-    stops = starts + 1
-    end = len(text)
-    for normalizer in primitive(normalizers):
-        place = 0
-        outputs: list[str] = []
-        first: list[int] = []
-        last: list[int] = []
-        for taken, output in normalizer.pieces(text):
-            begin = int(starts[place]) if place < len(starts) else end
-            finish = int(stops[place + taken - 1]) if taken else begin
-            outputs.append(output)
-            first += [begin] * len(output)
-            last += [finish] * len(output)
-            place += taken
-        text = "".join(outputs)
-        starts, stops = np.array(first, dtype=np.int64), np.array(last, dtype=np.int64)
-    return text, starts, stops
 
 
 def character_class(*names: str) -> str:

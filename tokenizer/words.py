@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import normalizers as steps
+from .alignment import align
 from .base import StreamDecoder, Tokenizer
 from .corpus import Corpus, read_texts
 from .errors import FormatError, SpecialTokenError, TokenizerError
 from .gather import RowTable
-from .normalizers import METASPACE, Metaspace, Normalizer, Prepend, align, character_class
+from .normalizers import METASPACE, Metaspace, Normalizer, Prepend, character_class
 from .offsets import in_text, joined_text
 from .special import Segment, SpecialRules, TextOrSpans, check_special_tokens, name_expression, split_segments
 from .streaming import stream_segments
@@ -41,6 +42,9 @@ _NAMED_STEPS = (
     steps.Replace,
     steps.Strip,
     steps.Bert,
+    steps.Precompiled,
+    steps.CollapseSpaces,
+    steps.WhitespaceSplit,
 )
 # A space after one of these can be cut off with what follows it: no normaliser makes a space or nothing of them.
 _CUT = re.compile(r".*(?:[^\W_]|[!-~])(?= )", re.DOTALL)

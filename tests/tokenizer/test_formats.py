@@ -18,6 +18,8 @@ from tokenizer import (
     normalizers,
 )
 
+from .charsmaps import CHARSMAP
+
 TEXT = "the cat sat on the mat, it's 123 caf\u00e9s; THE END\n\n  the cats sat. " * 5
 BPE = BPETokenizer.train(TEXT, 300, special_tokens=["<s>", "<|end|>"])
 S = BPE.special_tokens["<s>"]
@@ -31,15 +33,22 @@ WORDPIECE = WordPieceTokenizer.train(TEXT, 70)
 CASED = WordPieceTokenizer.train(TEXT, 70, normalizers=[normalizers.Bert(lowercase=False)])
 LLAMA = SentencePieceTokenizer.train(TEXT, 310)
 UNIGRAM = UnigramTokenizer.train(TEXT, 50)
+T5 = UnigramTokenizer.train(
+    TEXT, 50, normalizers=[normalizers.Precompiled(CHARSMAP), normalizers.WhitespaceSplit(), normalizers.Metaspace()]
+)
+DEBERTA = UnigramTokenizer.train(
+    TEXT, 50, normalizers=[normalizers.Strip(), normalizers.CollapseSpaces(), normalizers.Metaspace()]
+)
 UNIGRAM_BYTES = UnigramTokenizer.train(TEXT, 300, byte_fallback=True)
 
 WRITTEN = [
     *(
         (tokenizer, "own", "t.json")
-        for tokenizer in (BPE, RANKS, WORDPIECE, LLAMA, UNIGRAM, CharTokenizer("ab", byte_fallback=True))
+        for tokenizer in (BPE, RANKS, WORDPIECE, LLAMA, UNIGRAM, T5, CharTokenizer("ab", byte_fallback=True))
     ),
     *((tokenizer, "huggingface", "tokenizer.json") for tokenizer in (BPE, UNCUT, CL100K, OWN_PATTERN, RANKS)),
     *((tokenizer, "huggingface", "tokenizer.json") for tokenizer in (WORDPIECE, CASED, LLAMA, UNIGRAM, UNIGRAM_BYTES)),
+    *((tokenizer, "huggingface", "tokenizer.json") for tokenizer in (T5, DEBERTA)),
     (UNCUT, "tiktoken", "t.tiktoken"),
     (BPE, "gpt2", ""),
     (WORDPIECE, "wordpiece-vocab", "vocab.txt"),
@@ -155,7 +164,12 @@ REFUSED = [
     (huggingface(BPE, added_tokens=added(colour="red")), "'colour'"),
     (huggingface(WORDPIECE, added_tokens=added(id=1, content="[UNK]", normalized=True)), "normalised text"),
     (huggingface(BPE, normalizer={"type": "NFC"}), "normalizer 'NFC'"),
-    (huggingface(LLAMA, normalizer={"type": "Precompiled", "precompiled_charsmap": ""}), "'Precompiled'"),
+    (huggingface(LLAMA, normalizer={"type": "Precompiled", "precompiled_charsmap": ""}), "charsmap"),
+    (huggingface(T5, pre_tokenizer__pretokenizers__1__prepend_scheme="first"), "prepend_scheme 'always'"),
+    (huggingface(T5, pre_tokenizer__pretokenizers__1__split=False), "with split only"),
+    (huggingface(T5, pre_tokenizer__pretokenizers__0={"type": "Whitespace"}), "Whitespace, Metaspace"),
+    (huggingface(T5, normalizer__precompiled_charsmap=CHARSMAP[:400]), "charsmap of 300 bytes is cut off"),
+    (huggingface(T5, normalizer__precompiled_charsmap="\u00e9"), "base64"),
     (huggingface(LLAMA, normalizer={"type": "Replace", "pattern": {"Regex": " +"}, "content": " "}), "Replace"),
     (huggingface(BPE, pre_tokenizer={"type": "Digits", "individual_digits": True}), "pre_tokenizer 'Digits'"),
     (huggingface(BPE, pre_tokenizer__add_prefix_space=True), "add_prefix_space"),

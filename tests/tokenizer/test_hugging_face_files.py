@@ -1,5 +1,6 @@
 """Files that Hugging Face's tokenizers wrote, read here: the same ids, on text of every kind."""
 
+import base64
 import functools
 import json
 import pathlib
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from tokenizer import formats
 from tokenizer.byte_tokens import BYTE_TOKENS
 from tokenizer.formats.huggingface_steps import _WRITTEN
+
+from .charsmaps import CHARSMAP
 
 hf = pytest.importorskip("tokenizers", reason="the comparison with Hugging Face's tokenizers needs it installed")
 from tokenizers import models, pre_tokenizers, trainers  # noqa: E402
@@ -48,13 +51,12 @@ def training_text():
     return [line.replace("<", "").replace(">", "") for line in [*lines[:1200], " ".join(other)]]
 
 
-def byte_level(expression, **settings_of_model):
+def byte_level(expression, before=None, **settings_of_model):
     peer = hf.Tokenizer(models.BPE(**settings_of_model))
     bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=expression is None)
     if expression is not None:
-        split = pre_tokenizers.Split(hf.Regex(expression), "isolated")
-        bytes_of = pre_tokenizers.Sequence([split, bytes_of])
-    peer.pre_tokenizer = bytes_of
+        before = pre_tokenizers.Split(hf.Regex(expression), "isolated")
+    peer.pre_tokenizer = bytes_of if before is None else pre_tokenizers.Sequence([before, bytes_of])
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=900, initial_alphabet=alphabet, special_tokens=WORDS[1:], show_progress=False
@@ -117,6 +119,8 @@ def unigram_of_ties():
     return peer
 
 
+PRECOMPILED = steps.Precompiled(base64.b64decode(CHARSMAP))
+WORDS_APART = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
 LLAMA_STEPS = steps.Sequence([steps.Prepend("\u2581"), steps.Replace(" ", "\u2581")])
 PEERS = {
     "gpt2": lambda: byte_level(None),
@@ -138,6 +142,20 @@ PEERS = {
         pre_tokenizers.Metaspace(prepend_scheme="first"),
     ),
     "unigram, whole texts": lambda: unigram_of_ties(),
+    "t5, xlm-r": lambda: unigram(PRECOMPILED, WORDS_APART),
+    "albert, lower": lambda: unigram(
+        steps.Sequence(
+            [
+                *[steps.Replace("``", '"'), steps.Replace("''", '"'), steps.NFKD(), steps.StripAccents()],
+                *[steps.Lowercase(), PRECOMPILED, steps.Replace(hf.Regex(" {2,}"), " ")],
+            ]
+        ),
+        pre_tokenizers.Metaspace(),
+    ),
+    "deberta": lambda: unigram(
+        steps.Sequence([steps.Strip(), PRECOMPILED, steps.Replace(hf.Regex(" {2,}"), " ")]), pre_tokenizers.Metaspace()
+    ),
+    "starcoder, smollm": lambda: byte_level(None, pre_tokenizers.Digits(individual_digits=True)),
     "unigram, bytes": lambda: unigram(steps.NFC(), pre_tokenizers.Metaspace(), byte_fallback=True),
 }
 COMMON = st.sampled_from(

@@ -1,5 +1,6 @@
 """Normalisers: held to Hugging Face's, and each character keeps the way back to the original."""
 
+import base64
 import random
 import time
 import unicodedata
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 
 from tokenizer import TokenizerError
 from tokenizer import normalizers as n
+from tokenizer.alignment import align
+
+from .charsmaps import CHARSMAP, write_charsmap
 
 ALL = [
     *map(n.Unicode, ("NFC", "NFD", "NFKC", "NFKD")),
@@ -25,12 +29,22 @@ ALL = [
     n.Bert(),
     n.Bert(lowercase=False),
     n.Bert(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False),
+    n.Precompiled(CHARSMAP),
+    n.CollapseSpaces(),
+    n.CollapseSpaces("\u2581"),
+    n.WhitespaceSplit(),
 ]
+WITH_PEER = [step for step in ALL if not isinstance(step, n.Metaspace | n.WhitespaceSplit)]  # those pre-tokenise there
 TEXTS = st.text(
     st.one_of(
-        st.characters(exclude_categories=["Cs"]), st.sampled_from(" a\u0301\u0327\u1100\u1161\u11a8\u4e00\u00c5A")
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from(" a\u0301\u0327\u1100\u1161\u11a8\u4e00\u00c5A\r\n\t\u2581\u00e9\u200d\u0600\U0001f600"),
     )
 )
+
+
+def _name(step):
+    return type(step).__name__ if isinstance(step, n.Precompiled) else str(step)
 
 
 def peer_of(step):
@@ -51,10 +65,14 @@ def peer_of(step):
             return peers.BertNormalizer(
                 clean_text=clean, handle_chinese_chars=chinese, strip_accents=accents, lowercase=lower
             )
+        case n.CollapseSpaces(content):
+            return peers.Replace(hf.Regex(" {2,}"), content)
+        case n.Precompiled(charsmap):
+            return peers.Precompiled(base64.b64decode(charsmap))
     return None
 
 
-@pytest.mark.parametrize("step", [step for step in ALL if not isinstance(step, n.Metaspace)], ids=str)
+@pytest.mark.parametrize("step", WITH_PEER, ids=_name)
 def test_results_are_those_of_hugging_face(step):
     peer = peer_of(step)
 
@@ -82,7 +100,7 @@ def test_long_runs_of_marks_are_sorted_as_short_ones_and_in_little_time(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [step for step in ALL if not isinstance(step, n.Metaspace)], ids=str)
+@pytest.mark.parametrize("step", WITH_PEER, ids=_name)
 def test_results_are_those_of_hugging_face_for_every_code_point(step):
     peer = peer_of(step)
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
@@ -101,7 +119,7 @@ def test_alignment_gives_the_same_text_and_ranges_in_order(text, chain):
     expected = text
     for step in chain:
         expected = step.apply(expected)
-    found, starts, stops = n.align(chain, text)
+    found, starts, stops = align(chain, text)
     assert found == expected
     assert len(starts) == len(stops) == len(found)
     assert all(0 <= start <= stop <= len(text) for start, stop in zip(starts, stops))
@@ -109,10 +127,10 @@ def test_alignment_gives_the_same_text_and_ranges_in_order(text, chain):
 
 
 def test_alignment_points_at_what_a_character_comes_from():
-    text, starts, stops = n.align([n.Bert()], "\u00c9\u0000\u4e2dX")
+    text, starts, stops = align([n.Bert()], "\u00c9\u0000\u4e2dX")
     assert text == "e \u4e2d x"
     assert list(zip(starts, stops)) == [(0, 1), (2, 3), (2, 3), (2, 3), (3, 4)]
-    text, starts, stops = n.align([n.Unicode("NFC"), n.Metaspace()], "e\u0301 b")
+    text, starts, stops = align([n.Unicode("NFC"), n.Metaspace()], "e\u0301 b")
     assert text == "\u2581\u00e9\u2581b"
     assert list(zip(starts, stops)) == [(0, 0), (0, 2), (2, 3), (3, 4)]
 
@@ -150,3 +168,39 @@ def test_wrong_arguments_are_refused(wrong):
 )
 def test_a_replacement_at_a_space_is_not_local(pattern, content, local):
     assert n.Replace(pattern, content).local is local
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "0 bytes is cut off"),
+        (b"\x08\0\0\0" + bytes(7), "trie of 8 bytes"),
+        (b"\x03\0\0\0" + bytes(7), "trie of 3 bytes"),
+        (b"\x04\0\0\0" + bytes(4) + b"a\xff\0", "not UTF-8"),
+    ],
+)
+def test_a_damaged_charsmap_is_refused(data, message):
+    with pytest.raises(TokenizerError, match=message):
+        n.Precompiled(base64.b64encode(data).decode())
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.binary(min_size=4, max_size=200), st.text(max_size=20))
+def test_a_charsmap_of_any_bytes_maps_text_to_text(data, text):
+    units = data[: len(data) // 4 * 4]
+    encoded = base64.b64encode(len(units).to_bytes(4, "little") + units + b"ab\0c").decode()
+    n.Precompiled(encoded).apply(text).encode("utf-8")
+
+
+def test_a_grapheme_is_looked_up_before_its_characters():
+    step = n.Precompiled(write_charsmap({"a": "b", "a\u0301": "c", "\r": " ", "\u0301": "d"}))
+    # As the peers do: the shortest beginning that the map knows stands for a grapheme of up to five bytes.
+    assert step.apply("aa\u0301a\u0301\u0327\r\nx\u0301\u0301\u0301") == "bbb xddd"
+    assert list(step.pieces("a\u0301x\r\n")) == [(2, "b"), (1, "x"), (2, " ")]
+
+
+def test_words_get_one_space_before_them():
+    step = n.WhitespaceSplit()
+    assert step.apply("\t the  cat\u3000\u2581sat \n") == " the cat\u2581sat"
+    text, starts, stops = align([step, n.Metaspace()], " a  b")
+    assert text == "\u2581a\u2581b" and list(zip(starts, stops)) == [(1, 1), (1, 2), (4, 4), (4, 5)]

@@ -33,6 +33,9 @@ _COMMON = re.compile(
     | (?:[?*+] | \{{\d+(?:,\d*)?\}} ) (?![+]) | [^\\\[\](){{}}?*+.^$&] )*""",
     re.VERBOSE,
 )
+_SPACES = {"Regex": " {2,}"}
+# Digits, each a piece, between what GPT-2's pattern makes of the text before and after them, which ends there.
+_DIGITS_APART = r"\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
 FIELDS_OF_DECODER = {"add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _BERT_FIELDS = ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
 
@@ -64,10 +67,17 @@ def read_pre_tokenizer(data: dict[str, Any] | None) -> PreTokenizer:
         parts = data["pretokenizers"]
         if len(parts) == 1:
             return read_pre_tokenizer(parts[0])
-        if [part.get("type") for part in parts] == ["Split", "ByteLevel"] and not _byte_level(parts[1]):
+        kinds = [part.get("type") for part in parts]
+        if kinds == ["Split", "ByteLevel"] and not _byte_level(parts[1]):
             return PreTokenizer(True, _split_expression(parts[0]), (), "none")
-        names = ", ".join(str(part.get("type")) for part in parts)
-        raise FormatError(f"the pre_tokenizer Sequence of {names} is not supported; of Split and ByteLevel it is")
+        if kinds == ["Digits", "ByteLevel"] and _digits(parts[0]) and _byte_level(parts[1]):
+            return PreTokenizer(True, _DIGITS_APART, (), "none")
+        if kinds == ["WhitespaceSplit", "Metaspace"]:
+            return _words_and_metaspace(*parts)
+        raise FormatError(
+            f"the pre_tokenizer Sequence of {', '.join(map(str, kinds))} is not supported as it is set; of Split and "
+            "ByteLevel, of Digits (each by itself) and ByteLevel, and of WhitespaceSplit and Metaspace it is"
+        )
     raise FormatError(
         f"the pre_tokenizer {kind!r} is not supported; expected ByteLevel, Split and ByteLevel, Metaspace or "
         "BertPreTokenizer"
@@ -113,6 +123,21 @@ def _metaspace(data: dict[str, Any]) -> PreTokenizer:
     return PreTokenizer(False, None, (steps.Metaspace(scheme),), "metaspace" if data.get("split", True) else "none")
 
 
+def _digits(data: dict[str, Any]) -> bool:
+    """Whether each digit is a piece of its own."""
+    return bool(check_fields(data, ("type", "individual_digits"), "Digits").get("individual_digits"))
+
+
+def _words_and_metaspace(words: dict[str, Any], metaspace: dict[str, Any]) -> PreTokenizer:
+    check_fields(words, ("type",), "WhitespaceSplit")
+    found = _metaspace(metaspace)
+    if found != PreTokenizer(False, None, (steps.Metaspace("always"),), "metaspace"):
+        raise FormatError(
+            "Metaspace after WhitespaceSplit is supported with the prepend_scheme 'always' and with split only"
+        )
+    return found._replace(steps=(steps.WhitespaceSplit(), *found.steps))
+
+
 def write_byte_level(pattern: str | None) -> dict[str, Any]:
     """The pre_tokenizer for byte-level BPE with this pattern."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern == "gpt2"}
@@ -148,9 +173,13 @@ def read_normalizers(data: dict[str, Any] | None) -> list[Normalizer]:
         return [steps.Strip(data["strip_left"], data["strip_right"])]
     if kind == "Replace":
         check_fields(data, ("type", "pattern", "content"), kind)
+        if data["pattern"] == _SPACES:
+            return [steps.CollapseSpaces(data["content"])]
         if list(data["pattern"]) != ["String"]:
             raise FormatError(f"the normalizer Replace with the expression {data['pattern']!r} is not supported")
         return [steps.Replace(data["pattern"]["String"], data["content"])]
+    if kind == "Precompiled":
+        return [steps.Precompiled(check_fields(data, ("type", "precompiled_charsmap"), kind)["precompiled_charsmap"])]
     if kind == "BertNormalizer":
         check_fields(data, ("type", *_BERT_FIELDS), kind)
         return [steps.Bert(**{name: data[name] for name in _BERT_FIELDS})]
@@ -172,6 +201,11 @@ def write_normalizers(tokenizer: WordTokenizer) -> dict[str, Any]:
             "prepend_scheme": chain.pop().scheme,
             "split": tokenizer.split == "metaspace",
         }
+        if chain and isinstance(chain[-1], steps.WhitespaceSplit):
+            if pre_tokenizer["prepend_scheme"] != "always" or not pre_tokenizer["split"]:
+                raise FormatError("after WhitespaceSplit, tokenizer.json needs Metaspace('always') and its split")
+            chain.pop()
+            pre_tokenizer = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, pre_tokenizer]}
     elif tokenizer.split == "metaspace":
         raise FormatError(
             "the split at metaspaces needs the normaliser Metaspace as the last; tokenizer.json joins them"
@@ -203,6 +237,10 @@ def _write_normalizer(step: Normalizer) -> dict[str, Any]:
             return {"type": "Strip", "strip_left": left, "strip_right": right}
         case steps.Replace(pattern, content):
             return {"type": "Replace", "pattern": {"String": pattern}, "content": content}
+        case steps.CollapseSpaces(content):
+            return {"type": "Replace", "pattern": _SPACES, "content": content}
+        case steps.Precompiled(charsmap):
+            return {"type": "Precompiled", "precompiled_charsmap": charsmap}
         case steps.Bert():
             return {"type": "BertNormalizer", **{name: getattr(step, name) for name in _BERT_FIELDS}}
     raise FormatError(f"tokenizer.json has no normalizer for {step!r}")
