@@ -27,6 +27,11 @@ def lowest_bit(mask: np.uint64) -> int:
     return (int(mask) & -int(mask)).bit_length() - 1
 
 
+def highest_bit(mask: np.uint64) -> int:
+    """The number of the highest bit that is set; mask is not 0."""
+    return int(mask).bit_length() - 1
+
+
 if not numba.config.DISABLE_JIT:
 
     @intrinsic
@@ -52,5 +57,14 @@ if not numba.config.DISABLE_JIT:
     def lowest_bit(typing_context, mask):  # noqa: F811
         def generate(context, builder, signature, arguments):
             return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+        return t.int64(t.uint64), generate
+
+    @intrinsic
+    def highest_bit(typing_context, mask):  # noqa: F811
+        def generate(context, builder, signature, arguments):
+            return builder.sub(
+                ir.Constant(ir.IntType(64), 63), builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 1))
+            )
 
         return t.int64(t.uint64), generate

@@ -16,7 +16,7 @@ from . import unicode_classes
 from .bits import BLOCK, lowest_bit
 from .native import BYTES, INDEX, INT64, INT64_OUT, compiled, inline, routine
 from .native import types as t
-from .scan_block import piece_starts
+from .scan_block import starts_of_gpt2, starts_of_later
 
 OTHER, SPACE, NEWLINE, NUMBER, UPPER, LOWER, CASELESS, MARK = (1 << n for n in range(8))
 LETTER = UPPER | LOWER | CASELESS
@@ -27,7 +27,7 @@ LEADS_LOWER = LOWER | CASELESS | MARK  # and what may come after that
 GPT2, CL100K, O200K = range(3)
 KINDS = {"gpt2": GPT2, "cl100k": CL100K, "o200k": O200K}
 
-_ONE, _TWO = np.uint64(1), np.uint64(2)
+_ONE = np.uint64(1)
 _APOSTROPHE, _BLANK, _SLASH = b"' /"
 _S, _T, _M, _D, _L, _V, _R, _E = b"stmdlvre"
 
@@ -184,30 +184,6 @@ def _next_gpt2(data, i, stop, table):
 
 
 @inline
-def _block_gpt2(data, place, stop, ends, count):
-    """Write the ends of pieces that are sure in the next 64 bytes: how many there are then, and the last."""
-    starts, apostrophes = piece_starts(data, place)
-    while apostrophes:
-        first = lowest_bit(apostrophes)
-        apostrophes &= apostrophes - _ONE
-        end = _contraction(data, place + first, stop, False) - place
-        if end > first:
-            up_to_first = (_TWO << np.uint64(first)) - _ONE
-            if end >= BLOCK:
-                starts &= up_to_first
-                break
-            following = _ONE << np.uint64(end)
-            starts = starts & (up_to_first | ~(following - _ONE)) | following
-    after = place
-    while starts:
-        after = place + lowest_bit(starts)
-        starts &= starts - _ONE
-        ends[count] = after
-        count += 1
-    return count, after
-
-
-@inline
 def _next_cl100k(data, i, stop, table):
     end = _contraction(data, i, stop, True)
     if end > i:
@@ -272,14 +248,45 @@ def _next_o200k(data, i, stop, table):
     return _white(data, i, stop, table, True, False)
 
 
+@inline
+def _block(kind, data, place, stop, ends, count):
+    """Write the ends of pieces that are sure in the next 64 bytes: how many there are then, and the last."""
+    if kind == GPT2:
+        starts, apostrophes = starts_of_gpt2(data, place)
+    else:
+        starts, apostrophes = starts_of_later(data, place, kind == O200K)
+    while apostrophes:
+        first = lowest_bit(apostrophes)
+        apostrophes &= apostrophes - _ONE
+        end = _contraction(data, place + first, stop, kind != GPT2) - place
+        if end > first:
+            # It begins a piece, or in o200k goes on with one; either ends with it.
+            before = _ONE << np.uint64(first)
+            kept = before - _ONE if kind == O200K else (before - _ONE) | before
+            if end >= BLOCK:
+                starts &= kept
+                break
+            following = _ONE << np.uint64(end)
+            starts = starts & (kept | ~(following - _ONE)) | following
+            if kind == O200K:
+                apostrophes &= ~following  # a word has one contraction
+    after = place
+    while starts:
+        after = place + lowest_bit(starts)
+        starts &= starts - _ONE
+        ends[count] = after
+        count += 1
+    return count, after
+
+
 @compiled(t.UniTuple(INDEX, 3), [INDEX, BYTES, INT64, BYTES, INT64_OUT, INDEX, INDEX])
 def _scan(kind, data, limits, table, ends, segment, place):
     count = 0
     while segment < limits.size:
         stop = limits[segment]
         while place < stop and count < ends.size:
-            if kind == GPT2 and place + BLOCK <= stop and count + BLOCK <= ends.size:
-                count, after = _block_gpt2(data, place, stop, ends, count)
+            if place + BLOCK <= stop and count + BLOCK <= ends.size:
+                count, after = _block(kind, data, place, stop, ends, count)
                 if after > place:
                     place = after
                     continue
