@@ -1,10 +1,10 @@
 """The named split patterns as compiled scanners over UTF-8: where each piece ends.
 
 Each function _next_... is one expression of patterns.py, its alternatives in the same order, as tests at the place where
-a piece begins. Code points come in eight classes, one bit each. Where the text is ASCII, scan_block.py finds the pieces of
-64 bytes at once, five times as fast; these functions do the rest: other characters, pieces that reach out of a block, the
-end of a text. No place is looked at more than a bounded number of times: the time is linear. A byte that is no part of valid UTF-8 is a character of its own, of the class OTHER, as the
-surrogate escape that stands for it in a str.
+a piece begins. Code points come in eight classes, one bit each. Where the text is ASCII, scan_block.py finds the pieces
+of 64 bytes at once, five times as fast; these functions do the rest: other characters, pieces that reach out of a block,
+the end of a text. No place is looked at more than a bounded number of times: the time is linear. A byte that is no part
+of valid UTF-8 is a character of its own, of the class OTHER, as the surrogate escape that stands for it in a str.
 """
 
 from __future__ import annotations
