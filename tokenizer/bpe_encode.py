@@ -7,7 +7,6 @@ has met, in bounded memory: when it is full, it begins anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 
 import numpy as np
 
@@ -70,7 +69,7 @@ class Encoder:
             data: uint8, the segments' bytes end to end.
             limits: int64, where each segment ends.
             specials: int64, the id after each segment, or -1.
-            pieces: arrays of int64: where each piece of all segments ends, in order.
+            pieces: arrays of int64, one at least: where each piece of all segments ends, in order.
 
         Returns int32, the ids (lists are made from it at twice the speed of uint16), and int64, where those of each
         segment end.
@@ -82,7 +81,7 @@ class Encoder:
         id_limits = np.empty(len(limits), dtype=np.int64)
         state = np.zeros(5, dtype=np.int64)
         state[_WORDS] = self._words.count
-        for ends in chain(pieces, [np.empty(0, dtype=np.int64)]):  # the last: ids after the last piece
+        for ends in pieces:
             state[_PIECE] = 0
             while reason := self._call(data, ends, limits, specials, id_limits, out, state):
                 if reason == _OUT_FULL:

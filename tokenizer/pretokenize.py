@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 
@@ -77,13 +78,19 @@ class _Uncut(Pretokenizer):
         yield limits[np.diff(limits, prepend=0) > 0]
 
 
+@cache
+def _scan():
+    from . import scan  # here: it loads Numba
+
+    return scan
+
+
 class _Scanner(Pretokenizer):
     def __init__(self, name: str) -> None:
         self._name = name
 
     def ends(self, data, limits):
-        from . import scan  # here: it loads Numba
-
+        scan = _scan()
         kind = scan.KINDS[self._name]
         ends = np.empty(min(_BATCH, len(data) + 1), dtype=np.int64)
         segment = place = 0
@@ -92,8 +99,7 @@ class _Scanner(Pretokenizer):
             yield ends[:count]
 
     def safe_cut(self, text):
-        from . import scan
-
+        scan = _scan()
         for start in {max(0, len(text) - _NEAR_END): None, 0: None}:  # the last place is usually near the end
             tail = text[start:]
             data = tail.encode("utf-8", "surrogateescape")
