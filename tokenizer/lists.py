@@ -2,12 +2,11 @@
 
 A Python integer takes 28 bytes and 13 ns to make. Of the 15 million ids of a text of 31 MB only a few thousand differ:
 a list that shares them takes a fifth of the memory and 0.6 of the time of ndarray.tolist(). It is filled as an extension
-module in C would do it, by PyList_SetItem, which owns the reference that it is given.
+module in C would do it, by PyList_SetItem, which owns the reference that it is given and gives back the one before.
 """
 
 from __future__ import annotations
 
-import ctypes
 from functools import lru_cache
 
 import numba
@@ -17,17 +16,16 @@ from numba.extending import intrinsic
 from .native import INDEX, INT32, INT64, compiled
 from .native import types as t
 
-_new_list = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_ssize_t)(("PyList_New", ctypes.pythonapi))
-
 
 def shared_list(ids: np.ndarray, size: int) -> list[int]:
     """ids.tolist() of integers from 0 to size - 1. Raises IndexError if there are others."""
+    if len(ids) and not 0 <= ids.min() <= ids.max() < size:
+        raise IndexError(f"expected integers from 0 to {size - 1}, got {ids.min()} to {ids.max()}")
     if numba.config.DISABLE_JIT:
         return ids.tolist()
-    result = _new_list(len(ids))  # of null pointers until it is filled, so nobody else may see it
-    filled = _fill(id(result), _integers(size)[1], np.ascontiguousarray(ids, dtype=np.int32))
-    if filled < len(ids):
-        raise IndexError(f"expected integers below {size}, got {ids[filled]}")
+    integers, addresses = _integers(size)  # integers: held, for another thread may put them out of the cache
+    result = [None] * len(ids)  # which anyone may see; to fill a list of null pointers took longer, too
+    _fill(id(result), addresses, np.ascontiguousarray(ids, dtype=np.int32))
     return result
 
 
@@ -51,11 +49,8 @@ def _set_item(typing_context, items, place, integer):
     return t.void(items, place, integer), generate
 
 
-@compiled(INDEX, [INDEX, INT64, INT32], nogil=False)
+@compiled(t.void, [INDEX, INT64, INT32], nogil=False)
 def _fill(items, integers, ids):
-    """Fill the list at the address items; how far it came."""
+    """Put integers[id] for each of the ids into the list at the address items, which is as long."""
     for n in range(ids.size):
-        if not 0 <= ids[n] < integers.size:
-            return n
         _set_item(items, n, integers[ids[n]])
-    return ids.size
