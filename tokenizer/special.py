@@ -110,7 +110,7 @@ def split_byte_segments(
     The check for surrogates makes the same bytes, so a str is gone through once in place of twice.
     """
     rules = SpecialRules(special_tokens, allowed_special, disallowed_special)
-    if rules.longest or not isinstance(text, str | bytes):
+    if rules.allowed or rules.disallowed or not isinstance(text, str | bytes):
         return list(_split(text, special_tokens, rules))
     data = as_bytes(text)
     return [data] if data else []

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 import tokenizer.lists
-from tokenizer.lists import shared_list
+from tokenizer.lists import shared_lists
+
+
+def shared_list(ids: np.ndarray, size: int) -> list[int]:
+    return shared_lists([ids], size)[0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.uint32, np.int64])
@@ -22,6 +26,15 @@ def test_the_list_is_that_of_numpy(dtype):
 
 def test_an_empty_list():
     assert shared_list(np.empty(0, dtype=np.int32), 10) == []
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0], [3], [1, 0, 2, 5], [0, 4, 0, 0, 300, 0]])
+def test_several_lists_are_each_their_own(lengths):
+    ids = np.random.default_rng(1).integers(0, 900, sum(lengths), dtype=np.int32)
+    arrays = np.split(ids, np.cumsum(lengths)[:-1]) if lengths else []
+    found = shared_lists(arrays, 900)
+    assert found == [array.tolist() for array in arrays]
+    assert len(set(map(id, found))) == len(lengths)
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="without compiled code the list is NumPy's")
@@ -64,9 +77,9 @@ def test_threads_that_make_the_integers_at_the_same_time_each_keep_their_own(mon
     del made
     fill = tokenizer.lists._fill
 
-    def watched(items, addresses, ids):
+    def watched(*arguments):
         assert alive() is not None
-        fill(items, addresses, ids)
+        fill(*arguments)
 
     monkeypatch.setattr(tokenizer.lists, "_fill", watched)
     assert shared_list(np.array([4_000, 3], dtype=np.int32), 5_000) == [4_000, 3]
@@ -76,8 +89,8 @@ def test_threads_that_make_the_integers_at_the_same_time_each_keep_their_own(mon
 def test_a_list_that_is_not_filled_yet_can_be_looked_at(monkeypatch):
     seen = []
 
-    def look(items, addresses, ids):
-        seen.extend(map(repr, (one for one in gc.get_objects() if id(one) == items)))
+    def look(lists, *_):
+        seen.extend(repr(one) for one in gc.get_objects() if id(one) in lists)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tokenizer.lists, "_fill", look)
