@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -20,7 +21,8 @@ from .streaming import stream_segments
 
 _DECODE_BATCH = 1 << 16  # keeps the pieces that are being joined in the processor's cache
 
-_MANY = 1 << 16  # ids; fewer are not worth the loading of Numba
+_MANY = 1 << 16  # ids
+_VERY_MANY = 1 << 22  # ids: their integers take 117 MB, worth the 0.2 s in which Numba is loaded
 
 
 class Tokenizer(ABC):
@@ -128,8 +130,9 @@ class Tokenizer(ABC):
             SpecialTokenError: an unknown special token was named, or a disallowed one found.
             UnknownCharacterError: the tokenizer has no token for a character.
         """
-        segments = self._segments(text, allowed_special, disallowed_special)
-        return self._as_lists([self._encode_segments(segments)])[0]
+        # Segments have no name here: their bytes, as many as the text's, are given up before the list is made.
+        ids = self._encode_segments(self._segments(text, allowed_special, disallowed_special))
+        return self._as_lists([ids])[0]
 
     def encode_to_array(
         self,
@@ -139,8 +142,8 @@ class Tokenizer(ABC):
         disallowed_special: str | Collection[str] = (),
     ) -> np.ndarray:
         """Like encode, for large texts: a one-dimensional uint16 array, or uint32 if vocab_size exceeds 65536."""
-        segments = self._segments(text, allowed_special, disallowed_special)
-        return self._encode_segments(segments).astype(self._dtype, copy=False)
+        ids = self._encode_segments(self._segments(text, allowed_special, disallowed_special))
+        return ids.astype(self._dtype, copy=False)
 
     def encode_batch(
         self,
@@ -165,18 +168,20 @@ class Tokenizer(ABC):
             disallowed_special = list(disallowed_special)
 
         def encode_share(share: list[TextOrSpans]) -> list[list[int]]:
-            segments = [self._segments(text, allowed_special, disallowed_special) for text in share]
-            return self._as_lists(self._encode_many(segments))
+            return self._as_lists(
+                self._encode_many([self._segments(text, allowed_special, disallowed_special) for text in share])
+            )
 
         return in_shares(encode_share, list(texts), threads)
 
     def _as_lists(self, arrays: list[np.ndarray]) -> list[list[int]]:
         """ids.tolist() of each; of very many ids equal ones are one object."""
-        if sum(map(len, arrays)) < max(_MANY, self.vocab_size):
+        many = _MANY if "numba" in sys.modules else _VERY_MANY
+        if sum(map(len, arrays)) < max(many, self.vocab_size):
             return [ids.tolist() for ids in arrays]
-        from .lists import shared_list  # here: it loads Numba
+        from .lists import shared_lists  # here: it loads Numba
 
-        return [shared_list(ids, self.vocab_size) for ids in arrays]
+        return shared_lists(arrays, self.vocab_size)
 
     def encode_iterable(
         self,

@@ -111,7 +111,7 @@ def split_byte_segments(
     """
     if not isinstance(text, str | bytes) or not (_is_none(allowed_special) and _is_none(disallowed_special)):
         rules = SpecialRules(special_tokens, allowed_special, disallowed_special)
-        if rules.longest or not isinstance(text, str | bytes):
+        if rules.allowed or rules.disallowed or not isinstance(text, str | bytes):
             return list(_split(text, special_tokens, rules))
     data = as_bytes(text)
     return [data] if data else []

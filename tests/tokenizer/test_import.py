@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
 import sys
 import tokenizer
-tokenizer.CharTokenizer.train("plain text").encode("text")
+tokenizer.CharTokenizer.train("plain text").encode("text" * 50_000)
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
