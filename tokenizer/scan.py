@@ -78,18 +78,23 @@ def _class_at(data, i, stop, table):
 
 @routine
 def _long_class_at(data, i, stop, table):
-    first = data[i]
+    first = np.int64(data[i])
     if first < 0xE0:
         if first >= 0xC2 and i + 1 < stop and data[i + 1] & 0xC0 == 0x80:
             return table[(first & 0x1F) << 6 | (data[i + 1] & 0x3F)], 2
     elif first < 0xF0:
         if i + 2 < stop and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80:
-            code = (first & 0x0F) << 12 | (data[i + 1] & 0x3F) << 6 | (data[i + 2] & 0x3F)
+            code = (first & 0x0F) << 12 | np.int64(data[i + 1] & 0x3F) << 6 | (data[i + 2] & 0x3F)
             if code >= 0x800 and not 0xD800 <= code < 0xE000:  # neither overlong nor a surrogate
                 return table[code], 3
     elif first < 0xF5 and i + 3 < stop:
         if data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80 and data[i + 3] & 0xC0 == 0x80:
-            code = (first & 0x07) << 18 | (data[i + 1] & 0x3F) << 12 | (data[i + 2] & 0x3F) << 6 | (data[i + 3] & 0x3F)
+            code = (
+                (first & 0x07) << 18
+                | np.int64(data[i + 1] & 0x3F) << 12
+                | np.int64(data[i + 2] & 0x3F) << 6
+                | (data[i + 3] & 0x3F)
+            )
             if 0x10000 <= code < 0x110000:
                 return table[code], 4
     return table[0], 1  # U+0000 is of the class OTHER
