@@ -43,9 +43,8 @@ def starts_of_gpt2(data, place):
     white = blank | bytes_in_range(data, place, 0, 0x09, 5)
     symbol = ~(letter | number | white)
     same = (letter & letter << _ONE) | (number & number << _ONE) | (symbol & symbol << _ONE) | (white & white << _ONE)
-    starts = ~same
     # The last of a run of white space is left to what follows, which takes a blank for its own and nothing else.
-    starts &= white | ~(blank << _ONE)
+    starts = ~same & ~(blank << _ONE)
     starts |= white & white << _ONE & ~(white >> _ONE)
     starts &= (_in_order(data, place) >> _ONE) & ~_ONE
     return starts, (starts | _ONE) & bytes_in_range(data, place, 0, 0x27, 1)
@@ -92,7 +91,7 @@ def starts_of_later(data, place, cases):
     if cases:
         capital = bytes_in_range(data, place, 0, 0x41, 26)
         starts |= capital & (letter & ~capital) << _ONE
-        slash = bytes_in_range(data, place, 0, 0x2F, 1) & (newline & ~free) << _ONE  # goes on with those newlines
+        slash = bytes_in_range(data, place, 0, 0x2F, 1) & newline << _ONE  # may belong to symbols before the newlines
         if slash:
             known &= (slash & (~slash + _ONE)) - _ONE
     # What spaces are depends on what comes after all of them.
