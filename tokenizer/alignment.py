@@ -30,7 +30,8 @@ def align(normalizers: Sequence[Normalizer], text: str) -> tuple[str, np.ndarray
         last: list[int] = []
         for taken, output in normalizer.pieces(text):
             begin = int(starts[place]) if place < len(starts) else end
-            finish = int(stops[place + taken - 1]) if taken else begin
+            # What is put in between two characters of the same origin lies there, too: ranges never go back.
+            finish = int(stops[place + taken - 1]) if taken else max([begin, *last[-1:]])
             outputs.append(output)
             first += [begin] * len(output)
             last += [finish] * len(output)

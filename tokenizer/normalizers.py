@@ -31,6 +31,12 @@ class Normalizer:
     normalised apart: what makes streaming and work by words possible."""
 
     local: ClassVar[bool] = True
+    beginning_needs_text: ClassVar[bool] = False
+
+    def beginning(self, text: str, head: str) -> str:
+        """What becomes of a text's head, its beginning that comes from the first character of the original: "" if
+        what follows is no longer the beginning for Hugging Face. beginning_needs_text: head alone does not say so."""
+        return self.apply(head)
 
     def apply(self, text: str) -> str:
         """The normalised text."""
@@ -188,6 +194,14 @@ class Replace(Normalizer):
             return self.content[:1] in spaces
         return self.content[-1:] not in ("", *spaces)
 
+    @property
+    def beginning_needs_text(self) -> bool:  # type: ignore[override]
+        return len(self.pattern) > 1
+
+    def beginning(self, text, head):
+        # The peer says that what replaces several characters comes from the last of them.
+        return "" if len(self.pattern) > len(head) and text.startswith(self.pattern) else self.apply(head)
+
     def apply(self, text: str) -> str:
         return text.replace(self.pattern, self.content)
 
@@ -205,6 +219,10 @@ class Strip(Normalizer):
     left: bool = True
     right: bool = True
     local: ClassVar[bool] = False
+    beginning_needs_text: ClassVar[bool] = True
+
+    def beginning(self, text, head):
+        return Strip(right=False).apply(head) if self.left else head
 
     def pieces(self, text: str) -> Iterator[Piece]:
         space = _class("WHITE_SPACE")
@@ -258,6 +276,17 @@ class Precompiled(Normalizer):
 
     charsmap: str
     local: ClassVar[bool] = False  # the map may make spaces, or nothing, of anything
+    beginning_needs_text: ClassVar[bool] = True
+
+    def beginning(self, text, head):
+        place = length = 0
+        for taken, output in self.pieces(text):
+            if place >= len(head):
+                break
+            place += taken
+            length += len(output) if taken == 1 else min(len(output), 1)  # the rest comes from the second character
+        # Where the beginning vanishes, the peer takes what follows for it.
+        return self.apply(text)[: max(1, length)] if head else ""
 
     def __post_init__(self) -> None:
         _ = self._map  # says what is wrong with it
@@ -300,6 +329,12 @@ class CollapseSpaces(Normalizer):
     @property
     def local(self) -> bool:  # type: ignore[override]
         return self.content[:1] in (" ", METASPACE)
+
+    beginning_needs_text: ClassVar[bool] = True
+
+    def beginning(self, text, head):
+        spaces = len(text) - len(text.lstrip(" "))
+        return "" if spaces > 1 and spaces > len(head) else self.apply(head)  # as for Replace
 
     def apply(self, text: str) -> str:
         return re.sub(" {2,}", lambda _: self.content, text)

@@ -203,11 +203,14 @@ class WordTokenizer(Tokenizer):
         """Whether the text's first character vanishes, an accent say: what follows is not at the beginning, as in HF."""
         if self._not_first == self._normalizers:
             return False
-        head = text[:1]
-        for normalizer in self._normalizers:
-            if isinstance(normalizer, Metaspace):
-                break
-            head = normalizer.apply(head)
+        steps = self._normalizers[: next(n for n, step in enumerate(self._normalizers) if isinstance(step, Metaspace))]
+        needs_text = any(step.beginning_needs_text for step in steps)
+        head = text[:1]  # what the first character has become
+        for step in steps:
+            if needs_text:
+                text, head = step.apply(text), step.beginning(text, head)
+            else:
+                head = step.apply(head)
         return not head
 
     def _cut(self, text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import itertools
 import json
 import pathlib
 import random
@@ -15,7 +16,7 @@ from tokenizer import formats
 from tokenizer.byte_tokens import BYTE_TOKENS
 from tokenizer.formats.huggingface_steps import _WRITTEN
 
-from .charsmaps import CHARSMAP
+from .charsmaps import CHARSMAP, write_charsmap
 
 hf = pytest.importorskip("tokenizers", reason="the comparison with Hugging Face's tokenizers needs it installed")
 from tokenizers import models, pre_tokenizers, trainers  # noqa: E402
@@ -201,6 +202,40 @@ def test_ids_on_random_text(pair):
 @pytest.mark.parametrize("text", ["\u0301a", "\u0301\u0301 a", "a\u0301", " a", "\u0301"])
 def test_ids_where_the_beginning_vanishes(pair, text):
     check(pair, text)
+
+
+def made(mapping):
+    return steps.Precompiled(base64.b64decode(write_charsmap(mapping)))
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [made({"a": "", "\u0301": "", "\r": ""})],
+        [made({"a\u0301": ""})],
+        [made({"a": "  ", "\t": " "}), steps.Replace(hf.Regex(" {2,}"), "x")],
+        [steps.Replace(hf.Regex(" {2,}"), "x"), made({"x": ""})],
+        [steps.Replace(hf.Regex(" {2,}"), "")],
+        [steps.Replace(hf.Regex(" {2,}"), " "), steps.Replace(" ", "x")],
+        [steps.Replace("ab", "x")],
+        [steps.Replace("ab", ""), steps.Replace("a", "xx"), steps.Replace("xx", "b")],
+        [steps.Strip(left=False, right=True)],
+        [steps.Strip(), steps.StripAccents()],
+    ],
+    ids=lambda chain: ", ".join(type(step).__name__ for step in chain),
+)
+def test_ids_where_the_beginning_is_replaced(chain, tmp_path):
+    """Metaspace puts its block before what the peer says comes from the first character, and before nothing else."""
+    pieces = [("<unk>", 0.0), *((character, -1.0) for character in "\u2581abx\t\r\n\u0301")]
+    peer = hf.Tokenizer(models.Unigram(pieces, unk_id=0))
+    peer.normalizer = steps.Sequence(chain)
+    peer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    peer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = formats.read(tmp_path / "tokenizer.json")
+    for length in range(4):
+        for text in map("".join, itertools.product(" ab\t\u0301", repeat=length)):
+            assert tokenizer.encode(f"{text}\r\nb") == peer.encode(f"{text}\r\nb").ids
+            assert tokenizer.encode(f"{text}b") == peer.encode(f"{text}b").ids
 
 
 def test_ids_where_spellings_are_equally_good(pair):

@@ -204,6 +204,13 @@ def test_a_grapheme_is_looked_up_before_its_characters():
     assert list(step.pieces("a\u0301x\r\n")) == [(2, "b"), (1, "x"), (2, " ")]
 
 
+def test_ranges_do_not_go_back_where_one_character_becomes_several_words():
+    step = n.Precompiled(write_charsmap({"\u2460": "a b"}))
+    text, starts, stops = align([step, n.WhitespaceSplit()], "x \u2460y")
+    assert text == " x a by"
+    assert list(zip(starts, stops)) == [(0, 0), (0, 1), (2, 2), (2, 3), (2, 3), (2, 3), (3, 4)]
+
+
 def test_words_get_one_space_before_them():
     step = n.WhitespaceSplit()
     assert step.apply("\t the  cat\u3000\u2581sat \n") == " the cat\u2581sat"
