@@ -81,6 +81,15 @@ def test_every_short_text_is_cut_well_at_the_start_and_at_the_end_of_a_block(nam
 
 
 @named
+def test_every_ascii_character_is_of_its_class_in_blocks(name):
+    # Between neighbours of each class, so that a character taken for one of another class moves a cut.
+    pairs = list(product(["a", "A", "1", "!", "!\n", " ", "\n", "\t", "1234"], repeat=2))
+    for code in range(0x80):
+        text = "".join(f"x{left}{chr(code)}{right}x" for left, right in pairs) + " x" * 40
+        assert make_pretokenizer(name).split(text) == split_readable(name, text)
+
+
+@named
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(TEXT, TEXT)
 def test_a_safe_cut_changes_nothing_whatever_follows(name, text, following):
