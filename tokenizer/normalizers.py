@@ -106,6 +106,12 @@ def _joins_backwards(character: str) -> bool:
     return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff"
 
 
+def _check_text(*values: object) -> None:
+    for value in values:
+        if not isinstance(value, str):
+            raise TokenizerError(f"expected a normaliser's text as str, got {value!r}")
+
+
 class _CharacterMap(Normalizer):
     """Each character becomes a string of its own, wherever it stands."""
 
@@ -144,6 +150,9 @@ class Prepend(Normalizer):
 
     prepend: str
 
+    def __post_init__(self) -> None:
+        _check_text(self.prepend)
+
     def pieces(self, text: str) -> Iterator[Piece]:
         if text:
             yield 0, self.prepend
@@ -181,6 +190,7 @@ class Replace(Normalizer):
     content: str
 
     def __post_init__(self) -> None:
+        _check_text(self.pattern, self.content)
         if not self.pattern:
             raise TokenizerError("Replace needs a pattern that is not empty")
 
@@ -325,6 +335,9 @@ class CollapseSpaces(Normalizer):
     """Two or more spaces in a row become one string: Hugging Face's Replace with the expression " {2,}"."""
 
     content: str = " "
+
+    def __post_init__(self) -> None:
+        _check_text(self.content)
 
     @property
     def local(self) -> bool:  # type: ignore[override]

@@ -152,7 +152,16 @@ def test_local_steps_can_be_applied_apart_before_a_space_after_a_letter(left, ri
 
 
 @pytest.mark.parametrize(
-    "wrong", [lambda: n.Unicode("NFX"), lambda: n.Metaspace("sometimes"), lambda: n.Replace("", "a")]
+    "wrong",
+    [
+        lambda: n.Unicode("NFX"),
+        lambda: n.Metaspace("sometimes"),
+        lambda: n.Replace("", "a"),
+        lambda: n.Replace("a", None),
+        lambda: n.Replace(["a"], "a"),
+        lambda: n.CollapseSpaces(1),
+        lambda: n.Prepend({}),
+    ],
 )
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(TokenizerError, match="expected|needs"):
