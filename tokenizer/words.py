@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -203,10 +204,10 @@ class WordTokenizer(Tokenizer):
         """Whether the text's first character vanishes, an accent say: what follows is not at the beginning, as in HF."""
         if self._not_first == self._normalizers:
             return False
-        steps = self._normalizers[: next(n for n, step in enumerate(self._normalizers) if isinstance(step, Metaspace))]
-        needs_text = any(step.beginning_needs_text for step in steps)
+        before = list(takewhile(lambda step: not isinstance(step, Metaspace), self._normalizers))
+        needs_text = any(step.beginning_needs_text for step in before)
         head = text[:1]  # what the first character has become
-        for step in steps:
+        for step in before:
             if needs_text:
                 text, head = step.apply(text), step.beginning(text, head)
             else:

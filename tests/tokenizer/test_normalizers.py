@@ -203,7 +203,10 @@ def test_a_damaged_charsmap_is_refused(data, message):
 def test_a_charsmap_of_any_bytes_maps_text_to_text(data, text):
     units = data[: len(data) // 4 * 4]
     encoded = base64.b64encode(len(units).to_bytes(4, "little") + units + b"ab\0c").decode()
-    n.Precompiled(encoded).apply(text).encode("utf-8")
+    step = n.Precompiled(encoded)
+    found = step.apply(text)
+    assert found == "".join(output for _, output in step.pieces(text))
+    assert found.encode("utf-8").decode("utf-8") == found  # what is put in is text, whatever the bytes were
 
 
 def test_a_grapheme_is_looked_up_before_its_characters():
