@@ -9,42 +9,34 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import ClassVar
 
 from . import normalizer_tables as tables
-from .charsmap import Charsmap
+from .character_classes import LazyTable, character_class, character_expression, table_of
 from .errors import TokenizerError
+from .normalizer import METASPACE, Normalizer, Piece, check_text
+from .sentencepiece_steps import CollapseSpaces, Precompiled, WhitespaceSplit
 
-Piece = tuple[int, str]
-"""How many characters of the input, and what they become: alignments are sequences of these."""
+__all__ = [
+    "METASPACE",
+    "Bert",
+    "CollapseSpaces",
+    "Lowercase",
+    "Metaspace",
+    "Normalizer",
+    "Precompiled",
+    "Prepend",
+    "Replace",
+    "Strip",
+    "StripAccents",
+    "Unicode",
+    "WhitespaceSplit",
+]
 
 _LONG_RUN = 100  # marks
-_LONGEST_GRAPHEME = 5  # bytes
-METASPACE = "\u2581"  # the block that stands for a space in SentencePiece's vocabularies
-
-
-class Normalizer:
-    """One step. ``local`` says that a text can be cut before a space that follows another character, and the parts
-    normalised apart: what makes streaming and work by words possible."""
-
-    local: ClassVar[bool] = True
-    beginning_needs_text: ClassVar[bool] = False
-
-    def beginning(self, text: str, head: str) -> str:
-        """What becomes of a text's head, its beginning that comes from the first character of the original: "" if
-        what follows is no longer the beginning for Hugging Face. beginning_needs_text: head alone does not say so."""
-        return self.apply(head)
-
-    def apply(self, text: str) -> str:
-        """The normalised text."""
-        return "".join(output for _, output in self.pieces(text))
-
-    def pieces(self, text: str) -> Iterator[Piece]:
-        """The same, in pieces that say which characters they come from, in order and without gaps."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class Unicode(Normalizer):
     def apply(self, text: str) -> str:
         if text.isascii():
             return text
-        younger = _class("YOUNGER")
+        younger = character_expression("YOUNGER")
         if not any(map(younger.match, set(text))):  # each distinct character once: 50 times as fast as a search
             return _normal_form(self.form, text)
         parts = younger.split(text)
@@ -106,12 +98,6 @@ def _joins_backwards(character: str) -> bool:
     return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff"
 
 
-def _check_text(*values: object) -> None:
-    for value in values:
-        if not isinstance(value, str):
-            raise TokenizerError(f"expected a normaliser's text as str, got {value!r}")
-
-
 class _CharacterMap(Normalizer):
     """Each character becomes a string of its own, wherever it stands."""
 
@@ -141,7 +127,7 @@ class StripAccents(_CharacterMap):
 
     @property
     def table(self) -> Mapping[int, str]:
-        return _table_of("COMBINING_MARK", "")
+        return table_of("COMBINING_MARK", "")
 
 
 @dataclass(frozen=True)
@@ -151,7 +137,7 @@ class Prepend(Normalizer):
     prepend: str
 
     def __post_init__(self) -> None:
-        _check_text(self.prepend)
+        check_text(self.prepend)
 
     def pieces(self, text: str) -> Iterator[Piece]:
         if text:
@@ -190,7 +176,7 @@ class Replace(Normalizer):
     content: str
 
     def __post_init__(self) -> None:
-        _check_text(self.pattern, self.content)
+        check_text(self.pattern, self.content)
         if not self.pattern:
             raise TokenizerError("Replace needs a pattern that is not empty")
 
@@ -235,7 +221,7 @@ class Strip(Normalizer):
         return Strip(right=False).apply(head) if self.left else head
 
     def pieces(self, text: str) -> Iterator[Piece]:
-        space = _class("WHITE_SPACE")
+        space = character_expression("WHITE_SPACE")
         first, last = 0, len(text)
         while self.left and first < last and space.match(text, first):
             first += 1
@@ -275,123 +261,6 @@ class Bert(Normalizer):
         return text
 
 
-@dataclass(frozen=True)
-class Precompiled(Normalizer):
-    """The map of characters of a SentencePiece model (charsmap.py), as Hugging Face's tokenizers apply it.
-
-    charsmap: the map in base64, as in tokenizer.json. What is looked up is each grapheme of at most 5 bytes, a letter
-    with its accent say, and where that is not known each of its characters. Graphemes are those of the regex package:
-    a mark that only one of it and the peer knows yet (both follow the newest Unicode) may stay where the peer drops it.
-    """
-
-    charsmap: str
-    local: ClassVar[bool] = False  # the map may make spaces, or nothing, of anything
-    beginning_needs_text: ClassVar[bool] = True
-
-    def beginning(self, text, head):
-        place = length = 0
-        for taken, output in self.pieces(text):
-            if place >= len(head):
-                break
-            place += taken
-            length += len(output) if taken == 1 else min(len(output), 1)  # the rest comes from the second character
-        # Where the beginning vanishes, the peer takes what follows for it.
-        return self.apply(text)[: max(1, length)] if head else ""
-
-    def __post_init__(self) -> None:
-        _ = self._map  # says what is wrong with it
-
-    @cached_property
-    def _map(self) -> Charsmap:
-        return Charsmap(self.charsmap)
-
-    @cached_property
-    def _characters(self) -> Mapping[int, str]:
-        return _LazyTable(lambda character: character if (found := self._map.get(character)) is None else found)
-
-    def apply(self, text: str) -> str:
-        if "\r\n" not in text and not any(map(_graphemes()[0].match, set(text))):  # each character is a grapheme
-            return text.translate(self._characters)
-        graphemes = _graphemes()[1].findall(text)
-        distinct = dict.fromkeys(graphemes)
-        for one in distinct:
-            distinct[one] = "".join(output for _, output in self._pieces_of(one))
-        return "".join(map(distinct.__getitem__, graphemes))
-
-    def pieces(self, text: str) -> Iterator[Piece]:
-        for one in _graphemes()[1].findall(text):
-            yield from self._pieces_of(one)
-
-    def _pieces_of(self, grapheme: str) -> Iterator[Piece]:
-        if 1 < len(grapheme) and len(grapheme.encode("utf-8", "surrogatepass")) <= _LONGEST_GRAPHEME:
-            if (found := self._map.get(grapheme)) is not None:
-                yield len(grapheme), found
-                return
-        yield from ((1, character.translate(self._characters)) for character in grapheme)
-
-
-@dataclass(frozen=True)
-class CollapseSpaces(Normalizer):
-    """Two or more spaces in a row become one string: Hugging Face's Replace with the expression " {2,}"."""
-
-    content: str = " "
-
-    def __post_init__(self) -> None:
-        _check_text(self.content)
-
-    @property
-    def local(self) -> bool:  # type: ignore[override]
-        return self.content[:1] in (" ", METASPACE)
-
-    beginning_needs_text: ClassVar[bool] = True
-
-    def beginning(self, text, head):
-        spaces = len(text) - len(text.lstrip(" "))
-        return "" if spaces > 1 and spaces > len(head) else self.apply(head)  # as for Replace
-
-    def apply(self, text: str) -> str:
-        return re.sub(" {2,}", lambda _: self.content, text)
-
-    def pieces(self, text: str) -> Iterator[Piece]:
-        for part in re.findall(" {2,}|[^ ]+| ", text):
-            if part[0] == " " and len(part) > 1:
-                yield len(part), self.content
-            else:
-                yield from ((1, character) for character in part)
-
-
-@dataclass(frozen=True)
-class WhitespaceSplit(Normalizer):
-    """One space before each word, and no other white space: before Metaspace it does what the pre-tokenizers
-    WhitespaceSplit and Metaspace do one after the other. A word that begins with "\u2581" gets no space."""
-
-    def pieces(self, text: str) -> Iterator[Piece]:
-        space = _class("WHITE_SPACE")
-        within = False
-        for character in text:
-            if space.match(character):
-                within = False
-                yield 1, ""
-                continue
-            if not within and character != METASPACE:
-                yield 0, " "
-            within = True
-            yield 1, character
-
-    def apply(self, text: str) -> str:
-        words = filter(None, _class("WHITE_SPACE").sub(" ", text).split(" "))
-        return "".join([word if word[0] == METASPACE else " " + word for word in words])
-
-
-@cache
-def _graphemes() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What makes graphemes of several characters but CRLF (those of Hangul are too long to matter), and a grapheme."""
-    import regex  # here: few tokenizers need it
-
-    kinds = "".join(rf"\p{{GCB={name}}}" for name in ("Extend", "ZWJ", "SpacingMark", "Prepend"))
-    return regex.compile(f"[{kinds}]"), regex.compile(r"\X")
-
-
 class _BertClean(_CharacterMap):
     @property
     def table(self) -> Mapping[int, str]:
@@ -401,59 +270,20 @@ class _BertClean(_CharacterMap):
 class _BertChinese(_CharacterMap):
     @property
     def table(self) -> Mapping[int, str]:
-        return _table_of("BERT_CHINESE", " {} ")
+        return table_of("BERT_CHINESE", " {} ")
 
 
 class _BertAccents(_CharacterMap):
     @property
     def table(self) -> Mapping[int, str]:
-        return _table_of("BERT_ACCENT", "")
-
-
-def character_class(*names: str) -> str:
-    """The inside of a regular expression's [...] for the ranges of these tables."""
-    found = []
-    for name in names:
-        for first, last in parse_ranges(getattr(tables, name)):
-            found.append(f"{re.escape(chr(first))}-{re.escape(chr(last))}")
-    return "".join(found)
-
-
-def parse_ranges(text: str) -> Iterator[tuple[int, int]]:
-    """(first, last) of each range in a table's text."""
-    for word in text.split():
-        first, _, last = word.partition("-")
-        yield int(first, 16), int(last or first, 16)
-
-
-@cache
-def _class(name: str) -> re.Pattern[str]:
-    return re.compile(f"([{character_class(name)}])")
-
-
-class _LazyTable(dict[int, str]):
-    """For str.translate: asks once for each character it meets, so that a class of 137,000 takes no memory."""
-
-    def __init__(self, find: Callable[[str], str]) -> None:
-        self._find = find
-
-    def __missing__(self, code: int) -> str:
-        self[code] = result = self._find(chr(code))
-        return result
-
-
-@cache
-def _table_of(name: str, form: str) -> Mapping[int, str]:
-    """The characters of a class take this form, with {} for themselves."""
-    inside = _class(name)
-    return _LazyTable(lambda character: form.format(character) if inside.match(character) else character)
+        return table_of("BERT_ACCENT", "")
 
 
 @cache
 def _clean_table() -> Mapping[int, str]:
     removed = re.compile(f"[{character_class('BERT_REMOVED')}\udc80-\udcff]")
-    space = _class("BERT_SPACE")
-    return _LazyTable(lambda c: "" if removed.match(c) else " " if space.match(c) else c)
+    space = character_expression("BERT_SPACE")
+    return LazyTable(lambda c: "" if removed.match(c) else " " if space.match(c) else c)
 
 
 @cache

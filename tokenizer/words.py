@@ -23,10 +23,11 @@ import numpy as np
 from . import normalizers as steps
 from .alignment import align
 from .base import StreamDecoder, Tokenizer
+from .character_classes import character_class
 from .corpus import Corpus, read_texts
 from .errors import FormatError, SpecialTokenError, TokenizerError
 from .gather import RowTable
-from .normalizers import METASPACE, Metaspace, Normalizer, Prepend, character_class
+from .normalizers import METASPACE, Metaspace, Normalizer, Prepend
 from .offsets import in_text, joined_text
 from .special import Segment, SpecialRules, TextOrSpans, check_special_tokens, name_expression, split_segments
 from .streaming import stream_segments
