@@ -25,12 +25,13 @@ from .alignment import align
 from .base import StreamDecoder, Tokenizer
 from .character_classes import character_class
 from .corpus import Corpus, read_texts
-from .errors import FormatError, SpecialTokenError, TokenizerError
+from .errors import FormatError, TokenizerError
 from .gather import RowTable
 from .normalizers import METASPACE, Metaspace, Normalizer, Prepend
 from .offsets import in_text, joined_text
-from .special import Segment, SpecialRules, TextOrSpans, check_special_tokens, name_expression, split_segments
+from .special import Segment, SpecialRules, TextOrSpans, name_expression, split_segments
 from .streaming import stream_segments
+from .word_vocabulary import ids_of, place_special_tokens
 
 _FEW_CHARACTERS = 2000  # up to here plain Python takes less time than Numba takes to load
 _LONG_WORD = 200  # the readable twins' time grows with its square
@@ -95,8 +96,8 @@ class WordTokenizer(Tokenizer):
         split: str,
     ) -> None:
         self._tokens = tuple(tokens)
-        self._id_of = _ids(self._tokens)
-        specials = _placed(special_tokens, self._tokens, self._id_of)
+        self._id_of = ids_of(self._tokens)
+        specials = place_special_tokens(special_tokens, self._tokens, self._id_of)
         if unknown is not None and unknown not in self._id_of:
             raise TokenizerError(f"the unknown token {unknown!r} is not in the vocabulary; add it, or name another")
         self._unknown = unknown
@@ -374,41 +375,6 @@ def _word_expression(split: str, parts_at_spaces: bool) -> re.Pattern[str] | Non
     if split == "metaspace":
         return re.compile(f"{METASPACE}[^{METASPACE}]*|[^{METASPACE}]+")
     return re.compile(f"{METASPACE}+[^{METASPACE}]*|[^{METASPACE}]+") if parts_at_spaces else None
-
-
-def _ids(tokens: Sequence[str | None]) -> dict[str, int]:
-    ids: dict[str, int] = {}
-    for token_id, token in enumerate(tokens):
-        if token is None:
-            continue
-        if not isinstance(token, str) or not token:
-            raise TokenizerError(f"token {token_id} is {token!r}; expected a str that is not empty, or None")
-        if any("\ud800" <= character <= "\udfff" for character in token):
-            raise TokenizerError(f"token {token_id} holds a lone surrogate; use text that UTF-8 can express")
-        if token in ids:
-            raise TokenizerError(f"token {token!r} has two ids, {ids[token]} and {token_id}; expected one")
-        ids[token] = token_id
-    if not ids:
-        raise TokenizerError("the vocabulary is empty; expected at least one token")
-    return ids
-
-
-def _placed(
-    special_tokens: Iterable[str] | Mapping[str, int], tokens: Sequence[str | None], id_of: Mapping[str, int]
-) -> dict[str, int]:
-    """Name to id: a name that the vocabulary has keeps its id there."""
-    if not isinstance(special_tokens, Mapping):
-        names = check_special_tokens(special_tokens, len(tokens))
-        fresh = iter(range(len(tokens), len(tokens) + len(names)))
-        special_tokens = {name: id_of[name] if name in id_of else next(fresh) for name in names}
-    for name, token_id in special_tokens.items():
-        if name in id_of and id_of[name] != token_id:
-            raise SpecialTokenError(
-                f"special token {name!r} has id {token_id!r}, but {id_of[name]} in the vocabulary; give it that one"
-            )
-    free = {id_of[name] for name in special_tokens if name in id_of}
-    free |= {token_id for token_id, token in enumerate(tokens) if token is None}
-    return check_special_tokens(special_tokens, len(tokens), free)
 
 
 def _byte_bounds(text: str, escape_width: int = 1) -> np.ndarray:
