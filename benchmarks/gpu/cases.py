@@ -103,6 +103,8 @@ def _others(toy: bool) -> dict:
         found["attention_decode", label] = partial(flat.check_decode, shape=shape, window=window)
     for n, v, c in [(200, 7, 33)] + ([] if toy else [(32768, 50304, 768)]):
         found["scatter_add_rows", f"{n} x {c}"] = partial(flat.check_scatter, shape=(n, v, c))
+    for k, n in [(264, 33)] + ([] if toy else [(768, 2304), (3072, 768), (768, 50304)]):
+        found["row_product", f"{k} x {n}"] = partial(flat.check_row_product, shape=(k, n))
     for n, c in [(70, 33)] + ([] if toy else [(32768, 3072)]):
         found["column_sums", f"{n} x {c}"] = partial(flat.check_column_sums, shape=(n, c))
     for n in [2049] + ([] if toy else [10_000_001]):

@@ -80,6 +80,17 @@ def check_decode(dtype, shape, window) -> dict:
     return compare(run, exact, dtype, 4 * (position + d), names=["out", "keys", "values"])
 
 
+def check_row_product(dtype, shape) -> dict:
+    """A linear layer of one row, with what may be added to it."""
+    from tinygrad_lite.kernels.cuda.product import matmul
+
+    k, n = shape
+    x, w, bias, residual = (rounded(normal(*size), dtype) for size in ((1, k), (n, k), (n,), (1, n)))
+    given = [device(a.astype(dtype)) for a in (x, w, bias, residual)]
+    run = lambda: [matmul(given[0], given[1].T, bias=given[2], residual=given[3])]
+    return compare(run, [x @ w.T + bias + residual], dtype, k)
+
+
 def check_scatter(dtype, shape) -> dict:
     """Rows added by index."""
     n, v, c = shape

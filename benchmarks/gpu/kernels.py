@@ -114,6 +114,7 @@ def jobs(s: Sizes) -> dict[str, Job]:
     found |= _op("rotary", [qkv], qkv, (2, 2), 3 * s.n * s.c, **turned)
     # A row for each sequence, over a full cache, to which its key and its value go.
     found["attention decode"] = Job((2 * s.n + 6 * (s.n // s.t)) * s.c * ITEM, lambda: _decode(s))
+    found["row product, of the head"] = Job((s.v + 1) * s.c * ITEM, lambda: _row_product(s))
     logits = s.n * s.v * ITEM
     found["cross_entropy in place"] = Job(2 * logits + 12 * s.n, lambda: _in_place(s))
     found["cross_entropy forward"] = Job(logits + 20 * s.n, lambda: _cross_entropy(s, False))
@@ -162,6 +163,14 @@ def _decode(s: Sizes):
     return lambda: lookup("cuda", "attention_decode").attend(
         row, keys, values, at, heads=heads, window=None, scale=s.d**-0.5
     )
+
+
+def _row_product(s: Sizes):
+    """The logits of one token."""
+    from tinygrad_lite.kernels.cuda.product import matmul
+
+    x, w, out = (random_array(shape, bfloat16) for shape in ((1, s.c), (s.v, s.c), (1, s.v)))
+    return lambda: matmul(x, w.T, out)
 
 
 def _targets(s: Sizes):

@@ -15,6 +15,7 @@ from tinygrad_lite.kernels import lookup
 from tinygrad_lite.kernels.cuda.column_sums import column_sums
 from tinygrad_lite.kernels.cuda.emulator import count_accesses
 from tinygrad_lite.kernels.cuda.launch import FOLDER, cupy
+from tinygrad_lite.kernels.cuda.product import matmul
 
 pytestmark = [
     needs_emulator,
@@ -121,6 +122,18 @@ def test_column_sums(dtype):
         column_sums(x, cupy().empty((256,), dtype=dtype))
     moved = sum(r.sectors for r in check(records, dtype) if r.bytes == 16 and r.access == "read")
     assert moved == x.size * x.dtype.itemsize / SECTOR
+
+
+@DTYPES
+def test_row_product(dtype):
+    """The weights are read once, the row by every warp."""
+    x, w = normal(dtype, 1, 1024), normal(dtype, 16, 1024)
+    with count_accesses() as records:
+        matmul(x, w.T)
+    reads = [r for r in check(records, dtype) if r.access == "read"]
+    of = lambda name: sum(r.sectors for r in reads if name in text_of(r))
+    assert of("load_vector_once(row") == w.size * w.dtype.itemsize / SECTOR
+    assert of("load_vector(x") == w.shape[0] * x.size * x.dtype.itemsize / SECTOR
 
 
 @DTYPES

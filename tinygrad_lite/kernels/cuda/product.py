@@ -1,11 +1,11 @@
-"""Matrix products, with what is added to them: cuBLASLt's, or our own kernel, to be read and to compare with."""
+"""Matrix products, with what is added to them: cuBLASLt's; of a single row, and to be read and compared with, our own."""
 
 import math
 
 import numpy as np
 
 from ...dtypes import HALF
-from . import cublaslt, gelu
+from . import cublaslt, gelu, row_product
 from .arrays import blocks, empty, fits_vectors, rows
 from .launch import Source, cupy
 
@@ -36,10 +36,13 @@ def matmul(
     addend, (a, a_turned), (b, b_turned) = out if accumulate else residual, _as_it_lies(x), _as_it_lies(y)
     beside = dict(bias=bias, addend=addend, before_gelu=before_gelu, slope_at=slope_at)
     has_library = out.size and x.shape[1] and not use_own  # which wants something to add up
+    is_row = b_turned and not a_turned and slope_at is None and not use_own and row_product.supports(out, a, b)
     if before_gelu is not None or slope_at is not None:
         _check_gelu(x, out, **beside)
         # NVIDIA wants rows of a multiple of 8 elements, and says nothing of how exact its tanh is: not for float32.
         has_library = has_library and out.dtype in HALF and fits_vectors(a, b, out, bias, before_gelu, slope_at)
+    if is_row:
+        return row_product.multiply(out, a, b, bias, addend, before_gelu)
     if has_library and cublaslt.matmul(out, a, b, a_turned, b_turned, **beside):
         return out
     if before_gelu is not None:

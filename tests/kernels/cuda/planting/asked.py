@@ -15,6 +15,7 @@ from kernels.cuda import test_linear as linear
 from kernels.cuda import test_losses as losses
 from kernels.cuda import test_rotary as rotary
 from kernels.cuda import test_row_kernels as rows
+from kernels.cuda import test_row_product as row_product
 from kernels.cuda import test_updates as updates
 
 from tinygrad_lite.dtypes import bfloat16, float32
@@ -120,6 +121,11 @@ QUESTIONS = {
                 (1, 2, 1, 65, 128, 64, 1000),
             )
         ),
+    ),
+    "row_product.cu": _named(
+        *((row_product.test_row_product, n, k, HALF) for n, k in ((1, 8), (9, 264), (8, 1024), (5, 2064), (7, 16392))),
+        (row_product.test_many_outputs_are_four_a_warp, 27, HALF),
+        (row_product.test_many_outputs_are_four_a_warp, 32, HALF),
     ),
     "rotary.cu": _named(
         (rotary.test_rotary, 2, 31, 40, 2, 8, 5, -1, HALF),

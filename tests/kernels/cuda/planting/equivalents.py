@@ -40,6 +40,7 @@ EQUIVALENT = {
     ("attention_problem.cuh", "s + s_count - 1 - place(t) >= -behind;"): UNSEEN_TILE,
     ("activations.cu", "first < rows; first += AT_ONCE"): EMPTY_TURN,
     ("column_sums.cu", "row < stop; row += ROWS_AT_ONCE"): EMPTY_TURN,
+    ("row_product.cu", "start < k; start += AT_ONCE"): EMPTY_TURN,
     ("scatter_add_rows.cu", "k < count; k += ROWS_AT_ONCE"): EMPTY_TURN,
     ("columns.cuh", "first < blocks; first += 32 * AT_ONCE"): EMPTY_TURN,
     ("scatter_add_rows.cu", "if (to >= 0) {"): "-1, a sum that goes on, has left before",

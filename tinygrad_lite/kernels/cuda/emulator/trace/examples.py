@@ -94,6 +94,12 @@ def _gemm(dtype):
     matmul(_normal(dtype, 16, 32), _normal(dtype, 8, 32).T, use_own=True)
 
 
+def _row_product(dtype):
+    from ...product import matmul
+
+    matmul(_normal(dtype, 1, 96), _normal(dtype, 4, 96).T)
+
+
 def _column_sums(dtype):
     from ...column_sums import column_sums
 
@@ -171,6 +177,7 @@ EXAMPLES = (
     Example("adamw", "adamw_step", "four arrays updated in one pass", _adamw),
     Example("sum_of_squares", "square_partials", "a gradient's norm, in float64", _sum_of_squares),
     Example("gemm", "gemm", "cp.async, ldmatrix and mma: a small product on tensor cores", _gemm, dtype="bfloat16"),
+    Example("row_product", "row_product", "a dot product a warp, added up by shuffles", _row_product),
     Example("attention_forward", "attention_forward", "FlashAttention-2 on tensor cores", _attention, **_HALF),
     Example("attention_backward_keys", "attention_backward_keys", "gradients of keys and values", _attention_back,
             **_HALF),
