@@ -13,8 +13,6 @@ from tinygrad_lite.kernels import lookup
 
 from .config import GPTConfig
 
-ROTARY_BASE = 10000.0
-
 
 def add_to(residual, linear, x, dropout):
     """residual + dropout(linear(x)); the sum comes with the product where no dropout stands between."""
@@ -46,7 +44,7 @@ class Attention(nn.Module):
             return add_to(residual, self.project, self._decode(qkv, cache), self.dropout)
         if c.positions == "rope":
             start = 0 if cache is None else cache.length
-            qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start, ROTARY_BASE)  # queries and keys
+            qkv = F.rotary(qkv, c.heads + c.kv_heads, c.head_size, start, c.rope_base)  # queries and keys
         dropout = self.dropout.p if self.training else 0.0, self.dropout.generator  # of the weights
         if cache is not None:
             out = self._with_cache(qkv, cache, dropout)
@@ -71,7 +69,7 @@ class Attention(nn.Module):
         """The same of one new position, which stands in an array: what a replay does for every token."""
         c, row, device = self.config, qkv.data, qkv.device.name
         if c.positions == "rope":
-            turned = dict(heads=c.heads + c.kv_heads, size=c.head_size, base=ROTARY_BASE)
+            turned = dict(heads=c.heads + c.kv_heads, size=c.head_size, base=c.rope_base)
             row = lookup(device, "rotary").forward_at(row, cache.length, c.block_size, **turned)
         attend = lookup(device, "attention_decode").attend
         out = attend(row, cache.keys, cache.values, cache.length, heads=c.heads, window=c.window, scale=self.scale)

@@ -201,7 +201,12 @@ def _read(file: Path, reader):
 def load_to_resume(out) -> tuple[dict, dict, dict]:
     """As `load`, for a run that goes on writing into the directory."""
     _refuse_checkpoint(Path(out))
-    return load(out)
+    found = load(out)
+    if found[2]["text_sha256"] is None:
+        raise CheckpointError(
+            f"{out} holds an imported model, not a run to continue: tgl train --from {out} --out ANOTHER begins one with it"
+        )
+    return found
 
 
 def put_weights(model, weights: dict, where):

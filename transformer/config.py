@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 
 # What may be chosen, and what each choice means. A new variant is a line here and a branch in one module.
@@ -30,7 +31,8 @@ class GPTConfig:
     vocab_size V; block_size T, the longest context; layers; heads H; kv_heads, from one (multi-query) to H (None
     means H); channels C, a multiple of H; window: how many positions a token
     sees, its own among them (None: all before it); dropout probability; bias: in linear layers and norms; tied: the head
-    shares the token embedding.
+    shares the token embedding; mlp_size: width of the MLP's hidden layer (None: as `hidden` says); rope_base: how slowly
+    the slowest pair turns; norm_eps: added to a norm's variance (None: 1e-5, of rmsnorm 1e-6).
     """
 
     vocab_size: int
@@ -46,6 +48,9 @@ class GPTConfig:
     positions: str = "learned"
     norm: str = "layernorm"
     mlp: str = "gelu"
+    mlp_size: int | None = None
+    rope_base: float = 10000.0
+    norm_eps: float | None = None
 
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "layers", "heads", "channels"):
@@ -54,6 +59,14 @@ class GPTConfig:
                 raise ValueError(f"GPTConfig: {name} must be a positive integer, got {value!r}")
         if self.kv_heads is None:
             object.__setattr__(self, "kv_heads", self.heads)
+        if self.norm_eps is None:
+            object.__setattr__(self, "norm_eps", 1e-5 if self.norm == "layernorm" else 1e-6)
+        for name in ("rope_base", "norm_eps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < math.inf:
+                raise ValueError(f"GPTConfig: {name} must be a positive number, got {value!r}")
+        if self.mlp_size is not None and (type(self.mlp_size) is not int or self.mlp_size < 1):
+            raise ValueError(f"GPTConfig: mlp_size must be a positive integer or None, got {self.mlp_size!r}")
         if self.window is not None and (type(self.window) is not int or self.window < 1):
             raise ValueError(f"GPTConfig: window must be a positive integer or None, got {self.window!r}")
         if self.channels % self.heads:
@@ -75,7 +88,9 @@ class GPTConfig:
 
     @property
     def hidden(self) -> int:
-        """Width of the MLP's hidden layer: 4 C; for swiglu 8/3 C rounded up to a multiple of 8."""
+        """Width of the MLP's hidden layer: unless mlp_size says, 4 C; for swiglu 8/3 C rounded up to a multiple of 8."""
+        if self.mlp_size is not None:
+            return self.mlp_size
         return 4 * self.channels if self.mlp != "swiglu" else -(-8 * self.channels // 24) * 8
 
     def to_dict(self) -> dict:

@@ -19,8 +19,8 @@ from .config import GPTConfig
 def make_norm(config: GPTConfig):
     """The normalisation that the config names."""
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.channels)
-    return nn.LayerNorm(config.channels, bias=config.bias)
+        return nn.RMSNorm(config.channels, eps=config.norm_eps)
+    return nn.LayerNorm(config.channels, eps=config.norm_eps, bias=config.bias)
 
 
 class MLP(nn.Module):

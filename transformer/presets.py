@@ -31,6 +31,7 @@ class TrainConfig:
     tokenizer: str = "bpe"  # bpe | char | the file of one
     vocab_size: int = 2048  # of the bpe tokenizer
     model: dict = field(default_factory=dict)  # GPTConfig fields but vocab_size
+    start: str | None = None  # the run whose newest weights this one begins with
     batch_size: int = 12
     accumulate: int = 1
     steps: int | None = None
@@ -176,6 +177,18 @@ PRESETS: dict[str, dict] = {
         batch_size=64,
         steps=5000,
         expected=(1.44, 1.55),
+    ),
+    # To train on from weights that know much: small steps, so that they forget little. Five minutes.
+    "tune": dict(
+        batch_size=4,
+        max_seconds=300.0,
+        lr=5e-5,
+        min_lr=5e-6,
+        warmup=20,
+        beta2=0.95,
+        eval_every=100,
+        eval_windows=50,
+        final_windows=200,
     ),
 }
 

@@ -59,7 +59,7 @@ class Trainer:
     and "warning". Raises ValueError naming every setting that cannot be.
     """
 
-    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None):
+    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None, start=None):
         config.check()
         if len(val) < 2:
             raise DataError(f"the held-out text has {len(val)} tokens, and a loss needs two: give more text")
@@ -68,7 +68,10 @@ class Trainer:
         self.report = report or (lambda kind, values: None)
         self.val = val
         model_config = config.gpt_config(tokenizer.vocab_size)
-        self.model = GPT(model_config, Generator(config.seed)).to(config.device).to(config.dtype)
+        self.model = GPT(model_config, Generator(config.seed))
+        if start is not None:
+            checkpoint.put_weights(self.model, start, config.start)
+        self.model.to(config.device).to(config.dtype)
         self.parameters = list(self.model.parameters())
         self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
         self.optimizer = build_optimizer(self.model, config)
@@ -209,7 +212,11 @@ class Trainer:
         c, p = self.config, self.progress
         self.settle_steps()
         self.log.truncate(p.step, {e["step"] for e in p.evaluations})
-        if p.step and self._evaluation_due() and self._evaluate_now() is None:  # cut short after the save before it
+        if c.start and self.saved_step is None:
+            self.save()  # before the evaluation of what it begins with
+        if (
+            (p.step or c.start) and self._evaluation_due() and self._evaluate_now() is None
+        ):  # cut short after the save before it
             return p
         if p.step:  # the time before is not known
             self.timing_s = None

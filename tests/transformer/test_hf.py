@@ -111,7 +111,7 @@ def test_every_weight_that_does_not_fit_is_named():
         "transformer.ln_f.bias is missing",
         "transformer.wpe.weight must be (24, 32), is (7, 32)",
         "transformer.h.1.attn.c_attn.weight must be (32, 96), is (96, 32)",
-        "lm_head.weight is not equal to wte.weight: GPT-2's head is tied to the embedding",
+        "lm_head.weight is not equal to wte.weight, to which the config ties it",
         "transformer.h.3.ln_1.bias has no place in the model",
     }
 

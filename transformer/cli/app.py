@@ -11,7 +11,8 @@ import tinygrad_lite
 from .check import gradcheck
 from .cuda import cuda
 from .draw import draw
-from .inspect import evaluate_command, export_command, info, sample
+from .exchange import export_command, import_command
+from .inspect import evaluate_command, info, sample
 from .lens import lens
 from .lesson import lesson
 from .replay import replay
@@ -26,6 +27,7 @@ app.command()(train)
 app.command("eval")(evaluate_command)
 app.command()(sample)
 app.command()(info)
+app.command("import")(import_command)
 app.command("export")(export_command)
 app.command()(gradcheck)
 app.command()(step)

@@ -1,4 +1,4 @@
-"""`tgl sample`, `eval`, `info`, `export`: what a trained model says, knows and holds, and taking it elsewhere."""
+"""`tgl sample`, `eval`, `info`: what a trained model says, knows and holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from .. import checkpoint
 from ..config import GPTConfig
 from ..data import DataError, read_text
 from ..evaluation import check_stride, evaluate
-from ..hf import export
 from ..memory import MIB, expected_bytes
 from ..model import GPT
 from ..presets import TrainConfig
@@ -50,10 +49,13 @@ def sample(
 ):
     """Continue a prompt."""
     check_sampling(temperature, top_k, top_p)  # now, and not after the prompt is printed
-    model, tok, _ = load_model(directory)
+    model, tok, state = load_model(directory)
     if prompt is not None:  # where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes
         prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    ids = start_of_text(tok) if prompt is None else encoded(tok, prompt, "--prompt").tolist()
+    if prompt is None:
+        ids = state.get("start") or start_of_text(tok)
+    elif ids := encoded(tok, prompt, "--prompt").tolist():
+        ids = state.get("begin", []) + ids
     if not ids:
         raise ValueError("--prompt is empty: give at least one character, or leave it out")
     if len(ids) > (size := model.config.block_size):
@@ -128,16 +130,6 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if value < 10 ** (7 - digits) else f"{value:.3e}"
 
 
-def export_command(
-    directory: From = Path("runs/latest"),
-    to: Annotated[Path, typer.Option("--to", help="The directory to make.")] = Path("runs/huggingface"),
-):
-    """Write a GPT-2 shaped model for Hugging Face's GPT2LMHeadModel.from_pretrained (weights and config)."""
-    model, _, _ = load_model(directory)
-    export(to, {name: p.numpy() for name, p in model.named_parameters()}, model.config)
-    console.print(f"In {to}: model.safetensors and config.json. The tokenizer stays with the run.")
-
-
 def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")] = Path("runs/latest")):
     """Parameters by module, memory, tokens seen, losses."""
     model, tok, state = load_model(directory)
@@ -146,6 +138,9 @@ def info(directory: Annotated[Path, typer.Argument(help="The run's directory.")]
     c, p = state["model"], state["progress"]
     console.say("\nModel: " + ", ".join(f"{k}={v}" for k, v in c.items()) + ".")
     console.say(f"Tokenizer: {type(tok).__name__}, {tok.vocab_size:,} tokens.")
+    if state["text_sha256"] is None:
+        console.say(f"Imported from {state['source'][0]}; no step trained here.")
+        return
     console.say(
         f"Step {p['step']:,} of {state['train']['steps']:,}, {p['tokens_seen']:,} tokens seen, {p['clipped']:,} steps clipped."
     )

@@ -42,7 +42,8 @@ def train(
     data: Annotated[list[Path] | None, _option("Text", "A text file or directory; may be given several times. Default: Python's own standard library.")] = None,
     tokenizer: Annotated[str | None, _option("Text", f"{_of(TOKENIZERS)[:-1]}, or the file of one that tgl tokenizer train made.")] = None,
     vocab_size: Annotated[int | None, _option("Text", "Tokens of the bpe tokenizer.")] = None,
-    preset_name: Annotated[str | None, _option("Run", f"{_of(PRESETS)} Default: quick.", "--preset")] = None,
+    preset_name: Annotated[str | None, _option("Run", f"{_of(PRESETS)} Default: quick; with --from, tune.", "--preset")] = None,
+    start: Annotated[Path | None, _option("Run", "Begin with the newest weights of this run, or imported model, with its tokenizer and shape.", "--from")] = None,
     steps: Annotated[int | None, _option("Run", "Optimiser steps.")] = None,
     max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start, and again half way unless the schedule is cosine.")] = None,
     seed: Annotated[int | None, _option("Run", "Of the weights, the batches and dropout.")] = None,
@@ -71,6 +72,8 @@ def train(
     positions: Annotated[str | None, _option("Model", _of(CHOICES["positions"]))] = None,
     norm: Annotated[str | None, _option("Model", _of(CHOICES["norm"]))] = None,
     mlp: Annotated[str | None, _option("Model", _of(CHOICES["mlp"]))] = None,
+    mlp_size: Annotated[int | None, _option("Model", "Width of the MLP's hidden layer. Default: four times the channels, of swiglu 8/3.")] = None,
+    rope_base: Annotated[float | None, _option("Model", "How slowly the slowest pair of rope turns. Default: 10,000.")] = None,
     tied: Annotated[bool | None, _option("Model", "Whether the head shares the embedding.", "--tied/--untied")] = None,
     bias: Annotated[bool | None, _option("Model", "Whether linear layers and norms have biases.", "--bias/--no-bias")] = None,
     eval_every: Annotated[int | None, _option("Reports", "Steps from one evaluation to the next.")] = None,
@@ -83,7 +86,9 @@ def train(
     """Train a GPT. Without arguments: three minutes on Python's own source, then samples."""
     began = time.perf_counter()
     given = {k: v for k, v in locals().items() if v is not None and k not in NO_SETTINGS}
-    stored = None
+    if start is not None:
+        given["start"] = str(start.resolve())
+    stored = weights = ready = None
     if resume:
         stored = checkpoint.load_to_resume(out)[2]
         config, data = _resumed(stored, given, out)
@@ -92,7 +97,9 @@ def train(
         if config.steps != before and config.schedule != "constant":
             console.say(f"The learning rate's schedule is stretched from {before} to {config.steps} steps.")
     else:
-        config = _configured(preset(given.get("preset_name", "quick")), given)
+        config = _configured(preset(given.get("preset_name", "quick" if start is None else "tune")), given)
+        if start is not None:
+            weights, ready = _started(config, given, start)
         if unused := config.unused(given):
             console.say(f"Not used: {', '.join(unused)}.")
     if out.is_file():
@@ -100,7 +107,8 @@ def train(
     config.check()
     config.gpt_config(config.vocab_size)  # raises now, and not after the text is read
     get_device(config.device)  # likewise
-    ready = None if resume or config.tokenizer in TOKENIZERS else read_tokenizer(Path(config.tokenizer))  # likewise
+    if ready is None and not resume and config.tokenizer not in TOKENIZERS:
+        ready = read_tokenizer(Path(config.tokenizer))  # likewise
     command = f"tgl train --resume --out {quoted(out)}"
     trainer = None
     try:
@@ -125,7 +133,8 @@ def train(
         del corpus  # 30 MB of text, not needed any more
         view = RunView()
         source = [str(Path(p).resolve()) for p in data] if data else []
-        trainer = Trainer(config, train_ids, val_ids, tok, out, source, view)
+        trainer = Trainer(config, train_ids, val_ids, tok, out, source, view, weights)
+        del weights
         with checkpoint.lock(out):
             if resume:
                 trainer.resume(out)
@@ -188,6 +197,28 @@ def _configured(config: TrainConfig, given: dict) -> TrainConfig:
     elif "max_seconds" in given:
         config.steps = None
     return config
+
+
+def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, tokenizers.Tokenizer]:
+    """(weights, tokenizer) of the run to begin with, whose shape the config gets: a shorter context and another dropout
+    may be asked for, since neither has weights."""
+    weights, state = checkpoint.load_weights(start)
+    model = {k: v for k, v in GPTConfig.from_dict(state["model"]).to_dict().items() if k != "vocab_size"}
+    asked = {k: given[k] for k in given.keys() & MODEL_FLAGS}
+    wrong = [f"{k} is {model[k]}" for k in asked if k not in ("dropout", "block_size") and asked[k] != model[k]]
+    wrong += [f"{k} is the run's" for k in ("tokenizer", "vocab_size") if k in given]
+    if asked.get("block_size", 0) > model["block_size"]:
+        wrong.append(f"block_size is at most {model['block_size']}")
+    if wrong:
+        raise ValueError(
+            f"--from {start} begins with a model as it is, and others are asked for ({'; '.join(sorted(wrong))}): leave them out "
+            f"(only --dropout and a shorter --block-size can be given)"
+        )
+    config.model = model | asked
+    config.tokenizer = config.start
+    if "positions.weight" in weights:
+        weights["positions.weight"] = weights["positions.weight"][: config.model["block_size"]]
+    return weights, tokenizers.Tokenizer.from_dict(state["tokenizer"])
 
 
 def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Path] | None]:

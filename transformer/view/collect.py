@@ -48,7 +48,7 @@ def load(directory, moments: bool = True) -> Checkpoint:
     checkpoint.put_weights(model, weights, directory)
     train = TrainConfig.from_dict(state["train"])
     # Of 16 bits the optimiser keeps what a step in float32 has no use for: such a step begins with fresh moments.
-    kept = (arrays, state["optimizer"]) if arrays is not None and train.dtype == "float32" else None
+    kept = (arrays, state["optimizer"]) if arrays and train.dtype == "float32" else None
     train = replace(train, device="cpu", dtype="float32", stochastic_rounding=False)
     tok = tokenizers.Tokenizer.from_dict(state["tokenizer"])
     return Checkpoint(model.eval(), tok, state["progress"]["step"], train, kept, str(directory))

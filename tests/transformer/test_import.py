@@ -1,0 +1,392 @@
+"""Models of Hugging Face's folders as runs: the same logits, every command on them, training on from them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from tinygrad_lite import no_grad
+from tokenizer import BPETokenizer, CharTokenizer, formats
+from transformer import checkpoint
+from transformer.cli.app import app
+from transformer.cli.inspect import load_model
+from transformer.config import GPTConfig
+from transformer.hf import export, from_huggingface, huggingface_config, to_huggingface
+from transformer.hf.folder import load
+from transformer.model import GPT, as_tokens
+
+SIZES = dict(vocab_size=61, block_size=24, layers=2, heads=4, channels=32)
+LLAMA = dict(SIZES, kv_heads=2, positions="rope", norm="rmsnorm", mlp="swiglu", mlp_size=40, rope_base=500.0, bias=False,
+             tied=False, norm_eps=1e-4)  # fmt: skip
+MODELS = {
+    "gpt2": SIZES,
+    "llama": LLAMA,
+    "llama, tied, with biases": dict(LLAMA, tied=True, bias=True),
+    "mistral": dict(LLAMA, window=5),
+}
+IDS = np.random.default_rng(1).integers(0, 61, (2, 24))
+
+
+def random_model(**settings):
+    """Every weight random, biases and norms too: a name that was mixed up shows."""
+    model = GPT(GPTConfig(**settings)).eval()
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        p.data[...] = rng.normal(0, 0.3, p.shape)
+    return model
+
+
+def arrays(model):
+    return {n: p.numpy() for n, p in model.named_parameters()}
+
+
+def logits_of(model, ids=IDS):
+    with no_grad():
+        return model(as_tokens(ids)).numpy()
+
+
+def tgl(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def succeeded(result):
+    assert result.exit_code == 0, (result.output, result.exception)
+    return " ".join(result.output.split())
+
+
+def llama_by_its_paper(w, settings, ids):
+    """Logits of a Llama in float64, by Hugging Face's names, written from arXiv:2302.13971 and arXiv:2104.09864."""
+    w = {name: array.astype(np.float64) for name, array in w.items()}
+    heads, kv = settings["num_attention_heads"], settings["num_key_value_heads"]
+    d, t = settings["hidden_size"] // heads, ids.shape[1]
+
+    def norm(x, name):
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + settings["rms_norm_eps"]) * w[name]
+
+    def layer(x, name):
+        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)
+
+    def turned(x):  # (B, T, heads, D)
+        angle = np.arange(t)[:, None, None] * settings["rope_theta"] ** (-np.arange(0, d, 2) / d)
+        a, b = x[..., : d // 2], x[..., d // 2 :]
+        return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], -1)
+
+    distance = np.arange(t)[:, None] - np.arange(t)
+    seen = (distance >= 0) & (distance < settings.get("sliding_window", t))
+    x = w["model.embed_tokens.weight"][ids]
+    for i in range(settings["num_hidden_layers"]):
+        at = f"model.layers.{i}"
+        h = norm(x, f"{at}.input_layernorm.weight")
+        q, k, v = (layer(h, f"{at}.self_attn.{n}_proj").reshape(*ids.shape, -1, d) for n in "qkv")
+        q, k, v = turned(q), np.repeat(turned(k), heads // kv, axis=2), np.repeat(v, heads // kv, axis=2)
+        scores = np.where(seen, np.einsum("bthd,bshd->bhts", q, k) / np.sqrt(d), -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = np.einsum("bhts,bshd->bthd", weights / weights.sum(-1, keepdims=True), v)
+        x = x + layer(mixed.reshape(x.shape), f"{at}.self_attn.o_proj")
+        h = norm(x, f"{at}.post_attention_layernorm.weight")
+        gate = layer(h, f"{at}.mlp.gate_proj")
+        x = x + layer(gate / (1 + np.exp(-gate)) * layer(h, f"{at}.mlp.up_proj"), f"{at}.mlp.down_proj")
+    return norm(x, "model.norm.weight") @ w["lm_head.weight"].T
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "gpt2"])
+def test_a_llamas_weights_by_their_names_give_our_logits(name):
+    model = random_model(**MODELS[name])
+    theirs = to_huggingface(arrays(model), model.config)
+    ours = logits_of(model)
+    by_paper = llama_by_its_paper(theirs, huggingface_config(model.config), IDS)
+    np.testing.assert_allclose(ours, by_paper, atol=2e-5 * np.abs(by_paper).max())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_names_round_trip_with_the_models_prefix_and_without(name):
+    model = random_model(**MODELS[name])
+    weights = arrays(model)
+    theirs = to_huggingface(weights, model.config)
+    bare = {n.removeprefix("transformer.").removeprefix("model."): w for n, w in theirs.items()}
+    for given in (theirs, bare):
+        back = from_huggingface(given, model.config)
+        assert back.keys() == weights.keys()
+        for n in weights:
+            np.testing.assert_array_equal(back[n], weights[n])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_peers_model_of_an_exported_folder_gives_our_logits(name, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the peer whose logits are compared is not installed")
+    torch = pytest.importorskip("torch", reason="transformers needs PyTorch")
+    model = random_model(**MODELS[name])
+    export(tmp_path / "hf", arrays(model), model.config)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf", attn_implementation="eager").eval()
+    assert type(theirs).__name__ == json.loads((tmp_path / "hf" / "config.json").read_text())["architectures"][0]
+    ours = logits_of(model)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(IDS)).logits.numpy()
+    np.testing.assert_allclose(ours, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Llama", "Mistral", "Qwen2"])
+def test_a_model_that_the_peer_saved_gives_its_logits(kind, tmp_path):
+    """In bfloat16 and in several files, as large ones are."""
+    transformers = pytest.importorskip("transformers", reason="the peer whose logits are compared is not installed")
+    torch = pytest.importorskip("torch", reason="transformers needs PyTorch")
+    torch.manual_seed(3)
+    if kind == "GPT2":
+        settings = dict(vocab_size=300, n_positions=24, n_embd=32, n_layer=2, n_head=4, n_inner=48)
+    else:
+        settings = dict(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                        intermediate_size=40, max_position_embeddings=24, initializer_range=0.3)  # fmt: skip
+        settings |= {"sliding_window": 5} if kind == "Mistral" else {}
+    config = getattr(transformers, f"{kind}Config")(**settings, bos_token_id=0, eos_token_id=0)
+    theirs = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config)
+    if kind == "Qwen2":
+        for layer in theirs.model.layers:
+            torch.nn.init.normal_(layer.self_attn.k_proj.bias)
+    theirs = theirs.to(torch.bfloat16)
+    theirs.save_pretrained(tmp_path / "hf", max_shard_size="30KB")
+    assert len(list((tmp_path / "hf").glob("*.safetensors"))) > 1
+    formats.write(bpe(), tmp_path / "hf" / "tokenizer.json", "huggingface")
+    found = load(tmp_path / "hf")
+    model = GPT(found.config).eval()
+    checkpoint.put_weights(model, found.weights, tmp_path)
+    ids = np.random.default_rng(2).integers(0, found.config.vocab_size, (2, 24))
+    theirs = type(theirs).from_pretrained(tmp_path / "hf", dtype=torch.float32).eval()  # .float() keeps rounded angles
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(ids)).logits.numpy()[..., : found.config.vocab_size]
+    np.testing.assert_allclose(logits_of(model, ids), expected, atol=2e-5 * np.abs(expected).max())
+    assert found.left_out == 300 - found.config.vocab_size > 0 and found.start == [0] and found.begin == []
+
+
+def bpe():
+    return BPETokenizer.train("the theme of the thesis " * 9, 270, special_tokens=["<|end|>"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small Llama whose embedding has three rows more than the tokenizer has tokens."""
+    tok = bpe()
+    model = random_model(**dict(LLAMA, vocab_size=tok.vocab_size + 3))
+    export(tmp_path / "hf", arrays(model), model.config, tok)
+    return tmp_path / "hf"
+
+
+def changed(path, **settings):
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in (data | settings).items() if v is not ...}))
+
+
+def test_an_imported_model_is_a_run_for_every_command(folder, tmp_path):
+    run = tmp_path / "run"
+    said = succeeded(tgl("import", folder, "--to", run))
+    assert "Left out: 3 rows" in said and f"tgl train --from {run}" in said
+    model, tok, _ = load_model(run)
+    original = load(folder)
+    assert tok.to_dict() == bpe().to_dict() and model.config.vocab_size == tok.vocab_size
+    for name, weight in arrays(model).items():
+        np.testing.assert_array_equal(weight, original.weights[name])
+    assert "Imported from" in succeeded(tgl("info", run))
+    assert "the" in succeeded(tgl("sample", "--from", run, "--prompt", "the", "--tokens", 3))
+    (tmp_path / "text.txt").write_text("the theme of the thesis " * 20)
+    assert "disjoint" in succeeded(tgl("eval", "--from", run, "--data", tmp_path / "text.txt"))
+    assert "Loss" in succeeded(tgl("view", "--from", run, "--text", "the theme of", "--out", tmp_path / "step.html"))
+    succeeded(tgl("export", "--from", run, "--to", tmp_path / "again"))
+    before, after = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "again"))
+    for name, weight in after.items():
+        np.testing.assert_array_equal(weight, before[name][: len(weight)])
+    again = tgl("import", folder, "--to", run)
+    assert again.exit_code != 0 and "holds a run already: name another directory with --to" in str(again.exception)
+    resumed = tgl("train", "--resume", "--out", run)
+    assert resumed.exit_code != 0 and f"tgl train --from {run} --out ANOTHER" in str(resumed.exception)
+
+
+def test_training_begins_with_the_weights_it_is_given(folder, tmp_path):
+    run, tuned, text = tmp_path / "run", tmp_path / "tuned", tmp_path / "text.txt"
+    text.write_text("the theme of the thesis " * 99)
+    succeeded(tgl("import", folder, "--to", run))
+    train = ["train", "--from", run, "--data", text, "--out", tuned, "--steps", 3, "--log-every", 1, "--block-size", 12]
+    said = succeeded(tgl(*train, "--dropout", 0.1))
+    assert "Begins with the weights in" in said and "which is where training starts" not in said
+    _, state = checkpoint.load_weights(tuned)
+    assert state["model"] | {"block_size": 24, "dropout": 0.0} == load(folder).config.to_dict()
+    first = state["progress"]["evaluations"][0]
+    untrained = evaluated(run, text, tuned)
+    assert first["step"] == 0 and abs(first["val_loss"] - untrained) < 1e-6 * untrained
+    assert state["progress"]["evaluations"][-1]["val_loss"] < first["val_loss"]
+
+    shutil.rmtree(run)  # what is tuned stands alone
+    assert "step 3 of 5" in succeeded(tgl("train", "--resume", "--out", tuned, "--steps", 5))
+
+
+def evaluated(run, text, like):
+    """The loss of a run's model on the text that another's training held out, in windows of that one's context."""
+    from transformer.data import load_corpus
+    from transformer.evaluation import evaluate
+    from transformer.presets import TrainConfig
+
+    model, tok, _ = load_model(run)
+    _, state = checkpoint.load_weights(like)
+    model = GPT(GPTConfig(**model.config.to_dict() | {"block_size": 12})).eval()
+    checkpoint.put_weights(model, checkpoint.load_weights(run)[0], run)
+    limit = TrainConfig.from_dict(state["train"]).eval_windows
+    return evaluate(model, tok.encode_to_array(load_corpus([text]).val), tok, limit=limit).loss
+
+
+def test_a_run_of_ones_own_is_trained_on_too_with_a_context_of_learned_positions_cut(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("to be, or not to be, that is the question. " * 60)
+    first, second = tmp_path / "first", tmp_path / "second"
+    settings = ["--preset", "shakespeare-char-cpu", "--layers", 1, "--channels", 16, "--heads", 2, "--steps", 4]
+    succeeded(tgl("train", "--data", text, *settings, "--out", first))
+    begin = ["train", "--from", first, "--data", text, "--out", second]
+    succeeded(tgl(*begin, "--steps", 1, "--block-size", 8, "--lr", 1e-9, "--min-lr", 0, "--weight-decay", 0))
+    (before, _), (after, _) = checkpoint.load_weights(first), checkpoint.load_weights(second)
+    for name, weight in after.items():
+        np.testing.assert_allclose(weight, before[name][: len(weight)], rtol=0, atol=1e-6)
+    assert after["positions.weight"].shape == (8, 16)
+    for more, said in (
+        (["--layers", 2, "--tokenizer", "bpe"], "layers is 1; tokenizer is the run's"),
+        (["--block-size", 65], "block_size is at most 64"),
+    ):
+        result = tgl(*begin, *more)
+        assert result.exit_code != 0 and said in str(result.exception) and "leave them out" in str(result.exception)
+
+
+def test_what_the_tokenizer_puts_before_texts_is_put_before_a_prompt(folder, tmp_path):
+    def template(kind, **more):
+        return {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|end|>", "type_id": 0}}], "pair": [],
+                "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [bpe().special_tokens["<|end|>"]],
+                                               "tokens": ["<|end|>"]}}}  # fmt: skip
+
+    end = bpe().special_tokens["<|end|>"]
+    changed(folder / "tokenizer.json", post_processor=template("single"))
+    found = load(folder)
+    assert found.begin == found.start == [end]
+    changed(folder / "tokenizer.json", post_processor={"type": "Sequence", "processors": [template("single")]})
+    succeeded(tgl("import", folder, "--to", tmp_path / "run"))
+    model, tok, _ = load_model(tmp_path / "run")
+    from transformer.sampling import generate
+
+    for prompt, ids in ((None, [end]), ("the", [end, *tok.encode("the")])):
+        asked = [] if prompt is None else ["--prompt", prompt]
+        said = tgl("sample", "--from", tmp_path / "run", *asked, "--tokens", 4, "--temperature", 0).output
+        written = tok.decode(list(generate(model, ids, 4, temperature=0)))
+        assert said.rstrip("\n") == ((prompt or "") + written).rstrip("\n")
+
+
+def test_a_shorter_context_is_cut_from_learned_positions(tmp_path):
+    tok = bpe()
+    model = random_model(**dict(SIZES, vocab_size=tok.vocab_size))
+    export(tmp_path / "hf", arrays(model), model.config, tok)
+    found = load(tmp_path / "hf", block_size=7)
+    assert found.config.block_size == 7
+    np.testing.assert_array_equal(found.weights["positions.weight"], arrays(model)["positions.weight"][:7])
+    for wrong in (0, 25):
+        with pytest.raises(ValueError, match=f"the context must be from 1 to the model's 24, got {wrong}"):
+            load(tmp_path / "hf", block_size=wrong)
+
+
+def test_a_tokenizer_in_gpt2s_two_files_or_elsewhere_is_found(folder, tmp_path):
+    tok = load(folder).tokenizer
+    (folder / "tokenizer.json").rename(tmp_path / "elsewhere.json")
+    with pytest.raises(ValueError, match=r"has no tokenizer .*: name one with --tokenizer FILE"):
+        load(folder)
+    assert load(folder, tokenizer=tmp_path / "elsewhere.json").tokenizer.to_dict() == tok.to_dict()
+    formats.write(tok, folder, "gpt2", ignore=["pattern"])
+    assert load(folder).tokenizer.encode("the theme") == tok.encode("the theme")
+
+
+@pytest.mark.parametrize("settings, said", [
+    (dict(model_type="bert"), "models of type 'bert' are not supported, but those of gpt2, llama, mistral, qwen2"),
+    (dict(hidden_act="gelu"), "hidden_act is 'gelu'; supported is 'silu' or 'swish'"),
+    (dict(rope_scaling={"rope_type": "llama3", "factor": 8.0}), "rope_type 'llama3': its angles are scaled"),
+    (dict(rope_scaling={"type": "linear", "factor": 8.0}), "rope_type 'linear': its angles are scaled"),
+    (dict(head_dim=16), "head_dim is 16: supported are heads that share hidden_size, 8 each"),
+    (dict(hidden_size=...), "hidden_size is missing"),
+    (dict(hidden_size=33), "channels 33 must be a multiple of heads 4"),
+    (dict(model_type="qwen2", use_sliding_window=True), "use_sliding_window is True; supported is False"),
+    (dict(num_hidden_layers="two"), "layers must be a positive integer, got 'two'"),
+])  # fmt: skip
+def test_a_config_that_asks_for_what_we_have_not_is_refused_by_name(settings, said, folder):
+    changed(folder / "config.json", **settings)
+    with pytest.raises(ValueError) as caught:
+        load(folder)
+    assert said in str(caught.value) and "config.json" in str(caught.value)
+
+
+def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
+    def refused(said):
+        with pytest.raises(ValueError) as caught:
+            load(folder)
+        assert said in str(caught.value), caught.value
+
+    weights = folder / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-5])
+    refused("model.safetensors: cannot be read")
+    weights.unlink()
+    refused("has no weights: expected model.safetensors, or model.safetensors.index.json")
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+    refused("pytorch_model.bin is a pickle, which may run anything")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
+    refused("expected weight_map")
+    (folder / "model.safetensors.index.json").unlink()
+    weights.write_bytes(kept)
+    arrays = load_file(weights)
+    arrays.pop("model.norm.weight")
+    arrays["model.layers.1.self_attn.k_proj.weight"] = arrays["model.layers.1.self_attn.k_proj.weight"][:-1]
+    save_file(arrays, weights)
+    refused("model.norm.weight is missing")
+    refused("model.layers.1.self_attn.k_proj.weight must be (16, 32), is (15, 32)")
+    weights.write_bytes(kept)
+    changed(folder / "config.json", vocab_size=300)
+    refused("embed_tokens.weight must be (300, 32)")
+    formats.write(BPETokenizer.train("the " * 99 + "".join(map(chr, range(200, 800))), 300), folder / "tokenizer.json",
+                  "huggingface")  # fmt: skip
+    (folder / "config.json").write_text("{")
+    refused("config.json is damaged")
+    (folder / "config.json").write_text("[]")
+    refused("config.json: expected an object, got list")
+    (folder / "config.json").unlink()
+    refused("config.json is not there: expected a folder as Hugging Face's save_pretrained writes it")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_anothers(folder):
+    tok = BPETokenizer.train("the theme of the thesis, and another theory of theirs " * 9, 290)
+    formats.write(tok, folder / "tokenizer.json", "huggingface")
+    with pytest.raises(
+        ValueError, match=f"the tokenizer has {tok.vocab_size} tokens, the model 2..: they are not of one"
+    ):
+        load(folder)
+
+
+def test_an_import_that_fails_leaves_no_run(folder, tmp_path):
+    changed(folder / "config.json", model_type="bert")
+    assert tgl("import", folder, "--to", tmp_path / "run").exit_code != 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_that_no_tokenizer_json_holds_stays_with_the_run(tmp_path):
+    model = random_model(**SIZES)
+    tok = CharTokenizer.train("".join(map(chr, range(65, 65 + 61))))
+    with pytest.raises(ValueError):
+        export(tmp_path / "hf", arrays(model), model.config, tok)
+    assert not (tmp_path / "hf").exists()
+
+
+def test_a_model_that_no_type_holds_says_for_each_what_it_has_not():
+    with pytest.raises(ValueError, match=r"gpt2 has no positions=rope; llama has no norm=layernorm, mlp=gelu; mistral"):
+        huggingface_config(GPTConfig(**SIZES, positions="rope"))
+
+
+@pytest.mark.parametrize("settings, said", [
+    (dict(mlp_size=0), "mlp_size must be a positive integer or None, got 0"),
+    (dict(rope_base=0.0), "rope_base must be a positive number, got 0.0"),
+    (dict(norm_eps=float("nan")), "norm_eps must be a positive number, got nan"),
+])  # fmt: skip
+def test_a_config_refuses_sizes_that_are_none(settings, said):
+    with pytest.raises(ValueError, match=said):
+        GPTConfig(**SIZES, **settings)

@@ -1,0 +1,164 @@
+"""A model out of a folder as Hugging Face's `save_pretrained` writes it: config.json, weights, a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+
+import tokenizer as tokenizers
+from tokenizer import formats
+
+from ..config import GPTConfig
+from .formats import READ
+from .weights import from_huggingface
+
+WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+
+
+@dataclass
+class Model:
+    """What a folder holds, as ours.
+
+    begin: the ids that its tokenizer puts before every text. start: what a text without a prompt begins with, if the
+    folder says. left_out: rows of embeddings that no token has.
+    """
+
+    config: GPTConfig
+    weights: dict[str, np.ndarray]
+    tokenizer: tokenizers.Tokenizer
+    begin: list[int]
+    start: list[int]
+    left_out: int
+
+
+def load(
+    folder,
+    *,
+    tokenizer=None,
+    block_size: int | None = None,
+    ignore: Collection[str] = (),
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Model:
+    """Read a folder.
+
+    tokenizer: its file, where the folder has none. block_size: a shorter context than the model's. ignore: what the
+    tokenizer's file asks for and may be left out, by the names that the error about it gives. progress: called with how
+    many weights are read, and of how many.
+
+    Raises ValueError for what is missing, damaged or not supported, with the file's name.
+    """
+    folder = Path(folder)
+    settings = _json(folder / "config.json")
+    config = _config(folder / "config.json", settings)
+    tok = _tokenizer(folder, tokenizer, ignore)  # the large files last
+    weights = _weights(folder, progress)
+    try:
+        ours = from_huggingface(weights, config)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    if tok.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer has {tok.vocab_size:,} tokens, the model {config.vocab_size:,}: they are not of one model"
+        )
+    left_out, config = config.vocab_size - tok.vocab_size, replace(config, vocab_size=tok.vocab_size)
+    for name in ("tokens.weight", "head.weight"):
+        if name in ours:
+            ours[name] = ours[name][: config.vocab_size]
+    if block_size is not None:
+        if not 1 <= block_size <= config.block_size:
+            raise ValueError(
+                f"{folder}: the context must be from 1 to the model's {config.block_size}, got {block_size}"
+            )
+        config = replace(config, block_size=block_size)
+        if "positions.weight" in ours:
+            ours["positions.weight"] = ours["positions.weight"][:block_size]
+    begin = _begin(folder, tok)
+    bos = settings.get("bos_token_id")
+    has_bos = isinstance(bos, int) and 0 <= bos < config.vocab_size
+    return Model(config, ours, tok, begin, begin or ([bos] if has_bos else []), left_out)
+
+
+def _json(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(
+            f"{path} is not there: expected a folder as Hugging Face's save_pretrained writes it, with config.json, "
+            f"{WEIGHTS} and tokenizer.json"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected an object, got {type(found).__name__}")
+    return found
+
+
+def _config(path: Path, settings: dict) -> GPTConfig:
+    kind = settings.get("model_type")
+    if kind not in READ:
+        raise ValueError(f"{path}: models of type {kind!r} are not supported, but those of {', '.join(READ)}")
+    try:
+        return READ[kind].config(settings)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _tokenizer(folder: Path, path, ignore):
+    if path is None:
+        path = folder / "tokenizer.json"
+        if not path.exists():
+            path = folder
+            if formats.gpt2.pair_in(folder) is None:
+                raise ValueError(
+                    f"{folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt): name one with --tokenizer FILE"
+                )
+    return formats.read(path, ignore=ignore)
+
+
+def _weights(folder: Path, progress) -> dict[str, np.ndarray]:
+    """All arrays of a folder by name, in float32, from one file or from the several that an index names."""
+    if (folder / WEIGHTS).exists():
+        files = [folder / WEIGHTS]
+    elif (folder / INDEX).exists():
+        names = _json(folder / INDEX).get("weight_map")
+        if not isinstance(names, dict) or not all(Path(str(name)).name == name for name in names.values()):
+            raise ValueError(f"{folder / INDEX}: expected weight_map, an object of weights and the files they are in")
+        files = [folder / name for name in sorted(set(names.values()))]
+    elif (folder / PICKLE).exists():
+        raise ValueError(
+            f"{folder / PICKLE} is a pickle, which may run anything when it is read: where you trust it, load it with "
+            f"Hugging Face's transformers and save_pretrained(..., safe_serialization=True) makes {WEIGHTS}"
+        )
+    else:
+        raise ValueError(f"{folder} has no weights: expected {WEIGHTS}, or {INDEX} and the files it names")
+    found, counts = {}, []
+    for path in files:
+        try:
+            with safe_open(path, framework="np") as file:
+                names = list(file.keys())
+                counts.append(len(names))
+                for name in names:
+                    found[name] = file.get_tensor(name).astype(np.float32)
+                    progress(len(found), sum(counts) + (len(files) - len(counts)) * counts[0])
+        except Exception as error:  # the library's own type for a damaged file, and what the system says
+            raise ValueError(f"{path}: cannot be read: {error}") from None
+    return found
+
+
+def _begin(folder: Path, tok) -> list[int]:
+    """The ids before every text, by the post-processor of tokenizer.json."""
+    path = folder / "tokenizer.json"
+    post = _json(path).get("post_processor") if path.exists() else None
+    for step in post.get("processors", [post]) if post else []:
+        if step.get("type") == "TemplateProcessing":
+            ids = []
+            for piece in step.get("single", []):
+                if "SpecialToken" not in piece:
+                    return ids
+                ids += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+    return []
