@@ -51,6 +51,17 @@ def test_a_prompt_longer_than_the_context_is_printed_whole_and_what_the_model_se
     assert seen.stderr == "" and result.stdout.endswith(seen.stdout)
 
 
+def test_several_samples_are_those_of_the_seeds_that_follow(run):
+    ask = ("sample", "--from", run, "--prompt", "To be", "--tokens", 9)
+    alone = [tgl(*ask, "--seed", seed).stdout for seed in (5, 6)]
+    together = tgl(*ask, "--seed", 5, "--samples", 2).stdout
+    headings = [line for line in together.splitlines() if "--seed" in line]
+    assert ["--seed 5" in headings[0], "--seed 6" in headings[1]] == [True, True]
+    for heading in headings:
+        together = together.replace(heading + "\n", "")
+    assert together == "".join(alone)
+
+
 @pytest.mark.parametrize("command", ["sample", "info", "eval"])
 def test_a_file_in_place_of_the_runs_directory_is_named(run, command):
     named = (run / "latest",) if command == "info" else ("--from", run / "latest")

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from tinygrad_lite import no_grad
+from tinygrad_lite import Generator, no_grad
 from tokenizer import BPETokenizer, CharTokenizer, formats
 from transformer import checkpoint
 from transformer.cli.app import app
@@ -17,6 +17,7 @@ from transformer.config import GPTConfig
 from transformer.hf import export, from_huggingface, huggingface_config, to_huggingface
 from transformer.hf.folder import load
 from transformer.model import GPT, as_tokens
+from transformer.sampling import generate
 
 SIZES = dict(vocab_size=61, block_size=24, layers=2, heads=4, channels=32)
 LLAMA = dict(SIZES, kv_heads=2, positions="rope", norm="rmsnorm", mlp="swiglu", mlp_size=40, rope_base=500.0, bias=False,
@@ -268,13 +269,30 @@ def test_what_the_tokenizer_puts_before_texts_is_put_before_a_prompt(folder, tmp
     changed(folder / "tokenizer.json", post_processor={"type": "Sequence", "processors": [template("single")]})
     succeeded(tgl("import", folder, "--to", tmp_path / "run"))
     model, tok, _ = load_model(tmp_path / "run")
-    from transformer.sampling import generate
-
     for prompt, ids in ((None, [end]), ("the", [end, *tok.encode("the")])):
         asked = [] if prompt is None else ["--prompt", prompt]
         said = tgl("sample", "--from", tmp_path / "run", *asked, "--tokens", 4, "--temperature", 0).output
         written = tok.decode(list(generate(model, ids, 4, temperature=0)))
         assert said.rstrip("\n") == ((prompt or "") + written).rstrip("\n")
+
+
+@pytest.mark.parametrize("eos", [270, [269, 270]])
+def test_a_sample_ends_where_the_model_says(eos, folder, tmp_path):
+    """All tokens are equally likely, so that the end comes soon."""
+    tok, weights = bpe(), load_file(folder / "model.safetensors")
+    last = tok.vocab_size - 1
+    eos = last if eos == 270 else [last - 1, last]
+    changed(folder / "config.json", eos_token_id=eos)
+    weights["lm_head.weight"][:] = 0
+    weights["model.norm.weight"][:] = 0
+    save_file(weights, folder / "model.safetensors")
+    assert load(folder).end == (eos if isinstance(eos, list) else [eos])
+    succeeded(tgl("import", folder, "--to", tmp_path / "run"))
+    said = tgl("sample", "--from", tmp_path / "run", "--prompt", "the", "--tokens", 2000, "--seed", 1).output
+    model, tok, _ = load_model(tmp_path / "run")
+    ids = list(generate(model, tok.encode("the"), 2000, temperature=0.8, generator=Generator(1)))
+    ends = [i for i, token in enumerate(ids) if token in load(folder).end]
+    assert ends and said == "the" + tok.decode(ids[: ends[0]]) + "\n"
 
 
 def test_a_shorter_context_is_cut_from_learned_positions(tmp_path):

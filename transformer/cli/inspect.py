@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
@@ -45,9 +46,10 @@ def sample(
         float | None, typer.Option(help="Draw from the most likely tokens that together have this probability.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same text.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="How many texts; each one's seed is the next.")] = 1,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print while it is made.")] = True,
 ):
-    """Continue a prompt."""
+    """Continue a prompt. An imported model's text ends where the model says so."""
     check_sampling(temperature, top_k, top_p)  # now, and not after the prompt is printed
     model, tok, state = load_model(directory)
     if prompt is not None:  # where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes
@@ -60,8 +62,18 @@ def sample(
         raise ValueError("--prompt is empty: give at least one character, or leave it out")
     if len(ids) > (size := model.config.block_size):
         print(f"tgl: the prompt has {len(ids)} tokens; the model sees the last {size}", file=sys.stderr)
-    tokens = generate(model, ids, count, temperature=temperature, top_k=top_k, top_p=top_p, generator=Generator(seed))
-    decoder, pieces = tok.stream_decoder(), [prompt or ""]
+    settings = dict(temperature=temperature, top_k=top_k, top_p=top_p)
+    for number in range(samples):
+        if samples > 1:
+            console.divide(f"sample {number + 1}, --seed {seed + number}")
+            sys.stdout.flush()
+        tokens = generate(model, ids, count, **settings, generator=Generator(seed + number))
+        _write(tok, prompt or "", takewhile(lambda token: token not in state.get("end", []), tokens), stream)
+
+
+def _write(tok, prompt: str, tokens, stream: bool):
+    """The prompt and what follows it, on standard output."""
+    decoder, pieces = tok.stream_decoder(), [prompt]
     if stream:
         sys.stdout.write(pieces[0])
     for token in tokens:

@@ -32,11 +32,6 @@ class _Screen(Screen):
 console = _Screen()
 
 
-def rule(title: str = ""):
-    """A line across the terminal, of characters that it has."""
-    console.rule(title, align="left", characters="─" if console.encoding.startswith("utf") else "-")
-
-
 def quoted(path, system: str = os.name) -> str:
     """A path as one types it in this system's shell: cmd.exe takes single quotes for part of the name."""
     return subprocess.list2cmdline([str(path)]) if system == "nt" else shlex.quote(str(path))
@@ -102,7 +97,7 @@ class RunView:
             self.progress.update(self.task, completed=values["step"], doing=self.learning)
             every = self.trainer.config.sample_every
             if every and values["step"] % every == 0:
-                rule(f"sample at step {values['step']}")
+                console.divide(f"sample at step {values['step']}")
                 console.print(sample_text(self.trainer, 120))
         elif kind == "settled":
             self.progress.update(self.task, total=values["steps"])
@@ -155,9 +150,9 @@ def finish(trainer: Trainer, out: Path, began: float):
     """Samples, the loss curve, the figures, and a warning where they are not as expected."""
     config, p, peak_mib = trainer.config, trainer.progress, peak_bytes() / MIB
     for seed in (1, 2):
-        rule(f"sample {seed}")
+        console.divide(f"sample {seed}")
         console.print(sample_text(trainer, 160, seed))
-    rule()
+    console.divide()
     loss_curve(out / "log.jsonl", out / "loss.png", console)
     last = p.evaluations[-1]
     scored = (

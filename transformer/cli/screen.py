@@ -13,6 +13,10 @@ class Screen(Console):
     def __init__(self, **settings):
         super().__init__(**{"highlight": False, "markup": False, "emoji": False, "soft_wrap": True, **settings})
 
+    def divide(self, title: str = ""):
+        """A line across the terminal, of characters that it has."""
+        self.rule(title, align="left", characters="─" if self.encoding.startswith("utf") else "-")
+
     def say(self, text: str, command: str | None = None, style: str | None = None):
         """A sentence, broken between words on a terminal only; a command on a line of its own, whole, to be copied."""
         if self.is_terminal:  # not by rich, which breaks a path that is longer than a line

@@ -25,7 +25,7 @@ class Model:
     """What a folder holds, as ours.
 
     begin: the ids that its tokenizer puts before every text. start: what a text without a prompt begins with, if the
-    folder says. left_out: rows of embeddings that no token has.
+    folder says; end: the ids that end a text. left_out: rows of embeddings that no token has.
     """
 
     config: GPTConfig
@@ -33,6 +33,7 @@ class Model:
     tokenizer: tokenizers.Tokenizer
     begin: list[int]
     start: list[int]
+    end: list[int]
     left_out: int
 
 
@@ -78,9 +79,14 @@ def load(
         if "positions.weight" in ours:
             ours["positions.weight"] = ours["positions.weight"][:block_size]
     begin = _begin(folder, tok)
-    bos = settings.get("bos_token_id")
-    has_bos = isinstance(bos, int) and 0 <= bos < config.vocab_size
-    return Model(config, ours, tok, begin, begin or ([bos] if has_bos else []), left_out)
+    bos, eos = (_ids(settings.get(f"{x}_token_id"), config) for x in ("bos", "eos"))
+    return Model(config, ours, tok, begin, begin or bos[:1], eos, left_out)
+
+
+def _ids(given, config: GPTConfig) -> list[int]:
+    """Ids as config.json has them: none, one or several."""
+    given = given if isinstance(given, list) else [given]
+    return [i for i in given if type(i) is int and 0 <= i < config.vocab_size]
 
 
 def _json(path: Path) -> dict:

@@ -31,6 +31,7 @@ def write_run(out, model: Model, source: str) -> Path:
             "progress": Progress().__dict__,
             "begin": model.begin,
             "start": model.start,
+            "end": model.end,
             "optimizer": None,
         }
         return checkpoint.save(out, 0, model.weights, {}, state)
