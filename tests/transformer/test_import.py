@@ -295,6 +295,22 @@ def test_a_sample_ends_where_the_model_says(eos, folder, tmp_path):
     assert ends and said == "the" + tok.decode(ids[: ends[0]]) + "\n"
 
 
+def test_a_damaged_post_processor_is_named(folder):
+    ids = {"special_tokens": {"<|end|>": {"ids": [999]}}}
+    for post in ({"type": "TemplateProcessing"}, {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x"}}]},
+                 {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|end|>"}}], **ids}):  # fmt: skip
+        changed(folder / "tokenizer.json", post_processor=post)
+        with pytest.raises(ValueError, match="tokenizer.json: its post_processor"):
+            load(folder)
+
+
+def test_weights_of_another_kind_are_not_listed_without_end():
+    model = random_model(**dict(SIZES, layers=9))
+    with pytest.raises(ValueError, match=r"(?s)do not fit.*and \d+ more$") as caught:
+        from_huggingface({f"x{i}": np.zeros(1) for i in range(99)}, model.config)
+    assert len(str(caught.value).splitlines()) == 22
+
+
 def test_a_shorter_context_is_cut_from_learned_positions(tmp_path):
     tok = bpe()
     model = random_model(**dict(SIZES, vocab_size=tok.vocab_size))

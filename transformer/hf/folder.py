@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -160,11 +161,14 @@ def _begin(folder: Path, tok) -> list[int]:
     """The ids before every text, by the post-processor of tokenizer.json."""
     path = folder / "tokenizer.json"
     post = _json(path).get("post_processor") if path.exists() else None
-    for step in post.get("processors", [post]) if post else []:
-        if step.get("type") == "TemplateProcessing":
-            ids = []
-            for piece in step.get("single", []):
-                if "SpecialToken" not in piece:
-                    return ids
+    ids = []
+    try:
+        for step in post.get("processors", [post]) if post else []:
+            pieces = step["single"] if step["type"] == "TemplateProcessing" else []
+            for piece in takewhile(lambda piece: "SpecialToken" in piece, pieces):
                 ids += step["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
-    return []
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: its post_processor is damaged: {error!r}") from None
+    if not all(type(i) is int and 0 <= i < tok.vocab_size for i in ids):
+        raise ValueError(f"{path}: its post_processor has ids {ids}, and the tokenizer those below {tok.vocab_size}")
+    return ids

@@ -11,6 +11,7 @@ from ..config import GPTConfig
 from .formats import Format, Place, format_of
 
 HEAD = "lm_head.weight"
+MOST_NAMED = 20  # weights in an error: of a model of another kind none fits
 
 
 def _shapes(config: GPTConfig, where: Format) -> dict:
@@ -64,7 +65,7 @@ def to_huggingface(weights: dict, config: GPTConfig) -> dict:
 def from_huggingface(weights: dict, config: GPTConfig) -> dict:
     """A model's state_dict of arrays, with its head or without, under our names.
 
-    Raises ValueError that lists every weight that is missing, of another shape, or has no place in the model.
+    Raises ValueError that lists the weights that are missing, of another shape, or have no place in the model.
     """
     where = format_of(config)
     shapes, out, wrong = _shapes(config, where), {}, []
@@ -85,7 +86,8 @@ def from_huggingface(weights: dict, config: GPTConfig) -> dict:
         wrong.append(f"{HEAD} is not equal to {name}.weight, to which the config ties it")
     wrong += [f"{name} has no place in the model" for name in arrays]
     if wrong:
-        raise ValueError(f"from_huggingface: {len(wrong)} weights do not fit {config}:\n  " + "\n  ".join(wrong))
+        shown = wrong[:MOST_NAMED] + ([f"and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else [])
+        raise ValueError(f"from_huggingface: {len(wrong)} weights do not fit {config}:\n  " + "\n  ".join(shown))
     return out
 
 
