@@ -69,6 +69,10 @@ class Unicode(Normalizer):
                 yield stop - start, self.apply(text[start:stop])
                 start = stop
 
+    def last_border(self, text: str) -> int:
+        """The last place within text that nothing is joined or moved across, whatever follows; 0 if there is none."""
+        return next((place for place in range(len(text) - 1, 0, -1) if not _joins_backwards(text[place])), 0)
+
 
 def _normal_form(form: str, text: str) -> str:
     """unicodedata.normalize, which takes quadratic time to sort a long run of marks: such a run is sorted before."""
