@@ -47,13 +47,15 @@ class Unicode(Normalizer):
     """
 
     form: str
+    keeps_ascii: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.form not in ("NFC", "NFD", "NFKC", "NFKD"):
             raise TokenizerError(f"expected a normal form among NFC, NFD, NFKC and NFKD, got {self.form!r}")
 
     def apply(self, text: str) -> str:
-        if text.isascii():
+        # Parts of a text in a normal form are in it, too, so what is one between the younger characters stays one.
+        if text.isascii() or unicodedata.is_normalized(self.form, text):
             return text
         younger = character_expression("YOUNGER")
         if not any(map(younger.match, set(text))):  # each distinct character once: 50 times as fast as a search
@@ -128,6 +130,8 @@ class Lowercase(_CharacterMap):
 @dataclass(frozen=True)
 class StripAccents(_CharacterMap):
     """Removes combining marks. Put NFD before it, which parts them from their letters."""
+
+    keeps_ascii: ClassVar[bool] = True
 
     @property
     def table(self) -> Mapping[int, str]:

@@ -27,7 +27,7 @@ from .errors import TokenizerError
 from .gather import RowTable
 from .normalizer_chain import chain_from_state, chain_state, check_chain
 from .normalizers import METASPACE, Metaspace, Normalizer, Prepend
-from .offsets import in_text, joined_text
+from .offsets import byte_bounds, in_text, joined_text
 from .special import Segment, SpecialRules, TextOrSpans, name_expression, split_segments
 from .streaming import stream_segments
 from .word_vocabulary import ids_of, place_special_tokens
@@ -239,7 +239,7 @@ class WordTokenizer(Tokenizer):
                 ranges.append(np.array([[base, base + length]]))
                 base += length
                 continue
-            bounds = _byte_bounds(segment)
+            bounds = byte_bounds(segment)
             found, spans = self._with_spans(segment, self._chain(segment, place, False, True))
             ids += found.tolist()
             ranges.append(bounds[spans] + base)
@@ -261,7 +261,7 @@ class WordTokenizer(Tokenizer):
             word = text[start:stop]
             row = slice(first[distinct[word]], first[distinct[word]] + spelling.counts[distinct[word]])
             ends = spelling.ends[row]
-            bounds = _byte_bounds(word, escape_width=3)
+            bounds = byte_bounds(word, escape_width=3)
             from_character = np.searchsorted(bounds, np.concatenate([[0], ends[:-1]]), side="right") - 1
             to_character = np.searchsorted(bounds, ends, side="left") - 1
             ids.append(spelling.ids[row])
@@ -351,14 +351,3 @@ def _word_expression(split: str, parts_at_spaces: bool) -> re.Pattern[str] | Non
     if split == "metaspace":
         return re.compile(f"{METASPACE}[^{METASPACE}]*|[^{METASPACE}]+")
     return re.compile(f"{METASPACE}+[^{METASPACE}]*|[^{METASPACE}]+") if parts_at_spaces else None
-
-
-def _byte_bounds(text: str, escape_width: int = 1) -> np.ndarray:
-    """Where each character begins in bytes, and where the last one ends; text as as_text gives it.
-
-    The escape of a byte that was not UTF-8 stands for one byte of the input, and for three in what `encoded` gives.
-    """
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-    widths[(codes >= 0xDC80) & (codes < 0xDD00)] = escape_width
-    return np.concatenate([[0], np.cumsum(widths)])
