@@ -134,6 +134,7 @@ class Tokenizer(ABC):
             text: a str; bytes (UTF-8; invalid bytes survive a round trip where the tokenizer has byte tokens); or a
                 list of Trusted and Untrusted spans. Lone surrogates in a str become U+FFFD, as in tiktoken.
             allowed_special: names of special tokens to recognise in the text, or "all". For spans use Trusted instead.
+                Added tokens are found whatever it says.
             disallowed_special: strings that must not stand in the text, or "all" for every special token that
                 allowed_special does not name. The default forbids nothing and encodes them as plain text.
 

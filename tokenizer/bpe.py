@@ -46,8 +46,8 @@ _REMEMBERED_IN_STREAM = 1 << 11  # encode_iterable promises to stay small: below
 class BPETokenizer(Tokenizer):
     """Byte-pair encoding over bytes. From pairs, ids 0 to 255 are the bytes, in GPT-2's order; pair n makes id 256 + n.
 
-    Every text and every byte string has a spelling, and decoding gives it back exactly (lone surrogates in a str, which
-    are not text in UTF-8, become U+FFFD first).
+    Every text and every byte string has a spelling, and decoding gives it back exactly, but for normalisers (lone
+    surrogates in a str, which are not text in UTF-8, become U+FFFD first).
 
     Args:
         merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
