@@ -88,8 +88,7 @@ class BPETokenizer(Tokenizer):
         tokens = list(self._vocabulary.tokens)  # with the added tokens from here on
         added = check_added_tokens(added_tokens)
         tokens += [None] * (max([len(tokens), *(token.token_id + 1 for token in added)]) - len(tokens))
-        taken = {token.token_id for token in added}
-        free = {token_id for token_id, token in enumerate(tokens) if token is None and token_id not in taken}
+        free = {token_id for token_id, token in enumerate(tokens) if token is None}
         specials = check_special_tokens(special_tokens, len(tokens), free)
         self._preparation = Preparation(normalizers, added, specials)
         for token in added:

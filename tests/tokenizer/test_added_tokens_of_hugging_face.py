@@ -176,6 +176,21 @@ def test_ids_that_do_not_follow_the_others_are_kept_by_the_peer(tmp_path):
     assert peer.encode("ab<t>\u2603<t").ids == gaps.encode("ab<t>\u2603<t") == [256, 300, 280, 27, 83]
 
 
+@pytest.mark.parametrize("ignore_merges", [True, False])
+def test_an_added_token_in_the_vocabulary_is_taken_whole_where_merges_are_ignored(ignore_merges, tmp_path):
+    data = json.loads(byte_level(steps.Lowercase(), special=(), ignore_merges=ignore_merges).to_str())
+    taken = len(data["model"]["vocab"])
+    data["model"]["vocab"] |= {"xyz": taken, "x yz": taken + 1}
+    token = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    data["added_tokens"] = [{"id": taken + n, "content": text, **token} for n, text in enumerate(("xyz", "x yz"))]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(data))
+    tokenizer, peer = formats.read(path), hf.Tokenizer.from_file(str(path))
+    for text in ("xyz", "XYZ", "aXYZ XYZ", "x yz", "X YZ"):
+        assert tokenizer.encode(text) == peer.encode(text).ids
+    assert (tokenizer.encode("XYZ") == [taken]) is ignore_merges
+
+
 def test_a_special_token_of_normalised_text_is_refused_where_that_would_matter(tmp_path):
     path = tmp_path / "tokenizer.json"
     peer = byte_level(special=(), first=["s>"])

@@ -291,6 +291,13 @@ def test_tokenizers_are_saved_whole(kind, tmp_path):
     assert tokenizer.to_dict()["version"] == 3 and BARE.to_dict()["version"] == 2
 
 
+def test_added_tokens_that_would_be_lost_keep_a_file_from_being_written(tmp_path, monkeypatch):
+    write = formats.huggingface.files
+    monkeypatch.setattr(formats.huggingface, "files", lambda tokenizer, ignore: write(made(), ignore))
+    with pytest.raises(FormatError, match="differ on '<t>'"):
+        formats.write(made([AddedToken("<t>", 400)]), tmp_path / "tokenizer.json", "huggingface")
+
+
 @pytest.mark.parametrize("format", ["gpt2", "tiktoken"])
 def test_formats_without_a_place_for_them_refuse(format, tmp_path):
     for tokenizer, what in ((made(ADDED), "added tokens"), (made(normalizers=[n.Unicode("NFC")]), "normalisers")):
