@@ -68,7 +68,11 @@ class Unicode(Normalizer):
         start = 0
         for stop in range(1, len(text) + 1):
             if stop == len(text) or not _joins_backwards(text[stop]):
-                yield stop - start, self.apply(text[start:stop])
+                before, after = text[start:stop], self.apply(text[start:stop])
+                if before == after:  # each mark, say, has its own place
+                    yield from ((1, character) for character in before)
+                else:
+                    yield stop - start, after
                 start = stop
 
     def last_border(self, text: str) -> int:

@@ -105,6 +105,8 @@ def check(pair, text):
     ids = tokenizer.encode(text, allowed_special="all")
     assert ids == found.ids
     assert tokenizer.encode_with_offsets(text, allowed_special="all")[0] == ids
+    if all(text == step.apply(text) for step in tokenizer.normalizers):
+        assert tokenizer.encode_with_offsets(text, allowed_special="all")[1] == found.offsets
     assert tokenizer.decode(ids) == peer.decode(ids, skip_special_tokens=False)
 
 
