@@ -220,11 +220,6 @@ class BPETokenizer(Tokenizer):
         """What is done to the text before it is cut."""
         return self._preparation.normalizers
 
-    @property
-    def preparation(self) -> Preparation:
-        """The added tokens and the normalisers at work."""
-        return self._preparation
-
     def _segments(self, text, allowed_special, disallowed_special) -> list[ByteSegment]:
         if not self._preparation.does_nothing:
             split = self._preparation.split(text, allowed_special, disallowed_special)

@@ -52,9 +52,8 @@ def explain(
         TokenizerError: as encode; or the trace is of another tokenizer.
     """
     plain = as_text(text)
-    preparation = (
-        tokenizer.preparation if isinstance(tokenizer, BPETokenizer) else Preparation((), (), tokenizer.special_tokens)
-    )
+    nothing = Preparation((), (), tokenizer.special_tokens)
+    preparation = tokenizer._preparation if isinstance(tokenizer, BPETokenizer) else nothing
     segments = preparation.rules(allowed_special, ()).split(plain)
     ids = tokenizer.encode(text, allowed_special=allowed_special)
     if trace is not None and not isinstance(tokenizer, BPETokenizer):
@@ -131,7 +130,7 @@ def _explain_bpe(tokenizer: BPETokenizer, trace: TrainingTrace | None) -> tuple[
     merges = len(tokenizer.vocabulary.merges)
     about = [f"Byte-level BPE: {tokenizer.vocab_size:,} tokens, {merges:,} merges."]
     if count := len(tokenizer.added_tokens):
-        about.append(f"Added tokens are found first, wherever they stand: there are {count:,}.")
+        about.append(f"Added tokens are taken out first, wherever they stand: there are {count:,}.")
     if tokenizer.normalizers:
         about.append(f"The text is normalised ({names_of(tokenizer.normalizers)}), but for special and added tokens.")
     if pattern is None:

@@ -74,7 +74,9 @@ class Preparation:
         taken = set(special_tokens.values())
         for token in self.added_tokens:
             if token.text in special_tokens or token.token_id in taken:
-                raise TokenizerError(f"the added token {token.text!r} has the name or id of a special token; give one")
+                raise TokenizerError(
+                    f"the added token {token.text!r} has the name or the id of a special token; give it others of its own"
+                )
         self.names = {
             token_id: name for names in (special_tokens, self._first, self._later) for name, token_id in names.items()
         }
