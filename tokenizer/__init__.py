@@ -9,6 +9,7 @@ Example:
     assert load("corpus.json").decode(ids) == "hello"
 """
 
+from .added import AddedToken
 from .base import StreamDecoder, Tokenizer, load
 from .bpe import BPETokenizer
 from .bpe_vocabulary import BPEVocabulary
@@ -27,6 +28,7 @@ from .unigram import UnigramTokenizer
 from .wordpiece import WordPieceTokenizer
 
 __all__ = [
+    "AddedToken",
     "BPETokenizer",
     "BPEVocabulary",
     "CharTokenizer",

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from . import serialize
+from .added import AddedToken
 from .errors import FormatError, TokenIdError, UnknownCharacterError
 from .offsets import joined_text, token_offsets
 from .shares import in_shares
@@ -36,6 +37,7 @@ class Tokenizer(ABC):
     """
 
     kind: ClassVar[str]  # the name of the subclass in saved files
+    _version: int = serialize.VERSION  # of saved files
 
     def __init__(self, token_table: list[bytes | None], special_tokens: dict[str, int]) -> None:
         size = max([len(token_table), *(token_id + 1 for token_id in special_tokens.values())])
@@ -78,6 +80,10 @@ class Tokenizer(ABC):
     def _from_state(cls, state: dict[str, Any]) -> Self:
         """Rebuild from what _state gave; may raise anything on bad fields: from_dict names the error."""
 
+    def _rules(self, allowed_special: str | Collection[str], disallowed_special: str | Collection[str]) -> SpecialRules:
+        """What is looked for in the text before it is plain."""
+        return SpecialRules(self._special_tokens, allowed_special, disallowed_special)
+
     # Vocabulary
 
     @property
@@ -89,6 +95,11 @@ class Tokenizer(ABC):
     def special_tokens(self) -> dict[str, int]:
         """Name to id of each special token (a copy)."""
         return dict(self._special_tokens)
+
+    @property
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """The texts that are one token wherever they stand (BPETokenizer has such), in the order of their ids."""
+        return ()
 
     @property
     def _dtype(self) -> type[np.unsignedinteger]:
@@ -123,6 +134,7 @@ class Tokenizer(ABC):
             text: a str; bytes (UTF-8; invalid bytes survive a round trip where the tokenizer has byte tokens); or a
                 list of Trusted and Untrusted spans. Lone surrogates in a str become U+FFFD, as in tiktoken.
             allowed_special: names of special tokens to recognise in the text, or "all". For spans use Trusted instead.
+                Added tokens are found whatever it says.
             disallowed_special: strings that must not stand in the text, or "all" for every special token that
                 allowed_special does not name. The default forbids nothing and encodes them as plain text.
 
@@ -204,12 +216,16 @@ class Tokenizer(ABC):
             raise TypeError(
                 f"expected an iterable of chunks, got one {type(chunks).__name__}; encode takes a whole text"
             )
-        rules = SpecialRules(self._special_tokens, allowed_special, disallowed_special)
-        return self._iterate(chunks, rules)
+        return self._iterate(chunks, self._rules(allowed_special, disallowed_special))
+
+    def _stream_segments(
+        self, chunks: Iterable[str | bytes], rules: SpecialRules
+    ) -> Iterator[tuple[int, list[Segment]]]:
+        return stream_segments(chunks, rules, self._safe_cut)
 
     def _iterate(self, chunks: Iterable[str | bytes], rules: SpecialRules) -> Iterator[int]:
         encode = self._stream_encoder()
-        for position, segments in stream_segments(chunks, rules, self._safe_cut):
+        for position, segments in self._stream_segments(chunks, rules):
             try:
                 ids = encode(segments).tolist()
             except UnknownCharacterError as error:
@@ -302,7 +318,7 @@ class Tokenizer(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The whole tokenizer as JSON values, to embed in a checkpoint."""
-        return {"format": serialize.FORMAT, "version": serialize.VERSION, "kind": self.kind, **self._state()}
+        return {"format": serialize.FORMAT, "version": self._version, "kind": self.kind, **self._state()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

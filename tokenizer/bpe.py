@@ -12,16 +12,30 @@ from typing import Any, Self
 
 import numpy as np
 
+from .added import AddedToken, check_added_tokens
 from .base import Tokenizer
 from .bpe_readable import ReadableEncoder
 from .bpe_record import MergeRecord
 from .bpe_train import COUNT_MEMORY, TIE_BREAKS, Progress, count_words, train
 from .bpe_vocabulary import BPEVocabulary, Pair
 from .corpus import Corpus
-from .errors import TrainingError
+from .errors import TokenizerError, TrainingError
+from .normalizers import Normalizer
+from .offsets import aligned_offsets, joined_text
 from .patterns import PATTERNS, split_readable
+from .preparation import Preparation
 from .pretokenize import as_array, make_pretokenizer
-from .special import MAX_IDS, ByteSegment, as_integer, as_text, check_special_tokens, split_byte_segments
+from .serialize import VERSION_OF_PREPARED
+from .special import (
+    MAX_IDS,
+    ByteSegment,
+    SpecialRules,
+    TextOrSpans,
+    as_integer,
+    as_text,
+    check_special_tokens,
+    split_byte_segments,
+)
 
 _FEW_CHARACTERS = 2000  # or bytes, in all; plain Python takes less time for so many than Numba takes to load
 _LONG_PIECE = 200  # bytes; the readable twin's time grows with the square: 2,000 emoji took it 6 s
@@ -32,8 +46,8 @@ _REMEMBERED_IN_STREAM = 1 << 11  # encode_iterable promises to stay small: below
 class BPETokenizer(Tokenizer):
     """Byte-pair encoding over bytes. From pairs, ids 0 to 255 are the bytes, in GPT-2's order; pair n makes id 256 + n.
 
-    Every text and every byte string has a spelling, and decoding gives it back exactly (lone surrogates in a str, which
-    are not text in UTF-8, become U+FFFD first).
+    Every text and every byte string has a spelling, and decoding gives it back exactly, but for normalisers (lone
+    surrogates in a str, which are not text in UTF-8, become U+FFFD first).
 
     Args:
         merges: pairs of ids, in order of learning; each uses only ids made before it, and none occurs twice.
@@ -42,10 +56,16 @@ class BPETokenizer(Tokenizer):
         pattern: the pre-tokenisation: "gpt2", "cl100k" or "o200k", None (merges may go anywhere), or a regular
             expression in the syntax of the ``regex`` package. Text that the expression does not match forms pieces of
             its own. A bare word is taken as a name.
-        special_tokens: names, which get the ids after the ordinary tokens; or a mapping of name to id.
+        special_tokens: names, which get the ids after all others; or a mapping of name to id.
+        added_tokens: texts that are one token wherever they stand (added.py). One may have the id of an ordinary token
+            of the same bytes.
+        normalizers: what is done to the text, in this order, before it is cut, but for special and added tokens
+            (preparation.py); of tokenizer.normalizers, other than Metaspace and WhitespaceSplit. Decoding gives the
+            normalised text. Bytes that are no UTF-8 stay as they are after normal forms and Lowercase; other
+            normalisers get U+FFFD for each.
 
     Raises:
-        TokenizerError: the merges or the pattern are not valid.
+        TokenizerError: the merges, the pattern, the added tokens or the normalisers are not valid.
         SpecialTokenError: the special tokens are not valid.
     """
 
@@ -57,15 +77,31 @@ class BPETokenizer(Tokenizer):
         *,
         pattern: str | None = "gpt2",
         special_tokens: Iterable[str] | Mapping[str, int] = (),
+        added_tokens: Iterable[AddedToken] = (),
+        normalizers: Iterable[Normalizer] = (),
     ) -> None:
         self._vocabulary = merges if isinstance(merges, BPEVocabulary) else BPEVocabulary.from_pairs(merges)
         self._pattern = pattern
         self._pretokenizer = make_pretokenizer(pattern)
         self._encoders: list = []  # one for each thread that has encoded at the same time as others
         self._spelt_plainly = 0  # characters or bytes
-        tokens = self._vocabulary.tokens
+        tokens = list(self._vocabulary.tokens)  # with the added tokens from here on
+        added = check_added_tokens(added_tokens)
+        tokens += [None] * (max([len(tokens), *(token.token_id + 1 for token in added)]) - len(tokens))
         free = {token_id for token_id, token in enumerate(tokens) if token is None}
-        super().__init__(tokens, check_special_tokens(special_tokens, len(tokens), free))
+        specials = check_special_tokens(special_tokens, len(tokens), free)
+        self._preparation = Preparation(normalizers, added, specials)
+        for token in added:
+            name = self._preparation.names[token.token_id].encode("utf-8")
+            if tokens[token.token_id] not in (None, name):
+                raise TokenizerError(
+                    f"the added token {token.text!r} has id {token.token_id}, which belongs to the ordinary token "
+                    f"{tokens[token.token_id]!r}; give it an id that is free"
+                )
+            tokens[token.token_id] = name
+        super().__init__(tokens, specials)
+        if not self._preparation.does_nothing:
+            self._version = VERSION_OF_PREPARED
 
     @classmethod
     def train(
@@ -123,6 +159,8 @@ class BPETokenizer(Tokenizer):
         base, kept, first_id = BPEVocabulary.from_pairs([]), {}, 256
         if continue_from is not None:
             base, kept, first_id = continue_from._vocabulary, continue_from._special_tokens, continue_from.vocab_size
+            if not continue_from._preparation.does_nothing:
+                raise TrainingError("continue_from has added tokens or normalisers, and training knows neither")
             if base.take_whole or base.any_split:
                 raise TrainingError("continue_from has ranks, not a list of merges, so none can be added to it")
             if pattern not in ("gpt2", continue_from._pattern):
@@ -172,7 +210,20 @@ class BPETokenizer(Tokenizer):
         """The pre-tokenisation, as given to the constructor."""
         return self._pattern
 
+    @property
+    def added_tokens(self) -> tuple[AddedToken, ...]:
+        """The texts that are one token wherever they stand, in the order of their ids."""
+        return self._preparation.added_tokens
+
+    @property
+    def normalizers(self) -> tuple[Normalizer, ...]:
+        """What is done to the text before it is cut."""
+        return self._preparation.normalizers
+
     def _segments(self, text, allowed_special, disallowed_special) -> list[ByteSegment]:
+        if not self._preparation.does_nothing:
+            split = self._preparation.split(text, allowed_special, disallowed_special)
+            return self._preparation.prepared(split)
         return split_byte_segments(text, self._special_tokens, allowed_special, disallowed_special)
 
     def _encode_segments(self, segments: list[ByteSegment]) -> np.ndarray:
@@ -255,17 +306,46 @@ class BPETokenizer(Tokenizer):
     def _safe_cut(self, text: str) -> int:
         return self._pretokenizer.safe_cut(text)
 
+    def _rules(self, allowed_special, disallowed_special) -> SpecialRules:
+        return self._preparation.rules(allowed_special, disallowed_special)
+
+    def _stream_segments(self, chunks, rules):
+        if self._preparation.does_nothing:
+            return super()._stream_segments(chunks, rules)
+        return self._preparation.stream(chunks, rules, self._safe_cut)
+
+    def encode_with_offsets(
+        self, text: TextOrSpans, *, allowed_special=frozenset(), disallowed_special=()
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """As Tokenizer.encode_with_offsets. Through normalisers, a token gets the whole characters of the original that
+        its own come from; one that a normaliser put in has an empty range."""
+        if not self.normalizers:
+            return super().encode_with_offsets(
+                text, allowed_special=allowed_special, disallowed_special=disallowed_special
+            )
+        if not isinstance(text, str | bytes) and isinstance(text, Iterable):
+            text = list(text)  # read twice
+        parts = list(self._preparation.parts(self._preparation.split(text, allowed_special, disallowed_special)))
+        ids = self._encode_segments([part.text if part.token_id is None else part.token_id for part in parts])
+        return ids.tolist(), aligned_offsets(joined_text(text), parts, self._byte_lengths[ids])
+
     def _state(self) -> dict[str, Any]:
         return {
             "pattern": self._pattern,
             **self._vocabulary.state(),
             "special_tokens": dict(self._special_tokens),
+            **({} if self._preparation.does_nothing else self._preparation.state()),
         }
 
     @classmethod
     def _from_state(cls, state: dict[str, Any]) -> Self:
         vocabulary = BPEVocabulary.from_state(state)
-        return cls(vocabulary, pattern=state["pattern"], special_tokens=state["special_tokens"])
+        return cls(
+            vocabulary,
+            pattern=state["pattern"],
+            special_tokens=state["special_tokens"],
+            **Preparation.arguments(state),
+        )
 
 
 def _some(words):

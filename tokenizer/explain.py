@@ -7,7 +7,7 @@ the readable rule.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import accumulate
 
 from .alternatives import IN_WORDS, matching_alternative
@@ -17,10 +17,11 @@ from .bpe_steps import MergeBook, MergeStep
 from .char import CharTokenizer
 from .errors import TokenizerError
 from .explain_words import explain_words
-from .explanation import ExplainedToken, Explanation, Piece, special_piece
+from .explanation import ExplainedToken, Explanation, Piece, made_of, names_of, token_piece
 from .patterns import PATTERNS, without_younger
+from .preparation import Part, Preparation
 from .pretokenize import make_pretokenizer
-from .special import Segment, SpecialRules, as_text, name_expression
+from .special import Segment, as_text, name_expression
 from .trace import TrainingTrace
 from .visible import visible
 from .words import WordTokenizer
@@ -51,7 +52,9 @@ def explain(
         TokenizerError: as encode; or the trace is of another tokenizer.
     """
     plain = as_text(text)
-    segments = SpecialRules(tokenizer.special_tokens, allowed_special, ()).split(plain)
+    nothing = Preparation((), (), tokenizer.special_tokens)
+    preparation = tokenizer._preparation if isinstance(tokenizer, BPETokenizer) else nothing
+    segments = preparation.rules(allowed_special, ()).split(plain)
     ids = tokenizer.encode(text, allowed_special=allowed_special)
     if trace is not None and not isinstance(tokenizer, BPETokenizer):
         raise TokenizerError(
@@ -62,28 +65,33 @@ def explain(
     elif isinstance(tokenizer, BPETokenizer | CharTokenizer):
         make = _explain_bpe if isinstance(tokenizer, BPETokenizer) else _explain_char
         about, cut, describe = make(tokenizer, trace)
-        pieces = list(_walk(tokenizer, segments, ids, cut, describe))
+        pieces = list(_walk(tokenizer, plain, preparation.parts(segments), ids, cut, describe))
     else:
         raise TokenizerError(f"there is no explanation of kind {tokenizer.kind!r} yet")
-    result = Explanation((*about, _size(plain, ids), *_left_plain(tokenizer, segments)), plain, tuple(pieces))
+    result = Explanation(
+        (*about, _size(plain, ids), *_left_plain(preparation, tokenizer.special_tokens, segments)), plain, tuple(pieces)
+    )
     if [token.token_id for token in result.tokens] != ids:
         raise AssertionError(f"the explanation is of other tokens than encode's, {ids}; please report this text")
     return result
 
 
 def _walk(
-    tokenizer: Tokenizer, segments: list[Segment], ids: list[int], cut: Cut, describe: Describe
+    tokenizer: Tokenizer, plain: str, parts: Iterable[Part], ids: list[int], cut: Cut, describe: Describe
 ) -> Iterator[Piece]:
-    """The pieces with their tokens; the bytes of the tokens, end to end, are those of the pieces."""
-    name_of = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
-    start = used = 0
-    for segment in segments:
-        if isinstance(segment, int):
-            piece = special_piece(segment, name_of[segment], start)
-            start, used = piece.stop, used + 1
-            yield piece
+    """The pieces with their tokens; the bytes of the tokens, end to end, are those of the parts."""
+    used = 0
+    for part in parts:
+        if part.token_id is not None:
+            start, stop = int(part.starts[0]), int(part.stops[-1])
+            special = tokenizer.special_tokens.get(part.text) == part.token_id
+            yield token_piece(part.token_id, part.text, start, stop, special)
+            used += 1
             continue
-        for text, rule, note in cut(segment):
+        place = 0
+        for text, rule, note in cut(part.text):
+            starts = part.starts[place : place + len(text)].tolist()
+            stops = part.stops[place : place + len(text)].tolist()
             borders = list(accumulate((len(_bytes(character)) for character in text), initial=0))
             tokens = []
             end = 0
@@ -91,11 +99,12 @@ def _walk(
                 token = tokenizer.token_bytes(ids[used])
                 first, end = end, end + len(token)
                 steps, said = describe(ids[used])
-                span = bisect_right(borders, first) - 1, bisect_left(borders, end)
-                tokens.append(ExplainedToken(ids[used], token, start + span[0], start + span[1], steps, said))
+                span = starts[bisect_right(borders, first) - 1], stops[bisect_left(borders, end) - 1]
+                tokens.append(ExplainedToken(ids[used], token, *span, steps, said))
                 used += 1
-            yield Piece(start, start + len(text), rule, note, tuple(tokens))
-            start += len(text)
+            note = "; ".join(filter(None, (made_of(text, plain, starts[0], stops[-1]), note)))
+            yield Piece(starts[0], stops[-1], rule, note, tuple(tokens))
+            place += len(text)
 
 
 def _explain_bpe(tokenizer: BPETokenizer, trace: TrainingTrace | None) -> tuple[list[str], Cut, Describe]:
@@ -120,6 +129,10 @@ def _explain_bpe(tokenizer: BPETokenizer, trace: TrainingTrace | None) -> tuple[
 
     merges = len(tokenizer.vocabulary.merges)
     about = [f"Byte-level BPE: {tokenizer.vocab_size:,} tokens, {merges:,} merges."]
+    if count := len(tokenizer.added_tokens):
+        about.append(f"Added tokens are taken out first, wherever they stand: there are {count:,}.")
+    if tokenizer.normalizers:
+        about.append(f"The text is normalised ({names_of(tokenizer.normalizers)}), but for special and added tokens.")
     if pattern is None:
         about.append("No pattern cuts the text: merges may go anywhere.")
     else:
@@ -154,15 +167,14 @@ def _size(text: str, ids: list[int]) -> str:
     return f"{len(text):,} characters, {size:,} bytes, {len(ids):,} tokens: {size / len(ids):.2f} bytes a token."
 
 
-def _left_plain(tokenizer: Tokenizer, segments: list[Segment]) -> Iterator[str]:
+def _left_plain(preparation: Preparation, special: Collection[str], segments: list[Segment]) -> Iterator[str]:
     """A sentence for each special token's name that stands in plain text."""
-    names = name_expression(tokenizer.special_tokens)
-    name_of = {token_id: name for name, token_id in tokenizer.special_tokens.items()}
+    names = name_expression(special)
     places: dict[str, list[str]] = {}
     start = 0
     for segment in segments if names is not None else ():
         if isinstance(segment, int):
-            start += len(name_of[segment])
+            start += len(preparation.names[segment])
             continue
         for match in names.finditer(segment):
             found = f"{start + match.start():,} to {start + match.end():,}"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .alignment import align
 from .bpe_steps import MergeBook, MergeStep
-from .explanation import ExplainedToken, Piece, special_piece
+from .explanation import ExplainedToken, Piece, made_of, names_of, token_piece
 from .sentencepiece import SentencePieceTokenizer
 from .special import Segment
 from .unigram import UnigramTokenizer
@@ -41,7 +41,8 @@ def explain_words(tokenizer: WordTokenizer, segments: list[Segment]) -> tuple[li
     base = 0
     for place, segment in enumerate(segments):
         if isinstance(segment, int):
-            pieces.append(special_piece(segment, names[segment], base))
+            name = names[segment]
+            pieces.append(token_piece(segment, name, base, base + len(name), special=True))
             base = pieces[-1].stop
             continue
         text, starts, stops = align(tokenizer._chain(segment, place, False, True), segment)
@@ -55,19 +56,15 @@ def explain_words(tokenizer: WordTokenizer, segments: list[Segment]) -> tuple[li
                 span = base + int(starts[begin + first]), base + int(stops[begin + stop - 1])
                 tokens.append(ExplainedToken(token_id, vocabulary[token_id].encode("utf-8"), *span, steps, note))
             note = "; ".join(
-                filter(None, (_made_of(text[begin:end], segment, starts[begin], stops[end - 1]), word.note))
+                filter(None, (made_of(text[begin:end], segment, starts[begin], stops[end - 1]), word.note))
             )
             pieces.append(Piece(base + int(starts[begin]), base + int(stops[end - 1]), "", note, tuple(tokens)))
         base += len(segment)
     return about, pieces
 
 
-def _made_of(word: str, segment: str, start: int, stop: int) -> str:
-    return "" if segment[start:stop] == word else f"normalised to {visible(word)}"
-
-
 def _about(tokenizer: WordTokenizer) -> list[str]:
-    steps = ", ".join(getattr(step, "form", type(step).__name__) for step in tokenizer.normalizers) or "nothing"
+    steps = names_of(tokenizer.normalizers) or "nothing"
     cut = {"bert": "at white space and around punctuation", "metaspace": "before each \u2581", "none": "nowhere"}
     where = cut[tokenizer.split]
     if tokenizer.split == "none" and tokenizer._cut_words is not None:

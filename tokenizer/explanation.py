@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .bpe_steps import MergeStep
+from .normalizer import Normalizer
+from .visible import visible
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,23 @@ class Explanation:
         return [token for piece in self.pieces for token in piece.tokens]
 
 
-def special_piece(token_id: int, name: str, start: int) -> Piece:
-    """A special token that the caller allowed, as a piece of its own."""
-    stop = start + len(name)
-    note = "a special token, which the caller allowed here"
-    return Piece(start, stop, "", note, (ExplainedToken(token_id, name.encode("utf-8"), start, stop),), special=True)
+def token_piece(token_id: int, name: str, start: int, stop: int, special: bool) -> Piece:
+    """A special token that the caller allowed, or an added token, as a piece of its own."""
+    note = "a special token, which the caller allowed here" if special else "an added token, found in any text"
+    return Piece(start, stop, "", note, (ExplainedToken(token_id, name.encode("utf-8"), start, stop),), special)
+
+
+def made_of(text: str, original: str, start: int, stop: int) -> str:
+    """A note on what stands from start to stop in the original, if normalisation made another text of it."""
+    before = original[start:stop]
+    if before == text:
+        return ""
+    note = f"normalised to {visible(text)}"
+    if unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", text):  # the eye sees no difference
+        note += f" ({len(before):,} code points, now {len(text):,})"
+    return note
+
+
+def names_of(normalizers: Iterable[Normalizer]) -> str:
+    """The normalisers by name, in order."""
+    return ", ".join(getattr(step, "form", type(step).__name__) for step in normalizers)

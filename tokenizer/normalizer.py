@@ -18,6 +18,7 @@ class Normalizer:
     normalised apart: what makes streaming and work by words possible."""
 
     local: ClassVar[bool] = True
+    keeps_ascii: ClassVar[bool] = False  # whether a text of ASCII characters alone stays as it is
     beginning_needs_text: ClassVar[bool] = False
 
     def beginning(self, text: str, head: str) -> str:

@@ -47,13 +47,15 @@ class Unicode(Normalizer):
     """
 
     form: str
+    keeps_ascii: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.form not in ("NFC", "NFD", "NFKC", "NFKD"):
             raise TokenizerError(f"expected a normal form among NFC, NFD, NFKC and NFKD, got {self.form!r}")
 
     def apply(self, text: str) -> str:
-        if text.isascii():
+        # Parts of a text in a normal form are in it, too, so what is one between the younger characters stays one.
+        if text.isascii() or unicodedata.is_normalized(self.form, text):
             return text
         younger = character_expression("YOUNGER")
         if not any(map(younger.match, set(text))):  # each distinct character once: 50 times as fast as a search
@@ -66,8 +68,16 @@ class Unicode(Normalizer):
         start = 0
         for stop in range(1, len(text) + 1):
             if stop == len(text) or not _joins_backwards(text[stop]):
-                yield stop - start, self.apply(text[start:stop])
+                before, after = text[start:stop], self.apply(text[start:stop])
+                if before == after:  # each mark, say, has its own place
+                    yield from ((1, character) for character in before)
+                else:
+                    yield stop - start, after
                 start = stop
+
+    def last_border(self, text: str) -> int:
+        """The last place within text that nothing is joined or moved across, whatever follows; 0 if there is none."""
+        return next((place for place in range(len(text) - 1, 0, -1) if not _joins_backwards(text[place])), 0)
 
 
 def _normal_form(form: str, text: str) -> str:
@@ -124,6 +134,8 @@ class Lowercase(_CharacterMap):
 @dataclass(frozen=True)
 class StripAccents(_CharacterMap):
     """Removes combining marks. Put NFD before it, which parts them from their letters."""
+
+    keeps_ascii: ClassVar[bool] = True
 
     @property
     def table(self) -> Mapping[int, str]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from .special import TextOrSpans, Trusted, Untrusted
+from .special import TextOrSpans, Trusted, Untrusted, as_text
+
+if TYPE_CHECKING:
+    from .preparation import Part
 
 
 def joined_text(text: TextOrSpans) -> str | bytes:
@@ -43,6 +49,23 @@ def in_text(text: str | bytes, starts: np.ndarray, stops: np.ndarray) -> list[tu
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
+def aligned_offsets(text: str | bytes, parts: Sequence[Part], byte_lengths: np.ndarray) -> list[tuple[int, int]]:
+    """token_offsets where the text was normalised before it was encoded: a token gets the characters of the original
+    that its own come from; for one that a normaliser put in, an empty range.
+
+    Args:
+        text: what was encoded.
+        parts: that the tokens spell (preparation.py).
+        byte_lengths: the number of bytes of each token.
+    """
+    widths = np.diff(byte_bounds("".join(part.text for part in parts)))
+    begins = np.repeat(np.concatenate([np.empty(0, np.int64), *(part.starts for part in parts)]), widths)
+    ends = np.repeat(np.concatenate([np.empty(0, np.int64), *(part.stops for part in parts)]), widths)
+    stops = np.cumsum(byte_lengths)
+    in_bytes = byte_bounds(as_text(text))
+    return in_text(text, in_bytes[begins[stops - byte_lengths]], in_bytes[ends[stops - 1]])
+
+
 def _first_bytes(text: str) -> np.ndarray:
     """The byte at which each character starts in UTF-8, with surrogates as special.as_text treats them."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
@@ -52,3 +75,14 @@ def _first_bytes(text: str) -> np.ndarray:
     pairs = np.flatnonzero(high[:-1] & low[1:])
     widths[pairs] = widths[pairs + 1] = 2  # a pair is one character of four bytes
     return np.cumsum(widths) - widths
+
+
+def byte_bounds(text: str, escape_width: int = 1) -> np.ndarray:
+    """Where each character begins in bytes, and where the last one ends; text as as_text gives it.
+
+    The escape of a byte that was not UTF-8 stands for one byte of the input, and for three in what words.encoded gives.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    widths[(codes >= 0xDC80) & (codes < 0xDD00)] = escape_width
+    return np.concatenate([[0], np.cumsum(widths)])

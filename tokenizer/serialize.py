@@ -18,6 +18,7 @@ from .errors import FormatError
 
 FORMAT = "transformer-stack/tokenizer"
 VERSION = 2  # 1 had the single bytes in another order
+VERSION_OF_PREPARED = 3  # byte-level BPE with added tokens or normalisers, which a reader of 2 would leave out unseen
 
 
 def check_header(data: Any) -> str:
@@ -33,8 +34,10 @@ def check_header(data: Any) -> str:
             f"expected format {FORMAT!r}, found {data.get('format')!r}; only what save() or to_dict() wrote can be read"
         )
     version = data.get("version")
-    if version != VERSION or isinstance(version, bool):
-        raise FormatError(f"expected version {VERSION}, found {version!r}; read it with the release that wrote it")
+    if version not in (VERSION, VERSION_OF_PREPARED) or isinstance(version, bool):
+        raise FormatError(
+            f"expected version {VERSION} or {VERSION_OF_PREPARED}, found {version!r}; read it with the release that wrote it"
+        )
     kind = data.get("kind")
     if not isinstance(kind, str):
         raise FormatError(f"expected the tokenizer's kind as a string, found {kind!r}; the data is damaged")

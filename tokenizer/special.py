@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
+import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def split_segments(
         SpecialTokenError: unknown name, or disallowed text found.
         TypeError: the input is neither text nor a sequence of spans.
     """
-    return _split(text, special_tokens, SpecialRules(special_tokens, allowed_special, disallowed_special))
+    return split_by(SpecialRules(special_tokens, allowed_special, disallowed_special), text, special_tokens)
 
 
 def split_byte_segments(
@@ -109,20 +110,21 @@ def split_byte_segments(
 
     The check for surrogates makes the same bytes, so a str is gone through once in place of twice.
     """
-    if not isinstance(text, str | bytes) or not (_is_none(allowed_special) and _is_none(disallowed_special)):
+    if not isinstance(text, str | bytes) or not (is_none(allowed_special) and is_none(disallowed_special)):
         rules = SpecialRules(special_tokens, allowed_special, disallowed_special)
         if rules.allowed or rules.disallowed or not isinstance(text, str | bytes):
-            return list(_split(text, special_tokens, rules))
+            return list(split_by(rules, text, special_tokens))
     data = as_bytes(text)
     return [data] if data else []
 
 
-def _is_none(names: str | Collection[str]) -> bool:
+def is_none(names: str | Collection[str]) -> bool:
     """Whether it is one of the defaults: of a short text, rules would take a quarter of the time."""
     return not names and isinstance(names, frozenset | tuple)
 
 
-def _split(text: TextOrSpans, special_tokens: Mapping[str, int], rules: SpecialRules) -> list[Segment]:
+def split_by(rules: SpecialRules, text: TextOrSpans, special_tokens: Mapping[str, int]) -> list[Segment]:
+    """split_segments by rules that are there already."""
     if isinstance(text, str | bytes):
         plain = as_text(text)
         rules.reject_disallowed(plain)
@@ -139,12 +141,16 @@ def _split(text: TextOrSpans, special_tokens: Mapping[str, int], rules: SpecialR
             segments.append(_known_id(span.text, special_tokens))
         elif span:
             rules.reject_disallowed(span)
-            segments.append(span)
+            segments += rules.split(span)
     return segments
 
 
 class SpecialRules:
     """What the caller allows and forbids in plain text, checked once and applied to any number of texts.
+
+    Args:
+        special_tokens, allowed_special, disallowed_special: as for split_segments.
+        added_tokens: text to id of the tokens that are found whatever the caller allows (added.py).
 
     Attributes:
         allowed: name to id of the special tokens to recognise.
@@ -156,6 +162,7 @@ class SpecialRules:
         special_tokens: Mapping[str, int],
         allowed_special: str | Collection[str],
         disallowed_special: str | Collection[str],
+        added_tokens: Mapping[str, int] = types.MappingProxyType({}),
     ) -> None:
         names = special_tokens.keys() if allowed_special == "all" else _names("allowed_special", allowed_special)
         self.allowed = {name: _known_id(name, special_tokens) for name in names}
@@ -163,12 +170,13 @@ class SpecialRules:
             self.disallowed = special_tokens.keys() - self.allowed.keys()
         else:
             self.disallowed = _names("disallowed_special", disallowed_special) - {""}
-        self._any_allowed = name_expression(self.allowed)
+        self._found = {**self.allowed, **added_tokens}
+        self._any_found = name_expression(self._found)
 
     @property
     def longest(self) -> int:
         """The length of the longest string that the rules look for; 0 if they look for none."""
-        return max(map(len, [*self.allowed, *self.disallowed]), default=0)
+        return max(map(len, [*self._found, *self.disallowed]), default=0)
 
     def reject_disallowed(self, text: str, position: int = 0) -> None:
         """Raise SpecialTokenError for the first disallowed string; position is that of the text in the whole input."""
@@ -181,17 +189,17 @@ class SpecialRules:
             )
 
     def split(self, text: str) -> list[Segment]:
-        """Plain texts, none of them empty, and the ids of the allowed names between them."""
-        if self._any_allowed is None:
+        """Plain texts, none of them empty, and the ids of the allowed names and added tokens between them."""
+        if self._any_found is None:
             return [text] if text else []
         # re.split alternates: text, name, text, name, ..., text.
-        parts = self._any_allowed.split(text)
-        return [self.allowed[part] if n % 2 else part for n, part in enumerate(parts) if part]
+        parts = self._any_found.split(text)
+        return [self._found[part] if n % 2 else part for n, part in enumerate(parts) if part]
 
     def end_of_last_name(self, text: str, limit: int) -> int:
-        """Where the last allowed name ends of those that split finds and that start before limit; 0 if none does."""
+        """Where the last name ends of those that split finds and that start before limit; 0 if none does."""
         end = 0
-        for match in self._any_allowed.finditer(text) if self._any_allowed is not None else ():
+        for match in self._any_found.finditer(text) if self._any_found is not None else ():
             if match.start() >= limit:
                 break
             end = match.end()

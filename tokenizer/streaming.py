@@ -27,27 +27,42 @@ def stream_segments(
         SpecialTokenError: a disallowed string occurs.
         TypeError: a chunk is neither str nor bytes, or not of the type of the first one.
     """
+    return cut_stream(_normal_texts(chunks), rules, safe_cut)
+
+
+def cut_stream(texts: Iterable[Segment], rules: SpecialRules, safe_cut: SafeCut) -> Iterator[tuple[int, list[Segment]]]:
+    """stream_segments for text as as_text gives it. Ids among the texts end what goes on otherwise from one to the next;
+    they take no place."""
     held = ""
     position = 0
+    ready: list[Segment] = []  # what stands before the held text, if that begins after an id
+    ready_length = 0
     enough = _CHARACTERS
     # A name that starts before the limit lies in the held text as a whole, and can no longer turn out to be longer.
     reach = max(rules.longest - 1, 0)
-    for text in _normal_texts(chunks):
-        held += text
-        if len(held) < enough:
+    for text in texts:
+        if isinstance(text, int):
+            rules.reject_disallowed(held, position + ready_length)
+            ready += [*rules.split(held), text]
+            ready_length += len(held)
+            held = ""
+        else:
+            held += text
+        if len(ready) + ready_length + len(held) < enough:
             continue
-        rules.reject_disallowed(held, position)
+        rules.reject_disallowed(held, position + ready_length)
         limit = len(held) - reach
         cut = rules.end_of_last_name(held, limit)
         if cut < limit:
             cut += safe_cut(held[cut:limit])
-        if cut:
-            yield position, rules.split(held[:cut])
-            position += cut
+        if cut or ready:
+            yield position, [*ready, *rules.split(held[:cut])]
+            position += ready_length + cut
+            ready, ready_length = [], 0
             held = held[cut:]
         enough = max(_CHARACTERS, 2 * len(held))  # without a safe cut, look again only when much has been added
-    rules.reject_disallowed(held, position)
-    yield position, rules.split(held)
+    rules.reject_disallowed(held, position + ready_length)
+    yield position, [*ready, *rules.split(held)]
 
 
 def _normal_texts(chunks: Iterable[str | bytes]) -> Iterator[str]:

@@ -13,22 +13,21 @@ import sys
 from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import normalizers as steps
 from .alignment import align
 from .base import StreamDecoder, Tokenizer
 from .character_classes import character_class
 from .corpus import Corpus, read_texts
-from .errors import FormatError, TokenizerError
+from .errors import TokenizerError
 from .gather import RowTable
+from .normalizer_chain import chain_from_state, chain_state, check_chain
 from .normalizers import METASPACE, Metaspace, Normalizer, Prepend
-from .offsets import in_text, joined_text
+from .offsets import byte_bounds, in_text, joined_text
 from .special import Segment, SpecialRules, TextOrSpans, name_expression, split_segments
 from .streaming import stream_segments
 from .word_vocabulary import ids_of, place_special_tokens
@@ -36,19 +35,6 @@ from .word_vocabulary import ids_of, place_special_tokens
 _FEW_CHARACTERS = 2000  # up to here plain Python takes less time than Numba takes to load
 _LONG_WORD = 200  # the readable twins' time grows with its square
 SPLITS = ("bert", "metaspace", "none")
-_NAMED_STEPS = (
-    steps.Unicode,
-    steps.Lowercase,
-    steps.StripAccents,
-    steps.Prepend,
-    steps.Metaspace,
-    steps.Replace,
-    steps.Strip,
-    steps.Bert,
-    steps.Precompiled,
-    steps.CollapseSpaces,
-    steps.WhitespaceSplit,
-)
 # A space after one of these can be cut off with what follows it: no normaliser makes a space or nothing of them.
 _CUT = re.compile(r".*(?:[^\W_]|[!-~])(?= )", re.DOTALL)
 
@@ -102,10 +88,7 @@ class WordTokenizer(Tokenizer):
             raise TokenizerError(f"the unknown token {unknown!r} is not in the vocabulary; add it, or name another")
         self._unknown = unknown
         self._unknown_id = -1 if unknown is None else self._id_of[unknown]
-        self._normalizers = tuple(normalizers)
-        for normalizer in self._normalizers:
-            if not isinstance(normalizer, _NAMED_STEPS):
-                raise TokenizerError(f"expected normalisers of tokenizer.normalizers, got {normalizer!r}")
+        self._normalizers = check_chain(normalizers)
         if split not in SPLITS:
             raise TokenizerError(f"expected split as one of {SPLITS}, got {split!r}")
         self._split = split
@@ -256,7 +239,7 @@ class WordTokenizer(Tokenizer):
                 ranges.append(np.array([[base, base + length]]))
                 base += length
                 continue
-            bounds = _byte_bounds(segment)
+            bounds = byte_bounds(segment)
             found, spans = self._with_spans(segment, self._chain(segment, place, False, True))
             ids += found.tolist()
             ranges.append(bounds[spans] + base)
@@ -278,7 +261,7 @@ class WordTokenizer(Tokenizer):
             word = text[start:stop]
             row = slice(first[distinct[word]], first[distinct[word]] + spelling.counts[distinct[word]])
             ends = spelling.ends[row]
-            bounds = _byte_bounds(word, escape_width=3)
+            bounds = byte_bounds(word, escape_width=3)
             from_character = np.searchsorted(bounds, np.concatenate([[0], ends[:-1]]), side="right") - 1
             to_character = np.searchsorted(bounds, ends, side="left") - 1
             ids.append(spelling.ids[row])
@@ -329,23 +312,16 @@ class WordTokenizer(Tokenizer):
         return {
             "special_tokens": dict(self._special_tokens),
             "unknown_token": self._unknown,
-            "normalizers": [{"type": type(step).__name__, **asdict(step)} for step in self._normalizers],
+            "normalizers": chain_state(self._normalizers),
             "split": self._split,
         }
 
     @staticmethod
     def _common_arguments(state: Mapping[str, Any]) -> dict[str, Any]:
-        kinds = {kind.__name__: kind for kind in _NAMED_STEPS}
-        chain = []
-        for step in state["normalizers"]:
-            kind = kinds.get(step["type"])
-            if kind is None:
-                raise FormatError(f"expected a normaliser among {sorted(kinds)}, found {step['type']!r}")
-            chain.append(kind(**{key: value for key, value in step.items() if key != "type"}))
         return {
             "special_tokens": state["special_tokens"],
             "unknown_token": state["unknown_token"],
-            "normalizers": chain,
+            "normalizers": chain_from_state(state["normalizers"]),
             "split": state["split"],
         }
 
@@ -375,14 +351,3 @@ def _word_expression(split: str, parts_at_spaces: bool) -> re.Pattern[str] | Non
     if split == "metaspace":
         return re.compile(f"{METASPACE}[^{METASPACE}]*|[^{METASPACE}]+")
     return re.compile(f"{METASPACE}+[^{METASPACE}]*|[^{METASPACE}]+") if parts_at_spaces else None
-
-
-def _byte_bounds(text: str, escape_width: int = 1) -> np.ndarray:
-    """Where each character begins in bytes, and where the last one ends; text as as_text gives it.
-
-    The escape of a byte that was not UTF-8 stands for one byte of the input, and for three in what `encoded` gives.
-    """
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-    widths[(codes >= 0xDC80) & (codes < 0xDD00)] = escape_width
-    return np.concatenate([[0], np.cumsum(widths)])

@@ -23,6 +23,7 @@ from .charsmaps import CHARSMAP
 TEXT = "the cat sat on the mat, it's 123 caf\u00e9s; THE END\n\n  the cats sat. " * 5
 BPE = BPETokenizer.train(TEXT, 300, special_tokens=["<s>", "<|end|>"])
 S = BPE.special_tokens["<s>"]
+ZHE = BPETokenizer([tuple(BPETokenizer([]).encode("\u0436"))])
 UNCUT = BPETokenizer.train(TEXT, 280, pattern=None)
 CL100K = BPETokenizer.train(TEXT, 300, pattern="cl100k", special_tokens={"<s>": 350})
 OWN_PATTERN = BPETokenizer.train(TEXT, 290, pattern=r"\p{L}+|\p{N}{1,2}|\s+|[^\s\p{L}\p{N}]")
@@ -160,10 +161,12 @@ REFUSED = [
     (huggingface(BPE, added_tokens=added(lstrip=True)), "'<s>' asks for lstrip"),
     (huggingface(BPE, added_tokens=added(rstrip=True)), "rstrip"),
     (huggingface(BPE, added_tokens=added(single_word=True)), "single_word"),
-    (huggingface(BPE, added_tokens=added(special=False)), "ignore={'special'}"),
+    (huggingface(LLAMA, added_tokens=added(id=1, special=False)), "ignore={'special'}"),
     (huggingface(BPE, added_tokens=added(colour="red")), "'colour'"),
     (huggingface(WORDPIECE, added_tokens=added(id=1, content="[UNK]", normalized=True)), "normalised text"),
-    (huggingface(BPE, normalizer={"type": "NFC"}), "normalizer 'NFC'"),
+    (huggingface(ZHE, added_tokens=added(id=256, content="\u0436", special=False)), "has the id of '\u00d0\u00b6'"),
+    (huggingface(BPE, added_tokens=added(content="<t>", special=False)), "has the id of '<s>'"),
+    (huggingface(BPE, normalizer={"type": "Nmt"}), "normalizer 'Nmt' is not supported.*ignore={'normalizer'}"),
     (huggingface(LLAMA, normalizer={"type": "Precompiled", "precompiled_charsmap": ""}), "charsmap"),
     (huggingface(T5, pre_tokenizer__pretokenizers__1__prepend_scheme="first"), "prepend_scheme 'always'"),
     (huggingface(T5, pre_tokenizer__pretokenizers__1__split=False), "with split only"),
@@ -244,6 +247,8 @@ def test_what_may_be_left_out_is_left_out_when_asked(tmp_path):
     assert S not in tokenizer.encode("<s>")
     with pytest.raises(TypeError, match="set of names"):
         formats.read(path, ignore="special")
+    path.write_text(json.dumps(huggingface(BPE, normalizer={"type": "NFC"})))
+    assert len(formats.read(path).normalizers) == 1 and not formats.read(path, ignore={"normalizer"}).normalizers
 
 
 def test_older_spellings_are_read(tmp_path):

@@ -135,6 +135,8 @@ def test_alignment_points_at_what_a_character_comes_from():
     text, starts, stops = align([n.Bert()], "\u00c9\u0000\u4e2dX")
     assert text == "e \u4e2d x"
     assert list(zip(starts, stops)) == [(0, 1), (2, 3), (2, 3), (2, 3), (3, 4)]
+    text, starts, stops = align([n.Unicode("NFC")], "q\u0327\u0301q\u0301\u0327")  # one stays, one is put in order
+    assert list(zip(starts, stops)) == [(0, 1), (1, 2), (2, 3), (3, 6), (3, 6), (3, 6)]
     text, starts, stops = align([n.Unicode("NFC"), n.Metaspace()], "e\u0301 b")
     assert text == "\u2581\u00e9\u2581b"
     assert list(zip(starts, stops)) == [(0, 0), (0, 2), (2, 3), (3, 4)]

@@ -106,7 +106,7 @@ def damaged(number, **changes):
     [
         ([], "expected a JSON object"),
         ({"model": {"type": "BPE"}}, "expected format"),
-        (damaged(0, version=1), "expected version 2, found 1"),
+        (damaged(0, version=1), "expected version 2 or 3, found 1"),
         (damaged(0, version="drop"), "found None"),
         (damaged(0, kind="drop"), "kind"),
         (damaged(0, kind="morse"), r"'bpe', 'char', .*, found 'morse'"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenizer import BPETokenizer, CharTokenizer, SpecialTokenError, UnknownCharacterError, streaming
+from tokenizer import BPETokenizer, CharTokenizer, SpecialTokenError, UnknownCharacterError, special, streaming
 
 NAMES = ["<s>", "<s>!", "!<s", " x"]
 TOKENIZERS = {
@@ -74,6 +74,23 @@ def test_memory_does_not_grow_with_the_text():
 
     peak(1)  # makes the tokenizer's tables
     assert peak(16_000) < 1.2 * peak(2_000)
+
+
+@pytest.mark.parametrize("parts", [["aaaa", 5], [5]])
+def test_what_stands_before_ids_is_not_held(parts, monkeypatch):
+    monkeypatch.setattr(streaming, "_CHARACTERS", 8)
+    read = []
+
+    def texts():
+        for _ in range(20):
+            for part in parts:
+                read.append(part)
+                yield part
+
+    rules = special.SpecialRules({}, (), ())
+    position, segments = next(streaming.cut_stream(texts(), rules, lambda text: 0))
+    assert (position, segments) == (0, read[: len(segments)]) and len("".join(map(str, read))) <= 10
+    assert [segment for _, part in streaming.cut_stream(texts(), rules, len) for segment in part] == parts * 20
 
 
 def test_ids_come_before_the_last_chunk_has_been_read(monkeypatch):

@@ -14,6 +14,7 @@ CHARACTER_OF_BYTE = {
     value: chr(value) if number < _HIDDEN else chr(0x100 + number - _HIDDEN) for number, value in enumerate(BYTE_ORDER)
 }
 _BYTE_OF_CHARACTER = {character: value for value, character in CHARACTER_OF_BYTE.items()}
+CHARACTERS = frozenset(_BYTE_OF_CHARACTER)
 
 
 def to_characters(token: bytes) -> str:

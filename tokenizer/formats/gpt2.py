@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..added import AddedToken
 from ..base import Tokenizer
 from ..bpe import BPETokenizer
 from ..bpe_vocabulary import BPEVocabulary
 from ..errors import FormatError
-from .byte_characters import to_bytes, to_characters
+from ..normalizer import Normalizer
+from .byte_characters import CHARACTERS, to_bytes, to_characters
+from .refuse import refuse_preparation
 
 NAME = "gpt2"
 _PAIRS = (("vocab.bpe", "encoder.json"), ("merges.txt", "vocab.json"))
@@ -67,15 +71,23 @@ def from_names(
     *,
     pattern: str | None,
     take_whole: bool,
+    added: Sequence[AddedToken] = (),
+    normalizers: Sequence[Normalizer] = (),
 ) -> BPETokenizer:
     """The tokenizer of such a vocabulary. special: name to id; None: what is neither a byte nor made by a merge."""
+    made = {left + right for left, right in pairs}
     if special is None:
-        made = {left + right for left, right in pairs}
         special = {name: token_id for name, token_id in ids.items() if len(name) > 1 and name not in made}
-    for name, token_id in special.items():
+    for name, token_id in [*special.items(), *((token.text, token.token_id) for token in added)]:
         if ids.get(name, token_id) != token_id:
             raise FormatError(f"the added token {name!r} has id {token_id!r}, but {ids[name]!r} in the model's vocab")
-    ordinary = {name: token_id for name, token_id in ids.items() if name not in special}
+    names = {token_id: name for name, token_id in ids.items()}
+    for token in added:
+        if token.text not in ids and token.token_id in names:
+            raise FormatError(f"the added token {token.text!r} has the id of {names[token.token_id]!r} in the vocab")
+    # Where merges make an added token's text, too, they make that id; the others are in the vocab for their id alone.
+    apart = {token.text for token in added if token.text not in made and not _is_found(token.text, take_whole)}
+    ordinary = {name: token_id for name, token_id in ids.items() if name not in special and name not in apart}
     for name, token_id in ids.items():
         if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < 1 << 24:
             raise FormatError(f"token {name!r} has the id {token_id!r}; expected an integer from 0 to {(1 << 24) - 1}")
@@ -90,7 +102,18 @@ def from_names(
             if name not in ordinary:
                 raise FormatError(f"merge {number}, {left!r} with {right!r}: {name!r} is no ordinary token with an id")
         rows.append((ordinary[left], ordinary[right], ordinary[left + right]))
-    return BPETokenizer(BPEVocabulary(tokens, rows, take_whole=take_whole), pattern=pattern, special_tokens=special)
+    return BPETokenizer(
+        BPEVocabulary(tokens, rows, take_whole=take_whole),
+        pattern=pattern,
+        special_tokens=special,
+        added_tokens=added,
+        normalizers=normalizers,
+    )
+
+
+def _is_found(name: str, take_whole: bool) -> bool:
+    """Whether a piece becomes the token of this name without a merge."""
+    return set(name) <= CHARACTERS and (take_whole or len(name) == 1)
 
 
 def names_and_pairs(tokenizer: BPETokenizer) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -116,6 +139,7 @@ def names_and_pairs(tokenizer: BPETokenizer) -> tuple[dict[str, int], list[tuple
 def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
     if not isinstance(tokenizer, BPETokenizer):
         raise FormatError(f"GPT-2's files hold byte-level BPE, not a {type(tokenizer).__name__}")
+    refuse_preparation(tokenizer, "GPT-2's files")
     if tokenizer.vocabulary.take_whole:
         raise FormatError('GPT-2\'s files cannot say that whole pieces are taken (take_whole); write "huggingface"')
     names, pairs = names_and_pairs(tokenizer)

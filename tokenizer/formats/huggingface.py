@@ -3,7 +3,8 @@
 A file is a pipeline: normalizer, pre_tokenizer, model, post_processor, decoder. Those pipelines are read whose ids the
 tokenizers here give; any other component, field or setting is refused by its name. The post_processor only adds special
 tokens around a text: ``encode`` here never does that by itself, so the ids are those of
-``encode(text, add_special_tokens=False)``. Added tokens become special tokens, which text makes only where it is asked to.
+``encode(text, add_special_tokens=False)``. Added tokens that are special become special tokens, which text makes only
+where it is asked to; those that are not stay what they are, any text makes them (added.py), for byte-level BPE.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..added import AddedToken
 from ..base import Tokenizer
 from ..bpe import BPETokenizer
 from ..errors import FormatError
+from ..normalizer import Normalizer
 from ..sentencepiece import SentencePieceTokenizer
 from ..unigram import UnigramTokenizer
 from ..wordpiece import PREFIX, WordPieceTokenizer
@@ -26,6 +29,7 @@ from .huggingface_steps import (
     read_normalizers,
     read_pre_tokenizer,
     write_byte_level,
+    write_chain,
     write_normalizers,
 )
 from .refuse import check_fields, refuse
@@ -70,8 +74,7 @@ def parse(files: dict[str, bytes], ignore: frozenset[str]) -> Tokenizer:
     kind = model.get("type") or _kind_of(model)
     if kind not in _READERS:
         raise FormatError(f"the model {kind!r} is not supported; expected one of {sorted(_READERS)}")
-    special = _added_tokens(data, ignore)
-    return _READERS[kind](data, model, special, ignore)
+    return _READERS[kind](data, model, ignore)
 
 
 def _kind_of(model: dict[str, Any]) -> str | None:
@@ -83,25 +86,47 @@ def _kind_of(model: dict[str, Any]) -> str | None:
     return "WordPiece" if "max_input_chars_per_word" in model else None
 
 
-def _added_tokens(data: dict[str, Any], ignore: frozenset[str]) -> dict[str, int]:
+def _special_tokens(data: dict[str, Any], ignore: frozenset[str]) -> dict[str, int]:
+    """The added tokens, all of them special."""
+    special, added = _added_tokens(data, ignore)
+    if added:
+        refuse(
+            ignore,
+            "special",
+            f"the added token {added[0].text!r} is not special, so any text would make it; with this model it would be a "
+            "special token here, made only where that is allowed",
+        )
+    return special
+
+
+def _added_tokens(data: dict[str, Any], ignore: frozenset[str]) -> tuple[dict[str, int], list[AddedToken]]:
+    """Those that are special, and the others."""
     special: dict[str, int] = {}
+    added: list[AddedToken] = []
+    late: list[str] = []  # special and looked for after normalisation
     for token in data.get("added_tokens") or []:
         check_fields(token, _ADDED, "an added token")
         content = token["content"]
         for name in ("single_word", "lstrip", "rstrip"):
             if token.get(name):
                 refuse(ignore, name, f"the added token {content!r} asks for {name}, which is not supported")
-        if token.get("normalized") and data.get("normalizer") is not None:
-            refuse(ignore, "normalized", f"the added token {content!r} is looked for in normalised text: not supported")
-        if not token.get("special"):
-            refuse(
-                ignore,
-                "special",
-                f"the added token {content!r} is not special, so any text would make it; here it would be a special "
-                "token, made only where that is allowed",
-            )
+        if not token.get("special") and "special" not in ignore:
+            added.append(AddedToken(content, token["id"], token["normalized"]))
+            continue
         special[content] = token["id"]
-    return special
+        if token.get("normalized"):
+            late.append(content)
+    for content in late:
+        others = [token.text for token in added if _can_overlap(content, token.text)]
+        if data.get("normalizer") is not None or others:
+            where = f"and so can overlap with {others[0]!r}" if others else "which is not supported for a special one"
+            refuse(ignore, "normalized", f"the added token {content!r} is looked for in normalised text, {where}")
+    return special, added
+
+
+def _can_overlap(a: str, b: str) -> bool:
+    """Whether both can be found in a text at places that have a character in common."""
+    return a in b or b in a or any(a.endswith(b[:n]) or b.endswith(a[:n]) for n in range(1, min(len(a), len(b))))
 
 
 def _vocabulary(model: dict[str, Any]) -> list[str | None]:
@@ -129,7 +154,7 @@ def _merges(model: dict[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _read_bpe(data: dict, model: dict, special: dict[str, int], ignore: frozenset[str]) -> Tokenizer:
+def _read_bpe(data: dict, model: dict, ignore: frozenset[str]) -> Tokenizer:
     known = ("type", "dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk")
     check_fields(model, (*known, "byte_fallback", "ignore_merges", "vocab", "merges"), "the BPE model")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
@@ -138,12 +163,16 @@ def _read_bpe(data: dict, model: dict, special: dict[str, int], ignore: frozense
     pre_tokenizer = read_pre_tokenizer(data.get("pre_tokenizer"))
     take_whole = bool(model.get("ignore_merges"))
     if pre_tokenizer.byte_level:
-        if data.get("normalizer") is not None:
-            kind = data["normalizer"].get("type")
-            refuse(ignore, "normalizer", f"the normalizer {kind!r} before byte-level BPE is not supported")
         decoder_of(data, "ByteLevel")
+        special, added = _added_tokens(data, ignore)
         return gpt2.from_names(
-            model["vocab"], _merges(model), special, pattern=pre_tokenizer.pattern, take_whole=take_whole
+            model["vocab"],
+            _merges(model),
+            special,
+            pattern=pre_tokenizer.pattern,
+            take_whole=take_whole,
+            added=added,
+            normalizers=_before_bytes(data.get("normalizer"), ignore),
         )
     if take_whole:
         raise FormatError("the BPE model has ignore_merges without ByteLevel, which is not supported")
@@ -152,7 +181,7 @@ def _read_bpe(data: dict, model: dict, special: dict[str, int], ignore: frozense
     return SentencePieceTokenizer(
         _vocabulary(model),
         _merges(model),
-        special_tokens=special,
+        special_tokens=_special_tokens(data, ignore),
         unknown_token=model.get("unk_token"),
         byte_fallback=byte_fallback,
         fuse_unknown=bool(model.get("fuse_unk")),
@@ -161,7 +190,17 @@ def _read_bpe(data: dict, model: dict, special: dict[str, int], ignore: frozense
     )
 
 
-def _read_unigram(data: dict, model: dict, special: dict[str, int], ignore: frozenset[str]) -> Tokenizer:
+def _before_bytes(normalizer: dict[str, Any] | None, ignore: frozenset[str]) -> list[Normalizer]:
+    if "normalizer" in ignore:
+        return []
+    try:
+        return read_normalizers(normalizer)
+    except FormatError as error:
+        refuse(ignore, "normalizer", str(error))
+        raise
+
+
+def _read_unigram(data: dict, model: dict, ignore: frozenset[str]) -> Tokenizer:
     check_fields(model, ("type", "unk_id", "vocab", "byte_fallback"), "the Unigram model")
     pre_tokenizer = read_pre_tokenizer(data.get("pre_tokenizer"))
     if pre_tokenizer.byte_level or pre_tokenizer.split == "bert":
@@ -172,7 +211,7 @@ def _read_unigram(data: dict, model: dict, special: dict[str, int], ignore: froz
         raise FormatError(f"the Unigram model has unk_id {unknown!r}, which is no id of its vocab")
     return UnigramTokenizer(
         model["vocab"],
-        special_tokens=special,
+        special_tokens=_special_tokens(data, ignore),
         unknown_token=None if unknown is None else model["vocab"][unknown][0],
         byte_fallback=bool(model.get("byte_fallback")),
         normalizers=[*read_normalizers(data.get("normalizer")), *pre_tokenizer.steps],
@@ -180,7 +219,7 @@ def _read_unigram(data: dict, model: dict, special: dict[str, int], ignore: froz
     )
 
 
-def _read_wordpiece(data: dict, model: dict, special: dict[str, int], ignore: frozenset[str]) -> Tokenizer:
+def _read_wordpiece(data: dict, model: dict, ignore: frozenset[str]) -> Tokenizer:
     known = ("type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab")
     check_fields(model, known, "the WordPiece model")
     if model.get("continuing_subword_prefix", PREFIX) != PREFIX:
@@ -190,7 +229,7 @@ def _read_wordpiece(data: dict, model: dict, special: dict[str, int], ignore: fr
     decoder = decoder_of(data, "WordPiece")
     return WordPieceTokenizer(
         _vocabulary(model),
-        special_tokens=special,
+        special_tokens=_special_tokens(data, ignore),
         unknown_token=model.get("unk_token", "[UNK]"),
         normalizers=read_normalizers(data.get("normalizer")),
         longest_word=model.get("max_input_chars_per_word", 100),
@@ -217,16 +256,17 @@ def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
     else:
         raise FormatError(f"tokenizer.json has no model for a {type(tokenizer).__name__}")
     added = [
-        {
-            "id": token_id,
-            "content": name,
-            **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
-            "special": True,
-        }
-        for name, token_id in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+        *(_added(name, token_id, False, True) for name, token_id in tokenizer.special_tokens.items()),
+        *(_added(token.text, token.token_id, token.normalized, False) for token in tokenizer.added_tokens),
     ]
+    added.sort(key=lambda token: token["id"])
     head = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added}
     return {"": json.dumps({**head, **parts}, ensure_ascii=False, indent=1).encode("utf-8")}
+
+
+def _added(content: str, token_id: int, normalized: bool, special: bool) -> dict[str, Any]:
+    nowhere = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    return {"id": token_id, "content": content, **nowhere, "normalized": normalized, "special": special}
 
 
 def _ids(tokenizer: Any) -> dict[str, int]:
@@ -250,12 +290,35 @@ def _bpe_model(vocab: dict[str, int], merges: list[tuple[str, str]], **settings:
 def _write_byte_level(tokenizer: BPETokenizer) -> dict[str, Any]:
     names, pairs = gpt2.names_and_pairs(tokenizer)
     return {
-        "normalizer": None,
+        "normalizer": write_chain(tokenizer.normalizers),
         "pre_tokenizer": write_byte_level(tokenizer.pattern),
         "post_processor": None,
         "decoder": {"type": "ByteLevel", **FIELDS_OF_DECODER},
-        "model": _bpe_model(names, pairs, ignore_merges=tokenizer.vocabulary.take_whole),
+        "model": _bpe_model(_with_added(names, tokenizer), pairs, ignore_merges=tokenizer.vocabulary.take_whole),
     }
+
+
+def _with_added(names: dict[str, int], tokenizer: BPETokenizer) -> dict[str, int]:
+    """The vocab with the added tokens that Hugging Face would number otherwise than they are.
+
+    Raises:
+        FormatError: it would so whatever the file says.
+    """
+    added = [token for token in tokenizer.added_tokens if names.get(token.text) != token.token_id]
+    ids = set(names.values())
+    for token in added:
+        if token.text in names or token.token_id in ids:
+            raise FormatError(
+                f"the added token {token.text!r} has an id, or a name, that another token has in tokenizer.json; it "
+                "cannot be written there"
+            )
+    in_order = [token.token_id for token in added] == list(range(len(names), len(names) + len(added)))
+    if tokenizer.vocabulary.take_whole and not in_order:
+        raise FormatError(
+            "the ids of the added tokens cannot be written: Hugging Face numbers those that are not in the vocab in "
+            "order, and with ignore_merges what is in the vocab is taken whole"
+        )
+    return names if in_order else names | {token.text: token.token_id for token in added}
 
 
 def _write_sentencepiece(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:

@@ -212,17 +212,18 @@ def write_normalizers(tokenizer: WordTokenizer) -> dict[str, Any]:
         )
     if any(isinstance(step, steps.Metaspace) for step in chain):
         raise FormatError("the normaliser Metaspace can only be the last one in tokenizer.json, where it pre-tokenises")
-    parts = [_write_normalizer(step) for step in chain]
     return {
-        "normalizer": None if not parts else parts[0] if len(parts) == 1 else _sequence(parts),
+        "normalizer": write_chain(chain),
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
         "decoder": _decoder(tokenizer),
     }
 
 
-def _sequence(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {"type": "Sequence", "normalizers": list(parts)}
+def write_chain(chain: Sequence[Normalizer]) -> dict[str, Any] | None:
+    """The normalizer that applies these. Raises FormatError for one that such a file cannot have."""
+    parts = [_write_normalizer(step) for step in chain]
+    return {"type": "Sequence", "normalizers": parts} if len(parts) > 1 else parts[0] if parts else None
 
 
 def _write_normalizer(step: Normalizer) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ..bpe import BPETokenizer
 from ..errors import FormatError
 
 
@@ -11,6 +12,16 @@ def refuse(ignore: Collection[str], name: str, what: str) -> None:
     """Raise FormatError unless the caller said that what goes by this name may be left out."""
     if name not in ignore:
         raise FormatError(f"{what}; pass ignore={{{name!r}}} to go on without it")
+
+
+def refuse_preparation(tokenizer: BPETokenizer, format: str) -> None:
+    """Raise FormatError for a tokenizer with added tokens or normalisers, in a format that has neither."""
+    what = "added tokens" if tokenizer.added_tokens else "normalisers"
+    if tokenizer.added_tokens or tokenizer.normalizers:
+        raise FormatError(
+            f'{format} cannot hold {what}, and without them the ids would be others; write "huggingface" or "own", '
+            "or read the tokenizer with ignore={'special', 'normalizer'}, which makes special tokens of added ones"
+        )
 
 
 def check_fields(data: object, known: Collection[str], where: str) -> dict:

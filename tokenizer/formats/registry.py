@@ -78,7 +78,7 @@ def write(
     path = Path(path)
     contents = module.files(tokenizer, _names(ignore))
     copy = module.parse(contents, _names(ignore), **module.options_of(tokenizer))
-    check_same(tokenizer, copy, probes)
+    check_same(tokenizer, copy, [*probes, *(token.text for token in tokenizer.added_tokens)])
     if copy.special_tokens != tokenizer.special_tokens:
         names = sorted(copy.special_tokens.items() ^ tokenizer.special_tokens.items())
         refuse(_names(ignore), "special_tokens", f"special tokens would be others when the file is read: {names}")

@@ -16,7 +16,7 @@ from ..base import Tokenizer
 from ..bpe import BPETokenizer
 from ..bpe_vocabulary import BPEVocabulary
 from ..errors import FormatError
-from .refuse import refuse
+from .refuse import refuse, refuse_preparation
 
 NAME = "tiktoken"
 _LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?")
@@ -60,6 +60,7 @@ def parse(
 def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
     if not isinstance(tokenizer, BPETokenizer):
         raise FormatError(f"a tiktoken file holds byte-level BPE, not a {type(tokenizer).__name__}")
+    refuse_preparation(tokenizer, "a tiktoken file")
     if tokenizer.special_tokens:
         names = list(tokenizer.special_tokens)
         refuse(ignore, "special_tokens", f"a tiktoken file does not hold special tokens, and there are {names}")
