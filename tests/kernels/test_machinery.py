@@ -1,5 +1,7 @@
 """Lookup, the cache of compiled kernels, and running without the compiler."""
 
+import inspect
+
 import numpy as np
 import pytest
 from kernels.checks import python
@@ -55,6 +57,13 @@ def test_without_a_place_for_the_cache_kernels_still_run(tmp_path):
     warned = "import warnings; warnings.simplefilter('error')\ntry:" + SMALL + "except RuntimeWarning as w: print(w)"
     assert python(SMALL, TGL_CACHE_DIR=str(tmp_path / "file")) == "0.125"
     assert "TGL_CACHE_DIR to a directory that can be written" in python(warned, TGL_CACHE_DIR=str(tmp_path / "file"))
+
+
+def test_no_lines_of_a_file_are_taken_for_those_of_a_function_made_from_text():
+    kernel = lookup("cpu", "gelu")._forward_erf[np.dtype(np.float32)]
+    for made in (kernel.launch, kernel.bind):
+        with pytest.raises(OSError, match="out of bounds"):
+            inspect.getsource(made.py_func)
 
 
 def test_the_users_own_cache_directory_stays_as_it_was():
