@@ -36,6 +36,7 @@ import numpy as np
 from .config import MOST_THREADS, settings
 from .native.allocator import keep_freed_memory
 from .native.blas import gemm_address, get_blas_threads, set_blas_threads
+from .turns import Turns
 
 __all__ = [
     "gemm_address",
@@ -52,8 +53,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 _threads = 0  # 0: not settled yet
 _workers = []
-_pool_busy = _thread.allocate_lock()
-_turns = iter(_pool_busy.acquire, None)  # each step takes the lock
+_pool_busy = Turns()
 _state = None  # the words of native/pool.py
 tape = None  # where launches are noted down, while some thread records (tape.py)
 
@@ -133,7 +133,8 @@ def parallel_for(kernel, n, grain, *args):
     else:
         state = _state  # a fork in a signal's handler takes it away
         step = _step(n, grain, threads)
-        _check(_alone(_launch, state, min(threads, -(-n // step)) - 1, kernel.launch, kernel.address, n, step, *args))
+        helpers = min(threads, -(-n // step)) - 1
+        _check(_pool_busy.run(_launch, state, helpers, kernel.launch, kernel.address, n, step, *args))
 
 
 class Jobs:
@@ -162,7 +163,7 @@ class Jobs:
         if threads != self._threads:
             self._threads = threads
             self._table[:, 3] = [n if n <= grain else _step(n, grain, threads) for _, n, grain, *_ in self._launches]
-        _check(_alone(_launch, _state, threads - 1, run_jobs, self._table))
+        _check(_pool_busy.run(_launch, _state, threads - 1, run_jobs, self._table))
 
 
 def _job_words(args):
@@ -172,19 +173,6 @@ def _job_words(args):
 
 def _step(n, grain, threads):
     return max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
-
-
-def _alone(function, *args):
-    """function(*args) while no other Python thread does so. Ctrl-C, whenever it comes, leaves the lock as it was."""
-    lock, taken = _pool_busy, False
-    try:
-        # Nothing comes between a step of the loop, which takes the lock, and its variable. Between acquire() and what
-        # follows it an interrupt may come, and so it may between the lock and the block of a `with` since Python 3.14.
-        for taken in _turns:  # noqa: B007
-            return function(*args)
-    finally:
-        if taken:
-            lock.release()
 
 
 def _launch(state, helpers, launch, *args):
@@ -246,7 +234,7 @@ def _start(n):
         keep_freed_memory()
         if n > 1 and has_compiler():
             from .native import pool  # noqa: F401 - compiled before the lock is taken
-        _alone(_appoint, n)
+        _pool_busy.run(_appoint, n)
     except BaseException:  # Ctrl-C: the next kernel settles it
         _threads = 0
         raise
@@ -303,10 +291,9 @@ atexit.register(_dismiss)  # no thread may be in compiled code when the process 
 
 def _after_fork_in_child():
     """The workers did not survive the fork and a lock may have been held: run serially, from fresh state."""
-    global _threads, _workers, _pool_busy, _turns, _state
+    global _threads, _workers, _state
     _workers = []
-    _pool_busy = _thread.allocate_lock()
-    _turns = iter(_pool_busy.acquire, None)
+    _pool_busy.renew()
     _state = None
     if _threads:
         _threads = 1
