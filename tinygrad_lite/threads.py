@@ -36,6 +36,7 @@ import numpy as np
 from .config import MOST_THREADS, settings
 from .native.allocator import keep_freed_memory
 from .native.blas import gemm_address, get_blas_threads, set_blas_threads
+from .turns import Turns
 
 __all__ = [
     "gemm_address",
@@ -52,7 +53,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 _threads = 0  # 0: not settled yet
 _workers = []
-_pool_busy = _thread.allocate_lock()
+_pool_busy = Turns()
 _state = None  # the words of native/pool.py
 tape = None  # where launches are noted down, while some thread records (tape.py)
 
@@ -130,13 +131,10 @@ def parallel_for(kernel, n, grain, *args):
     elif n <= grain or threads == 1 or _pool_busy.locked():
         _check(kernel.launch(0, kernel.address, n, n, *args))
     else:
-        # `with`, and not acquire(False) in a try: between that call and the try, Ctrl-C would leave the lock taken
-        state, words = _state, _state.words  # a fork in a signal's handler takes them away
-        with _pool_busy:
-            step = _step(n, grain, threads)
-            _wake(words, min(threads, -(-n // step)) - 1)
-            failed = kernel.launch(state.address, kernel.address, n, step, *args)
-        _check(failed)
+        state = _state  # a fork in a signal's handler takes it away
+        step = _step(n, grain, threads)
+        helpers = min(threads, -(-n // step)) - 1
+        _check(_pool_busy.run(_launch, state, helpers, kernel.launch, kernel.address, n, step, *args))
 
 
 class Jobs:
@@ -165,11 +163,7 @@ class Jobs:
         if threads != self._threads:
             self._threads = threads
             self._table[:, 3] = [n if n <= grain else _step(n, grain, threads) for _, n, grain, *_ in self._launches]
-        state, words = _state, _state.words
-        with _pool_busy:
-            _wake(words, threads - 1)
-            failed = run_jobs(state.address, self._table)
-        _check(failed)
+        _check(_pool_busy.run(_launch, _state, threads - 1, run_jobs, self._table))
 
 
 def _job_words(args):
@@ -179,6 +173,12 @@ def _job_words(args):
 
 def _step(n, grain, threads):
     return max(grain, -(-n // (2 * threads)))  # two chunks a thread even out a core that others use too
+
+
+def _launch(state, helpers, launch, *args):
+    """launch(address of the state, *args) with so many workers awake."""
+    _wake(state.words, helpers)
+    return launch(state.address, *args)
 
 
 def _wake(words, count):
@@ -234,14 +234,7 @@ def _start(n):
         keep_freed_memory()
         if n > 1 and has_compiler():
             from .native import pool  # noqa: F401 - compiled before the lock is taken
-        with _pool_busy:
-            if n > 1:
-                n = _hire(n)
-            elif _state is not None:
-                from .native.pool import HELPERS
-
-                _state[HELPERS] = 0
-            _threads = n
+        _pool_busy.run(_appoint, n)
     except BaseException:  # Ctrl-C: the next kernel settles it
         _threads = 0
         raise
@@ -255,6 +248,17 @@ def has_compiler():
     except ModuleNotFoundError:
         return False
     return not numba.config.DISABLE_JIT
+
+
+def _appoint(n):
+    global _threads
+    if n > 1:
+        n = _hire(n)
+    elif _state is not None:
+        from .native.pool import HELPERS
+
+        _state[HELPERS] = 0
+    _threads = n
 
 
 def _hire(n):
@@ -287,9 +291,9 @@ atexit.register(_dismiss)  # no thread may be in compiled code when the process 
 
 def _after_fork_in_child():
     """The workers did not survive the fork and a lock may have been held: run serially, from fresh state."""
-    global _threads, _workers, _pool_busy, _state
+    global _threads, _workers, _state
     _workers = []
-    _pool_busy = _thread.allocate_lock()
+    _pool_busy.renew()
     _state = None
     if _threads:
         _threads = 1

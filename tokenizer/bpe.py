@@ -254,7 +254,10 @@ class BPETokenizer(Tokenizer):
 
     def _encode_many(self, texts: list[list[ByteSegment]]) -> list[np.ndarray]:
         # Taken out while at work, so that no two threads fill one table; pop and append are atomic.
-        encoder = self._encoders.pop() if self._encoders else self._new_encoder(_REMEMBERED)
+        try:  # and not a look first: without the interpreter's lock another thread may take the last one after it
+            encoder = self._encoders.pop()
+        except IndexError:
+            encoder = self._new_encoder(_REMEMBERED)
         found = self._run(encoder, texts)
         self._encoders.append(encoder)  # not after an exception: Ctrl-C may have come between a piece and its count
         return found

@@ -24,6 +24,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -147,9 +148,10 @@ def _enable_cache(dispatcher) -> None:
     """Numba reads config.CACHE_DIR at this moment and keeps it: a user's own cached functions stay where they were."""
     if _directory is None:
         return
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _directory
-    try:
-        dispatcher.enable_caching()
-    finally:
-        numba.config.CACHE_DIR = before
+    with global_compiler_lock:  # of two threads the first would restore what the second has set
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _directory
+        try:
+            dispatcher.enable_caching()
+        finally:
+            numba.config.CACHE_DIR = before

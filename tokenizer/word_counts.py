@@ -70,7 +70,10 @@ def count_pieces(
     counted = 0
 
     def count(texts: list[str]) -> int:
-        counter = idle.pop() if idle else _Counter(memory // threads, Path(folder))
+        try:
+            counter = idle.pop()
+        except IndexError:
+            counter = _Counter(memory // threads, Path(folder))
         parts = [text.encode("utf-8", "surrogateescape") for text in texts]
         limits = np.cumsum([len(part) for part in parts], dtype=np.int64)
         data = as_array(parts[0] if len(parts) == 1 else b"".join(parts))

@@ -1,9 +1,14 @@
 """Lookup, the cache of compiled kernels, and running without the compiler."""
 
+import inspect
+import threading
+import time
+
 import numpy as np
 import pytest
 from kernels.checks import python
 
+import tokenizer.native
 from tinygrad_lite.kernels import lookup
 from tinygrad_lite.native import compile as compiler
 
@@ -57,10 +62,35 @@ def test_without_a_place_for_the_cache_kernels_still_run(tmp_path):
     assert "TGL_CACHE_DIR to a directory that can be written" in python(warned, TGL_CACHE_DIR=str(tmp_path / "file"))
 
 
+def test_no_lines_of_a_file_are_taken_for_those_of_a_function_made_from_text():
+    kernel = lookup("cpu", "gelu")._forward_erf[np.dtype(np.float32)]
+    for made in (kernel.launch, kernel.bind):
+        with pytest.raises(OSError, match="out of bounds"):
+            inspect.getsource(made.py_func)
+
+
 def test_the_users_own_cache_directory_stays_as_it_was():
     before = compiler.numba.config.CACHE_DIR
     lookup("cpu", "softmax").forward(np.ones((1, 2), np.float32))
     assert compiler.numba.config.CACHE_DIR == before
+
+
+@pytest.mark.parametrize("native", [compiler, tokenizer.native])
+def test_threads_that_compile_at_the_same_time_keep_what_they_compile_where_it_belongs(native):
+    class Dispatcher:
+        def __init__(self, meanwhile, seconds):
+            self.meanwhile, self.seconds = meanwhile, seconds
+
+        def enable_caching(self):
+            self.meanwhile()
+            time.sleep(self.seconds)
+            seen.append(native.numba.config.CACHE_DIR)
+
+    before, seen = native.numba.config.CACHE_DIR, []
+    second = threading.Thread(target=native._enable_cache, args=(Dispatcher(lambda: None, 0.04),))
+    native._enable_cache(Dispatcher(second.start, 0.02))  # ends while the second would be in the middle
+    second.join()
+    assert seen == [native._directory] * 2 and native.numba.config.CACHE_DIR == before
 
 
 def test_one_specialisation_for_read_only_and_writable_inputs():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A module belongs to the first layer whose prefix it has; it may import its own layer and those above it in this list.
 LAYERS = [
     ["tinygrad_lite.xp", "tinygrad_lite.device", "tinygrad_lite.device_memory", "tinygrad_lite.dtypes", "tinygrad_lite.errors", "tinygrad_lite.config",
-     "tinygrad_lite.philox", "tinygrad_lite.threads", "tinygrad_lite.native"],
+     "tinygrad_lite.philox", "tinygrad_lite.threads", "tinygrad_lite.turns", "tinygrad_lite.native"],
     ["tinygrad_lite.kernels"],
     ["tinygrad_lite.ops"],
     ["tinygrad_lite.autograd.record", "tinygrad_lite.autograd.walk", "tinygrad_lite.autograd.node",

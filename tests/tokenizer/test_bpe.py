@@ -155,6 +155,16 @@ def test_threads_may_share_a_tokenizer(trained):
     assert 1 <= len(tokenizer._encoders) <= 4
 
 
+def test_an_encoder_that_another_thread_takes_first_is_made_anew(trained):
+    class TakenMeanwhile(list):
+        def __bool__(self):
+            return True
+
+    tokenizer = BPETokenizer(trained.merges)
+    tokenizer._encoders = TakenMeanwhile()
+    assert tokenizer.encode(TEXT) == trained.encode(TEXT)
+
+
 def test_array_type_is_the_smallest_that_holds_every_id():
     assert BPETokenizer([]).encode_to_array("hé").dtype == np.uint16
     assert BPETokenizer([], special_tokens={"<s>": 65_535}).encode_to_array("").dtype == np.uint16

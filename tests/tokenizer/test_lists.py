@@ -39,9 +39,9 @@ def test_several_lists_are_each_their_own(lengths):
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="without compiled code the list is NumPy's")
 def test_each_place_holds_one_reference_and_gives_it_back():
-    one = shared_list(np.array([1_000], dtype=np.int32), 1_001)[0]
+    one = shared_list(np.array([10_000], dtype=np.int32), 10_001)[0]
     before = sys.getrefcount(one)
-    found = shared_list(np.full(500, 1_000, dtype=np.int32), 1_001)
+    found = shared_list(np.full(500, 10_000, dtype=np.int32), 10_001)
     assert set(map(id, found)) == {id(one)}
     assert sys.getrefcount(one) == before + 500
     found[10:20] = range(10)

@@ -29,6 +29,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from ..config import settings
@@ -196,13 +197,15 @@ _directory = None if numba.config.DISABLE_JIT else _cache_directory()
 def _enable_cache(dispatcher):
     """Numba reads config.CACHE_DIR when a function's cache is enabled, and keeps the path.
 
-    Setting it for that moment only leaves the user's own `cache=True` functions where they were.
+    Setting it for that moment only leaves the user's own `cache=True` functions where they were. Numba's lock, which
+    tokenizer/ takes, too: of two threads the first would restore what the second has set.
     """
     if _directory is None:
         return
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = _directory
-    try:
-        dispatcher.enable_caching()
-    finally:
-        numba.config.CACHE_DIR = before
+    with global_compiler_lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _directory
+        try:
+            dispatcher.enable_caching()
+        finally:
+            numba.config.CACHE_DIR = before

@@ -21,6 +21,8 @@ joining and leaving the job's words and the caller's stack stay as they are. The
 gate, and waits until nobody is inside: it never waits for a worker that has not begun.
 """
 
+import linecache
+
 import numba
 
 from ..native.atomics import (
@@ -144,5 +146,8 @@ def _with_arguments(text, name, words, argument_types):
     count = len(argument_types)
     text = text.format(count=count, names=", ".join(f"a{i}" for i in range(count)))
     scope = {"__name__": __name__, "pack": pack, "pack_at": pack_at, "share": _share, "load": load}
-    exec(compile(text, __file__, "exec"), scope)
+    # Numba asks for the text of what it keeps on disk. The place named must be a file, whose lines it would take for the
+    # function's: past the end there are none. (At line 2 stands prose, at which Python's tokenizer raises from 3.12 on.)
+    past_the_end = "\n" * len(linecache.getlines(__file__))
+    exec(compile(past_the_end + text, __file__, "exec"), scope)
     return compiled(scope[f"{name}_{count}"], (*[numba.types.intp] * words, *argument_types))

@@ -100,7 +100,7 @@ KERNEL(unwritten) {
   int t = threadIdx.x;
   if (!BUG || t != 5) s[t] = in[t];
   __syncthreads();
-  float x = s[t];                                // unwritten
+  volatile float x = s[t];  /* or GCC 16 lets thread 5 not read */  // unwritten
   out[t] = BUG && t == 5 ? in[t] : x;
 }
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import threading
 from ctypes import byref, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p, sizeof
 from functools import cache
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...dtypes import bfloat16, float16, float32
+from ...turns import Turns
 from . import cublaslt_library as lt
 from . import nvrtc
 from .launch import cupy
@@ -138,7 +138,7 @@ class Plan:
     def __init__(self, problem: Problem):
         p = self.problem = problem
         self.library, self.handle = lt.library(), _handle(p.device, p.library)
-        self.description, self.chosen, self.lock = c_void_p(), None, threading.Lock()
+        self.description, self.chosen, self.turns = c_void_p(), None, Turns()
         self.beta = ONE if p.adds else ZERO
         self._call("cublasLtMatmulDescCreate", byref(self.description), lt.CUBLAS_COMPUTE_32F, lt.CUDA_R_32F)
         self._describe(lt.CUBLASLT_MATMUL_DESC_TRANSA, c_int32(lt.CUBLAS_OP_T if p.y_turned else lt.CUBLAS_OP_N))
@@ -166,15 +166,19 @@ class Plan:
         a, b, c, d, bias, aux = operands
         needed = algorithm.workspaceSize
         workspace = Pointer(cupy().empty((needed,), dtype=np.uint8)) if needed else None
-        with self.lock:  # until the launch the description holds these pointers, not another thread's
-            if bias is not None:
-                self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
-            if aux is not None:
-                self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
-            self._call(
-                "cublasLtMatmul", self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
-                c, self.d, d, self.d, byref(algorithm.algo), workspace, needed, stream,
-            )  # fmt: skip
+        rest = (
+            self.handle, self.description, byref(ONE), a, self.a, b, self.b, byref(self.beta),
+            c, self.d, d, self.d, byref(algorithm.algo), workspace, needed, stream,
+        )  # fmt: skip
+        self.turns.run(self._launch, bias, aux, rest)
+
+    def _launch(self, bias, aux, rest):
+        """In turns: until the launch the description holds these pointers, not another thread's."""
+        if bias is not None:
+            self._describe(lt.CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)
+        if aux is not None:
+            self._describe(lt.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux)
+        self._call("cublasLtMatmul", *rest)
 
     def _layout(self, dtype, rows, columns, is_turned, stays):
         """The descriptor of our matrix (rows, columns): its transpose to cuBLAS, by columns. stays: all are this one."""
