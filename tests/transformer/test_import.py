@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -276,6 +277,54 @@ def test_what_the_tokenizer_puts_before_texts_is_put_before_a_prompt(folder, tmp
         assert said.rstrip("\n") == ((prompt or "") + written).rstrip("\n")
 
 
+def test_what_is_put_before_a_prompt_is_of_the_tokenizer_that_is_named(folder, tmp_path):
+    template = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}}], "pair": [],
+                "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [bpe().special_tokens["<|end|>"]],
+                                               "tokens": ["<|end|>"]}}}  # fmt: skip
+    shutil.copy(folder / "tokenizer.json", tmp_path / "with.json")
+    changed(tmp_path / "with.json", post_processor=template)
+    assert load(folder, tokenizer=tmp_path / "with.json").begin == [bpe().special_tokens["<|end|>"]]
+    shutil.copy(tmp_path / "with.json", folder / "tokenizer.json")
+    bpe().save(tmp_path / "own.json")
+    assert load(folder, tokenizer=tmp_path / "own.json").begin == []
+
+
+def test_the_ends_that_generation_config_names_go_before_those_of_config(folder):
+    """As of models made to converse, whose config.json has the end of a text only."""
+    generation = folder / "generation_config.json"
+    changed(folder / "config.json", eos_token_id=3)
+    for said, end in (({"eos_token_id": [7, 5]}, [7, 5]), ({"eos_token_id": 7}, [7]), ({"do_sample": True}, [3])):
+        generation.write_text(json.dumps(said))
+        assert load(folder).end == end
+    generation.write_text("{")
+    with pytest.raises(ValueError, match="generation_config.json is damaged"):
+        load(folder)
+
+
+def test_a_mistral_whose_config_says_nothing_of_a_window_has_its_types_own(tmp_path):
+    tok = bpe()
+    model = random_model(**dict(MODELS["mistral"], vocab_size=tok.vocab_size))
+    export(tmp_path / "hf", arrays(model), model.config, tok)
+    for said, window in ((..., 4096), (None, None), (6, 6)):
+        changed(tmp_path / "hf" / "config.json", sliding_window=said)
+        assert load(tmp_path / "hf").config.window == window
+
+
+def test_no_model_is_held_twice_while_it_is_read(tmp_path):
+    """GPT-2's matrices are transposed, Llama's joined: each of theirs goes when ours is made."""
+    tok = bpe()
+    for kind in ("gpt2", "llama"):
+        model = random_model(**dict(MODELS[kind], vocab_size=tok.vocab_size, channels=128, layers=8, mlp_size=256))
+        export(tmp_path / kind, arrays(model), model.config, tok)
+        size = sum(p.size for p in model.parameters()) * 4
+        del model
+        tracemalloc.start()
+        found = load(tmp_path / kind)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert size < peak < 1.4 * size, (kind, peak / size, found.left_out)
+
+
 @pytest.mark.parametrize("eos", [270, [269, 270]])
 def test_a_sample_ends_where_the_model_says(eos, folder, tmp_path):
     """All tokens are equally likely, so that the end comes soon."""
@@ -335,6 +384,8 @@ def test_a_tokenizer_in_gpt2s_two_files_or_elsewhere_is_found(folder, tmp_path):
 
 @pytest.mark.parametrize("settings, said", [
     (dict(model_type="bert"), "models of type 'bert' are not supported, but those of gpt2, llama, mistral, qwen2"),
+    (dict(model_type=["llama"]), "models of type ['llama'] are not supported"),
+    (dict(quantization_config={"bits": 4}), "quantization_config: weights of fewer bits are not supported"),
     (dict(hidden_act="gelu"), "hidden_act is 'gelu'; supported is 'silu' or 'swish'"),
     (dict(rope_scaling={"rope_type": "llama3", "factor": 8.0}), "rope_type 'llama3': its angles are scaled"),
     (dict(rope_scaling={"type": "linear", "factor": 8.0}), "rope_type 'linear': its angles are scaled"),

@@ -16,7 +16,7 @@ from tokenizer import formats
 
 from ..config import GPTConfig
 from .formats import READ
-from .weights import from_huggingface
+from .weights import taken_from
 
 WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
@@ -57,10 +57,12 @@ def load(
     folder = Path(folder)
     settings = _json(folder / "config.json")
     config = _config(folder / "config.json", settings)
-    tok = _tokenizer(folder, tokenizer, ignore)  # the large files last
-    weights = _weights(folder, progress)
+    file = _tokenizers_file(folder) if tokenizer is None else Path(tokenizer)
+    tok = formats.read(file, ignore=ignore)
+    begin, ends = _begin(file, tok), _ends(folder, settings)
+    weights = _weights(folder, progress)  # the large files last
     try:
-        ours = from_huggingface(weights, config)
+        ours = taken_from(weights, config)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     if tok.vocab_size > config.vocab_size:
@@ -79,15 +81,21 @@ def load(
         config = replace(config, block_size=block_size)
         if "positions.weight" in ours:
             ours["positions.weight"] = ours["positions.weight"][:block_size]
-    begin = _begin(folder, tok)
-    bos, eos = (_ids(settings.get(f"{x}_token_id"), config) for x in ("bos", "eos"))
-    return Model(config, ours, tok, begin, begin or bos[:1], eos, left_out)
+    start, end = begin or _ids(settings.get("bos_token_id"), config)[:1], _ids(ends, config)
+    return Model(config, ours, tok, begin, start, end, left_out)
 
 
 def _ids(given, config: GPTConfig) -> list[int]:
     """Ids as config.json has them: none, one or several."""
     given = given if isinstance(given, list) else [given]
     return [i for i in given if type(i) is int and 0 <= i < config.vocab_size]
+
+
+def _ends(folder: Path, settings: dict):
+    """eos_token_id; what generation_config.json says goes before: a model made to converse ends its turns too."""
+    path = folder / "generation_config.json"
+    said = _json(path).get("eos_token_id") if path.exists() else None
+    return settings.get("eos_token_id") if said is None else said
 
 
 def _json(path: Path) -> dict:
@@ -107,24 +115,25 @@ def _json(path: Path) -> dict:
 
 def _config(path: Path, settings: dict) -> GPTConfig:
     kind = settings.get("model_type")
-    if kind not in READ:
+    if not isinstance(kind, str) or kind not in READ:
         raise ValueError(f"{path}: models of type {kind!r} are not supported, but those of {', '.join(READ)}")
+    if settings.get("quantization_config"):
+        raise ValueError(f"{path}: quantization_config: weights of fewer bits are not supported")
     try:
         return READ[kind].config(settings)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _tokenizer(folder: Path, path, ignore):
-    if path is None:
-        path = folder / "tokenizer.json"
-        if not path.exists():
-            path = folder
-            if formats.gpt2.pair_in(folder) is None:
-                raise ValueError(
-                    f"{folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt): name one with --tokenizer FILE"
-                )
-    return formats.read(path, ignore=ignore)
+def _tokenizers_file(folder: Path) -> Path:
+    """tokenizer.json, or the folder where GPT-2's two files are in it."""
+    if (folder / "tokenizer.json").exists():
+        return folder / "tokenizer.json"
+    if formats.gpt2.pair_in(folder) is None:
+        raise ValueError(
+            f"{folder} has no tokenizer (tokenizer.json, or vocab.json and merges.txt): name one with --tokenizer FILE"
+        )
+    return folder
 
 
 def _weights(folder: Path, progress) -> dict[str, np.ndarray]:
@@ -150,17 +159,16 @@ def _weights(folder: Path, progress) -> dict[str, np.ndarray]:
                 names = list(file.keys())
                 counts.append(len(names))
                 for name in names:
-                    found[name] = file.get_tensor(name).astype(np.float32)
+                    found[name] = file.get_tensor(name).astype(np.float32, copy=False)
                     progress(len(found), sum(counts) + (len(files) - len(counts)) * counts[0])
         except Exception as error:  # the library's own type for a damaged file, and what the system says
             raise ValueError(f"{path}: cannot be read: {error}") from None
     return found
 
 
-def _begin(folder: Path, tok) -> list[int]:
-    """The ids before every text, by the post-processor of tokenizer.json."""
-    path = folder / "tokenizer.json"
-    post = _json(path).get("post_processor") if path.exists() else None
+def _begin(path: Path, tok) -> list[int]:
+    """The ids before every text, by the post-processor of a tokenizer.json; other files say none."""
+    post = _json(path).get("post_processor") if formats.recognise(path) == formats.huggingface.NAME else None
     ids = []
     try:
         for step in post.get("processors", [post]) if post else []:

@@ -192,7 +192,7 @@ class Llama(Format):
         kind = settings.get("model_type")
         choices = dict(
             self.choices, rope_base=base, tied=bool(settings.get("tie_word_embeddings", False)),
-            window=settings.get("sliding_window") if kind == "mistral" else None,
+            window=settings.get("sliding_window", 4096) if kind == "mistral" else None,  # of Qwen2 unused, see above
             bias=kind == "qwen2" or bool(settings.get("attention_bias") or settings.get("mlp_bias")),
         )  # fmt: skip
         found = given.model(

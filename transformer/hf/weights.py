@@ -67,10 +67,16 @@ def from_huggingface(weights: dict, config: GPTConfig) -> dict:
 
     Raises ValueError that lists the weights that are missing, of another shape, or have no place in the model.
     """
+    return taken_from({name: np.asarray(array) for name, array in weights.items()}, config)
+
+
+def taken_from(arrays: dict, config: GPTConfig) -> dict:
+    """The same, of a dict that is emptied on the way: what was joined or transposed is not held twice."""
     where = format_of(config)
     shapes, out, wrong = _shapes(config, where), {}, []
-    prefix = "" if _embedding(where, config) in weights else where.prefix
-    arrays = {name: np.asarray(array) for name, array in weights.items() if not where.is_ignored(name)}
+    prefix = "" if _embedding(where, config) in arrays else where.prefix
+    for name in list(filter(where.is_ignored, arrays)):
+        del arrays[name]
     for place in where.places(config):
         out |= _taken(place, arrays, prefix, shapes[place.ours], config, where, wrong)
     head, embedding = arrays.pop(HEAD, None), out.get("tokens.weight")
