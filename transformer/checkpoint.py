@@ -22,11 +22,10 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock, Timeout
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from .files import replace
+from .files import replace, save_arrays
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 _REMOVING = ".removing-"  # begins the name of what is about to be removed
@@ -74,12 +73,16 @@ def save(out: Path, step: int, weights: dict, moments: dict, state: dict, keep: 
         number += 1
         final = out / f"step-{step:08d}.{number}"
     writing.mkdir()
-    save_file({k: np.ascontiguousarray(v) for k, v in weights.items()}, writing / "model.safetensors")
-    save_file({k: np.ascontiguousarray(v) for k, v in moments.items()}, writing / "optimizer.safetensors")
-    (writing / "state.json").write_text(json.dumps(state), encoding="utf-8")
-    for file in writing.iterdir():
-        _flush(file)
-    replace(writing, final)
+    try:
+        save_arrays(writing / "model.safetensors", weights)
+        save_arrays(writing / "optimizer.safetensors", moments)
+        (writing / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        for file in writing.iterdir():
+            _flush(file)
+        replace(writing, final)
+    except BaseException:  # on a full disk it would stay in the way until the next run
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
     pointer = out / ".latest"
     pointer.write_text(final.name, encoding="utf-8")
     _flush(pointer)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from transformer import checkpoint
+from transformer.files import save_arrays
 
 
 def save(out, step):
@@ -113,3 +114,20 @@ def test_checkpoints_that_are_kept_stay_and_the_newest_is_still_found(tmp_path):
     assert [p.name for p in checkpoint.all_in(tmp_path)] == ["step-00000001", "step-00000002", "step-00000003"]
     assert parts(checkpoint.load(tmp_path)) == {3}
     assert parts(checkpoint.load(tmp_path / "step-00000001")) == {1}
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_no_half_and_the_one_before(tmp_path, monkeypatch, error):
+    def fail(path):
+        raise error
+
+    save(tmp_path, 10)
+    monkeypatch.setattr(checkpoint, "_flush", fail)
+    with pytest.raises(type(error)):
+        save(tmp_path, 20)
+    assert parts(checkpoint.load(tmp_path)) == {10} and not list(tmp_path.glob(".writing-*"))
+
+
+def test_arrays_that_cannot_be_written_are_the_systems_error_with_the_files_name(tmp_path):
+    with pytest.raises(OSError, match=r"none.w\.safetensors: cannot be written: "):
+        save_arrays(tmp_path / "none" / "w.safetensors", {"w": np.zeros(3, np.float32)})

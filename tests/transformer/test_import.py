@@ -448,6 +448,15 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_anothers(folder):
         load(folder)
 
 
+def test_where_no_run_can_be_made_is_said_before_the_weights_are_read(folder, tmp_path):
+    succeeded(tgl("import", folder, "--to", tmp_path / "run"))
+    (tmp_path / "file").write_text("x")
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    for to, said in (("run", "run holds a run already"), ("file", "file is a file: a run needs a directory")):
+        result = tgl("import", folder, "--to", tmp_path / to)
+        assert result.exit_code != 0 and said in str(result.exception)
+
+
 def test_an_import_that_fails_leaves_no_run(folder, tmp_path):
     changed(folder / "config.json", model_type="bert")
     assert tgl("import", folder, "--to", tmp_path / "run").exit_code != 0

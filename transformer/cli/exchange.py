@@ -30,8 +30,9 @@ def import_command(
 ):
     """Make a run of a model in Hugging Face's format (GPT-2, Llama, Mistral, Qwen2), to sample, study or train on."""
     from ..hf.folder import load
-    from ..hf.run import write_run
+    from ..hf.run import check_free, write_run
 
+    check_free(to)  # now, and not after the weights are read
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(f"Reading {folder}"), total=None)
         model = load(

@@ -8,12 +8,10 @@ import re
 import shutil
 from pathlib import Path
 
-from safetensors.numpy import save_file
-
 from tokenizer import formats
 
 from ..config import GPTConfig
-from ..files import replace
+from ..files import replace, save_arrays
 from .formats import format_of
 from .weights import HEAD, to_huggingface
 
@@ -43,7 +41,7 @@ def export(directory, weights: dict, config: GPTConfig, tokenizer=None):
         renamed = to_huggingface(weights, config)
         if config.tied:
             del renamed[HEAD]
-        save_file(renamed, writing / "model.safetensors", metadata={"format": "pt"})
+        save_arrays(writing / "model.safetensors", renamed, metadata={"format": "pt"})
         (writing / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         if tokenizer is not None:
             formats.write(tokenizer, writing / "tokenizer.json", formats.huggingface.NAME)
