@@ -218,8 +218,16 @@ def test_training_begins_with_the_weights_it_is_given(folder, tmp_path):
     assert first["step"] == 0 and abs(first["val_loss"] - untrained) < 1e-6 * untrained
     assert state["progress"]["evaluations"][-1]["val_loss"] < first["val_loss"]
 
-    shutil.rmtree(run)  # what is tuned stands alone
-    assert "step 3 of 5" in succeeded(tgl("train", "--resume", "--out", tuned, "--steps", 5))
+    more = ["--resume", "--out", tuned, "--steps", 5]
+    for other, was in (
+        (["--from", tuned], f"(from was {run.resolve()})"),
+        (["--block-size", 24], "(block_size was 12)"),
+        (["--tokenizer", "bpe"], f"(tokenizer was {run.resolve()})"),
+    ):
+        assert was in str(tgl("train", *more, *other).exception)
+    shutil.rmtree(run)  # what is tuned stands alone, and what is stored may be given again
+    again = ["--from", run, "--preset", "tune", "--block-size", 12, "--dropout", 0.1]
+    assert "step 3 of 5" in succeeded(tgl("train", *more, *again))
 
 
 def evaluated(run, text, like):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -224,10 +225,13 @@ def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, token
 def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Path] | None]:
     """(config, data) of the stored run, with what may change put in. To give what is stored anyway is no mistake."""
     config = TrainConfig.from_dict(stored["train"])
-    asked = preset(given["preset_name"]) if "preset_name" in given else TrainConfig.from_dict(stored["train"])
-    asked = _configured(asked, given).to_dict()
+    asked = preset(given["preset_name"]) if "preset_name" in given else deepcopy(config)
+    if config.start:  # whose these are, and no preset's
+        asked.start, asked.tokenizer, asked.model = config.start, config.tokenizer, dict(config.model)
+    before, now = _by_option(config), _by_option(_configured(asked, given))
     free = FREE_ON_RESUME | {"steps", "max_seconds", "expected", "expected_text", "expected_unit"}
-    changed = [f"{name} was {was}" for name, was in config.to_dict().items() if name not in free and asked[name] != was]
+    names = [name for name in before | now if name not in free and before.get(name) != now.get(name)]
+    changed = [f"{name} was {before.get(name, 'not given')}" for name in names]
     if "max_seconds" in given and given["max_seconds"] != config.max_seconds:
         changed.append(f"the time was turned into {config.steps} steps")
     if changed:
@@ -239,6 +243,13 @@ def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Pa
     for name in given.keys() & FREE_ON_RESUME:
         setattr(config, name, given[name])
     return config, given.get("data") or [Path(p) for p in stored["source"]] or None  # the text is held to its SHA-256
+
+
+def _by_option(config: TrainConfig) -> dict:
+    """All settings, the model's among them, by what their options are called."""
+    values = config.to_dict()
+    values["from"] = values.pop("start")
+    return values | values.pop("model")
 
 
 def _train_tokenizer(config: TrainConfig, corpus: Corpus):
