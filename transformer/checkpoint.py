@@ -201,6 +201,12 @@ def _read(file: Path, reader):
         raise CheckpointError(f"{file}: cannot be read: {error}") from None
 
 
+def marks(state: dict) -> dict:
+    """Of an imported model, and of what is trained on from one: the ids that "begin" every text, that a text without a
+    prompt has at its "start", and that "end" one."""
+    return {name: state.get(name, []) for name in ("begin", "start", "end")}
+
+
 def load_to_resume(out) -> tuple[dict, dict, dict]:
     """As `load`, for a run that goes on writing into the directory."""
     _refuse_checkpoint(Path(out))

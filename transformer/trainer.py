@@ -55,17 +55,20 @@ class Trainer:
     """Trains a GPT on token arrays.
 
     train, val: integer arrays of token ids; tokenizer: for bits a byte and samples; out: the run's directory, or
-    None to keep nothing. `report(kind, values)` is told of "calibrated", "settled", "step", "eval", "evaluating", "save"
+    None to keep nothing; start: arrays to begin with in place of random ones, and marks, as checkpoint.marks, of the run
+    that they are of. `report(kind, values)` is told of "calibrated", "settled", "step", "eval", "evaluating", "save"
     and "warning". Raises ValueError naming every setting that cannot be.
     """
 
-    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None, start=None):
+    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None, start=None,
+                 marks=None):  # fmt: skip
         config.check()
         if len(val) < 2:
             raise DataError(f"the held-out text has {len(val)} tokens, and a loss needs two: give more text")
         out = None if out is None else Path(out)
         self.config, self.tokenizer, self.out, self.source = config, tokenizer, out, source
         self.report = report or (lambda kind, values: None)
+        self.marks = checkpoint.marks(marks or {})
         self.val = val
         model_config = config.gpt_config(tokenizer.vocab_size)
         self.model = GPT(model_config, Generator(config.seed))
@@ -310,6 +313,7 @@ class Trainer:
             "generator": list(default_generator.get_state()),
             "scaler": self.scaler.state_dict(),
             "optimizer": plain_of(optimizer),
+            **self.marks,
         }
         weights = {name: p.float().numpy() for name, p in self.model.named_parameters()}  # a half's values, exactly
         moments = dict(arrays_of(optimizer, "optimizer"))
@@ -340,6 +344,7 @@ class Trainer:
         if self.config.steps < progress.step:
             raise ValueError(f"resume: {out} is at step {progress.step} already, beyond --steps {self.config.steps}")
         self.progress, self._schedule, self.saved_step = progress, None, progress.step
+        self.marks = checkpoint.marks(state)
         self._restore(weights, moments, state["optimizer"])
         default_generator.set_state(state["generator"])
         self.scaler.load_state_dict(state.get("scaler", self.scaler.state_dict()))

@@ -264,18 +264,20 @@ def test_a_run_of_ones_own_is_trained_on_too_with_a_context_of_learned_positions
         assert result.exit_code != 0 and said in str(result.exception) and "leave them out" in str(result.exception)
 
 
-def test_what_the_tokenizer_puts_before_texts_is_put_before_a_prompt(folder, tmp_path):
-    def template(kind, **more):
-        return {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}},
-                {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|end|>", "type_id": 0}}], "pair": [],
-                "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [bpe().special_tokens["<|end|>"]],
-                                               "tokens": ["<|end|>"]}}}  # fmt: skip
+def template():
+    """A post_processor that puts <|end|> before every text, and after it."""
+    end = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
+    return {"type": "TemplateProcessing", "single": [end, {"Sequence": {"id": "A", "type_id": 0}}, end], "pair": [],
+            "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [bpe().special_tokens["<|end|>"]],
+                                           "tokens": ["<|end|>"]}}}  # fmt: skip
 
+
+def test_what_the_tokenizer_puts_before_texts_is_put_before_a_prompt(folder, tmp_path):
     end = bpe().special_tokens["<|end|>"]
-    changed(folder / "tokenizer.json", post_processor=template("single"))
+    changed(folder / "tokenizer.json", post_processor=template())
     found = load(folder)
     assert found.begin == found.start == [end]
-    changed(folder / "tokenizer.json", post_processor={"type": "Sequence", "processors": [template("single")]})
+    changed(folder / "tokenizer.json", post_processor={"type": "Sequence", "processors": [template()]})
     succeeded(tgl("import", folder, "--to", tmp_path / "run"))
     model, tok, _ = load_model(tmp_path / "run")
     for prompt, ids in ((None, [end]), ("the", [end, *tok.encode("the")])):
@@ -286,15 +288,40 @@ def test_what_the_tokenizer_puts_before_texts_is_put_before_a_prompt(folder, tmp
 
 
 def test_what_is_put_before_a_prompt_is_of_the_tokenizer_that_is_named(folder, tmp_path):
-    template = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}}], "pair": [],
-                "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [bpe().special_tokens["<|end|>"]],
-                                               "tokens": ["<|end|>"]}}}  # fmt: skip
     shutil.copy(folder / "tokenizer.json", tmp_path / "with.json")
-    changed(tmp_path / "with.json", post_processor=template)
+    changed(tmp_path / "with.json", post_processor=template())
     assert load(folder, tokenizer=tmp_path / "with.json").begin == [bpe().special_tokens["<|end|>"]]
     shutil.copy(tmp_path / "with.json", folder / "tokenizer.json")
     bpe().save(tmp_path / "own.json")
     assert load(folder, tokenizer=tmp_path / "own.json").begin == []
+
+
+@pytest.mark.parametrize("eos", [3, [3, 5]])
+def test_where_texts_begin_and_end_stays_with_what_is_trained_on_and_exported(eos, folder, tmp_path):
+    run, tuned, text = tmp_path / "run", tmp_path / "tuned", tmp_path / "text.txt"
+    text.write_text("the theme of the thesis " * 99)
+    changed(folder / "config.json", eos_token_id=eos)
+    changed(folder / "tokenizer.json", post_processor=template())
+    found = load(folder)
+    succeeded(tgl("import", folder, "--to", run))
+    succeeded(tgl("train", "--from", run, "--data", text, "--out", tuned, "--steps", 1))
+    succeeded(tgl("train", "--resume", "--out", tuned, "--steps", 2))
+    succeeded(tgl("train", "--from", tuned, "--data", text, "--out", tmp_path / "again", "--steps", 1))
+    succeeded(tgl("export", "--from", tmp_path / "again", "--to", tmp_path / "hf2"))
+    again = load(tmp_path / "hf2")
+    assert (again.begin, again.start, again.end) == (found.begin, found.start, found.end)
+    assert json.loads((tmp_path / "hf2" / "config.json").read_text())["eos_token_id"] == eos
+    asked = ["--prompt", "the", "--tokens", 200, "--temperature", 1.5]
+    model, tok, state = load_model(tuned)
+    for seed in (1, 2):
+        ids = list(generate(model, found.begin + tok.encode("the"), 200, temperature=1.5, generator=Generator(seed)))
+        ends = [i for i, token in enumerate(ids) if token in found.end]
+        said = tgl("sample", "--from", tuned, *asked, "--seed", seed).output
+        assert said == "the" + tok.decode(ids[: ends[0] if ends else None]) + "\n"
+    peer = pytest.importorskip("tokenizers", reason="the peer whose ids are compared is not installed")
+    theirs = peer.Tokenizer.from_file(str(tmp_path / "hf2" / "tokenizer.json"))
+    assert theirs.encode("the theme").ids == found.begin + tok.encode("the theme")
+    assert theirs.encode("the", "of").ids == [i for x in ("the", "of") for i in found.begin + tok.encode(x)]
 
 
 def test_the_ends_that_generation_config_names_go_before_those_of_config(folder):

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from tokenizer import FormatError
 
+from .. import checkpoint
 from ..hf import export
 from .inspect import From, load_model
 from .run_view import console, quoted
@@ -57,11 +58,12 @@ def export_command(
     to: Annotated[Path, typer.Option("--to", help="The directory to make.")] = Path("runs/huggingface"),
 ):
     """Write a model for Hugging Face's from_pretrained: weights, config and tokenizer, as GPT-2, Llama or Mistral."""
-    model, tok, _ = load_model(directory)
+    model, tok, state = load_model(directory)
+    marks = checkpoint.marks(state)
     weights = {name: p.numpy() for name, p in model.named_parameters()}
     try:
-        export(to, weights, model.config, tok)
+        export(to, weights, model.config, tok, marks)
         console.print(f"In {to}: model.safetensors, config.json and tokenizer.json.")
     except FormatError as error:
-        export(to, weights, model.config)
+        export(to, weights, model.config, marks=marks)
         console.say(f"In {to}: model.safetensors and config.json. The tokenizer stays with the run: {error}.")

@@ -49,15 +49,16 @@ def sample(
     samples: Annotated[int, typer.Option(min=1, help="How many texts; each one's seed is the next.")] = 1,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print while it is made.")] = True,
 ):
-    """Continue a prompt. An imported model's text ends where the model says so."""
+    """Continue a prompt. The text of a model that was imported, or trained on from one, ends where the model says so."""
     check_sampling(temperature, top_k, top_p)  # now, and not after the prompt is printed
     model, tok, state = load_model(directory)
+    marks = checkpoint.marks(state)
     if prompt is not None:  # where the locale is C, Python reads the shell's UTF-8 as ASCII and keeps the rest as bytes
         prompt = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if prompt is None:
-        ids = state.get("start") or start_of_text(tok)
+        ids = marks["start"] or start_of_text(tok)
     elif ids := encoded(tok, prompt, "--prompt").tolist():
-        ids = state.get("begin", []) + ids
+        ids = marks["begin"] + ids
     if not ids:
         raise ValueError("--prompt is empty: give at least one character, or leave it out")
     if len(ids) > (size := model.config.block_size):
@@ -68,7 +69,7 @@ def sample(
             console.divide(f"sample {number + 1}, --seed {seed + number}")
             sys.stdout.flush()
         tokens = generate(model, ids, count, **settings, generator=Generator(seed + number))
-        _write(tok, prompt or "", takewhile(lambda token: token not in state.get("end", []), tokens), stream)
+        _write(tok, prompt or "", takewhile(lambda token: token not in marks["end"], tokens), stream)
 
 
 def _write(tok, prompt: str, tokens, stream: bool):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -139,11 +140,10 @@ def run(trainer: Trainer, view: RunView):
 
 
 def sample_text(trainer: Trainer, count: int, seed: int = 1) -> str:
-    """What the model writes after a line end."""
-    ids = generate(
-        trainer.model, start_of_text(trainer.tokenizer), count, temperature=0.8, top_k=200, generator=Generator(seed)
-    )
-    return trainer.tokenizer.decode(list(ids)).strip("\n")
+    """What the model writes after a line end, or what it was imported to begin with, up to the end of the text."""
+    start = trainer.marks["start"] or start_of_text(trainer.tokenizer)
+    ids = generate(trainer.model, start, count, temperature=0.8, top_k=200, generator=Generator(seed))
+    return trainer.tokenizer.decode(list(takewhile(lambda i: i not in trainer.marks["end"], ids))).strip("\n")
 
 
 def finish(trainer: Trainer, out: Path, began: float):

@@ -89,7 +89,7 @@ def train(
     given = {k: v for k, v in locals().items() if v is not None and k not in NO_SETTINGS}
     if start is not None:
         given["start"] = str(start.resolve())
-    stored = weights = ready = None
+    stored = weights = ready = marks = None
     if resume:
         stored = checkpoint.load_to_resume(out)[2]
         config, data = _resumed(stored, given, out)
@@ -100,7 +100,7 @@ def train(
     else:
         config = _configured(preset(given.get("preset_name", "quick" if start is None else "tune")), given)
         if start is not None:
-            weights, ready = _started(config, given, start)
+            weights, ready, marks = _started(config, given, start)
         if unused := config.unused(given):
             console.say(f"Not used: {', '.join(unused)}.")
     if out.is_file():
@@ -134,7 +134,7 @@ def train(
         del corpus  # 30 MB of text, not needed any more
         view = RunView()
         source = [str(Path(p).resolve()) for p in data] if data else []
-        trainer = Trainer(config, train_ids, val_ids, tok, out, source, view, weights)
+        trainer = Trainer(config, train_ids, val_ids, tok, out, source, view, weights, marks)
         del weights
         with checkpoint.lock(out):
             if resume:
@@ -200,8 +200,8 @@ def _configured(config: TrainConfig, given: dict) -> TrainConfig:
     return config
 
 
-def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, tokenizers.Tokenizer]:
-    """(weights, tokenizer) of the run to begin with, whose shape the config gets: a shorter context and another dropout
+def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, tokenizers.Tokenizer, dict]:
+    """(weights, tokenizer, marks) of the run to begin with, whose shape the config gets: a shorter context and another dropout
     may be asked for, since neither has weights."""
     weights, state = checkpoint.load_weights(start)
     model = {k: v for k, v in GPTConfig.from_dict(state["model"]).to_dict().items() if k != "vocab_size"}
@@ -219,7 +219,7 @@ def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, token
     config.tokenizer = config.start
     if "positions.weight" in weights:
         weights["positions.weight"] = weights["positions.weight"][: config.model["block_size"]]
-    return weights, tokenizers.Tokenizer.from_dict(state["tokenizer"])
+    return weights, tokenizers.Tokenizer.from_dict(state["tokenizer"]), checkpoint.marks(state)
 
 
 def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Path] | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tokenizer import formats
 
+from .. import checkpoint
 from ..config import GPTConfig
 from ..files import replace, save_arrays
 from .formats import format_of
@@ -23,14 +24,16 @@ def huggingface_config(config: GPTConfig) -> dict:
     return {"model_type": where.name, "architectures": [where.architecture], **where.settings(config), **beside}
 
 
-def export(directory, weights: dict, config: GPTConfig, tokenizer=None):
+def export(directory, weights: dict, config: GPTConfig, tokenizer=None, marks=None):
     """Write a directory that `AutoModelForCausalLM.from_pretrained` reads, and `AutoTokenizer`'s where a tokenizer is
-    given: whole, or not at all.
+    given: whole, or not at all. marks: as checkpoint.marks, where texts begin and end.
 
     Raises FileExistsError if it is there already, ValueError if no type of Hugging Face's holds the model; its subclass
     tokenizer.FormatError if tokenizer.json cannot hold the tokenizer.
     """
-    directory, settings = Path(directory), huggingface_config(config)
+    directory, settings, marks = Path(directory), huggingface_config(config), checkpoint.marks(marks or {})
+    settings |= {"bos_token_id": next(iter(marks["start"]), None)}
+    settings |= {"eos_token_id": marks["end"] if len(marks["end"]) > 1 else next(iter(marks["end"]), None)}
     if directory.exists():
         raise FileExistsError(f"export: {directory} is there already: name a directory that is not")
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +48,28 @@ def export(directory, weights: dict, config: GPTConfig, tokenizer=None):
         (writing / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         if tokenizer is not None:
             formats.write(tokenizer, writing / "tokenizer.json", formats.huggingface.NAME)
+            if marks["begin"]:
+                _put_before_texts(writing / "tokenizer.json", marks["begin"], tokenizer)
         replace(writing, directory)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
+
+
+def _put_before_texts(path: Path, begin: list[int], tokenizer):
+    """Let a tokenizer.json put these ids before every text."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    special = {i: name for name, i in tokenizer.special_tokens.items()}
+    names = {i: special.get(i, str(i)) for i in begin}  # a template may name others too
+
+    def one(sequence, type_id):
+        before = [{"SpecialToken": {"id": names[i], "type_id": type_id}} for i in begin]
+        return [*before, {"Sequence": {"id": sequence, "type_id": type_id}}]
+
+    data["post_processor"] = {
+        "type": "TemplateProcessing", "single": one("A", 0), "pair": one("A", 0) + one("B", 1),
+        "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for i, name in names.items()},
+    }  # fmt: skip
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _remove_left_overs(directory: Path):
