@@ -256,6 +256,9 @@ def test_a_run_of_ones_own_is_trained_on_too_with_a_context_of_learned_positions
     for name, weight in after.items():
         np.testing.assert_allclose(weight, before[name][: len(weight)], rtol=0, atol=1e-6)
     assert after["positions.weight"].shape == (8, 16)
+    (tmp_path / "other.txt").write_text("the question è")
+    result = tgl("train", "--from", first, "--data", tmp_path / "other.txt", "--out", tmp_path / "third")
+    assert "other.txt: character 'è' (U+00E8)" in str(result.exception) and "--tokenizer bpe" in str(result.exception)
     for more, said in (
         (["--layers", 2, "--tokenizer", "bpe"], "layers is 1; tokenizer is the run's"),
         (["--block-size", 65], "block_size is at most 64"),

@@ -21,6 +21,7 @@ from ..config import CHOICES, GPTConfig
 from ..data import Corpus, load_corpus
 from ..presets import DEVICES, DTYPES, FREE_ON_RESUME, OPTIMIZERS, PRESETS, SCHEDULES, TOKENIZERS, TrainConfig, preset
 from ..trainer import Trainer
+from .inspect import encoded
 from .run_view import RunView, console, finish, quoted, run, say_expectations, size_of
 from .tokenizer_files import read_tokenizer
 
@@ -121,7 +122,7 @@ def train(
                 tok = tokenizers.Tokenizer.from_dict(stored["tokenizer"])
             else:
                 tok = ready or _train_tokenizer(config, corpus)
-            train_ids, val_ids = tok.encode_to_array(corpus.train), tok.encode_to_array(corpus.val)
+            train_ids, val_ids = (encoded(tok, text, corpus.source) for text in (corpus.train, corpus.val))
         console.say(f"Text: {corpus.source}, {size_of(corpus.train)} to train on, {size_of(corpus.val)} held out.")
         if corpus.skipped:
             console.say(
