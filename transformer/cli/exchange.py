@@ -22,7 +22,7 @@ def import_command(
         Path, typer.Argument(help="As save_pretrained writes it: config.json, model.safetensors, tokenizer.json.")
     ],
     to: Annotated[Path, typer.Option("--to", help="The run's directory to make.")],
-    tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer's file, where the folder has none.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer's file, in place of the folder's.")] = None,
     block_size: Annotated[int | None, typer.Option(help="A shorter context than the model's.")] = None,
     ignore: Annotated[
         list[str] | None,
