@@ -17,6 +17,7 @@ from transformer.cli.inspect import load_model
 from transformer.config import GPTConfig
 from transformer.hf import export, from_huggingface, huggingface_config, to_huggingface
 from transformer.hf.folder import load
+from transformer.hf.formats import READ
 from transformer.model import GPT, as_tokens
 from transformer.sampling import generate
 
@@ -427,6 +428,10 @@ def test_a_tokenizer_in_gpt2s_two_files_or_elsewhere_is_found(folder, tmp_path):
     (dict(hidden_act="gelu"), "hidden_act is 'gelu'; supported is 'silu' or 'swish'"),
     (dict(rope_scaling={"rope_type": "llama3", "factor": 8.0}), "rope_type 'llama3': its angles are scaled"),
     (dict(rope_scaling={"type": "linear", "factor": 8.0}), "rope_type 'linear': its angles are scaled"),
+    (dict(rope_parameters={"rope_type": "yarn", "factor": 4.0}), "rope_type 'yarn': its angles are scaled"),
+    (dict(partial_rotary_factor=0.5), "partial_rotary_factor: heads that are turned in part are not supported"),
+    (dict(rope_parameters={"partial_rotary_factor": 0.5}), "partial_rotary_factor: heads that are turned in part"),
+    (dict(rope_interleaved=True), "rope_interleaved is True; supported is False"),
     (dict(head_dim=16), "head_dim is 16: supported are heads that share hidden_size, 8 each"),
     (dict(hidden_size=...), "hidden_size is missing"),
     (dict(hidden_size=33), "channels 33 must be a multiple of heads 4"),
@@ -438,6 +443,50 @@ def test_a_config_that_asks_for_what_we_have_not_is_refused_by_name(settings, sa
     with pytest.raises(ValueError) as caught:
         load(folder)
     assert said in str(caught.value) and "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("settings, said", [
+    (dict(activation_function="gelu"), "activation_function is 'gelu'; supported is 'gelu_new' or 'gelu_pytorch_tanh'"),
+    (dict(scale_attn_weights=False), "scale_attn_weights is False; supported is True"),
+    (dict(scale_attn_by_inverse_layer_idx=True), "scale_attn_by_inverse_layer_idx is True; supported is False"),
+    (dict(tie_word_embeddings=False), "tie_word_embeddings is False; supported is True"),
+    (dict(add_cross_attention=True), "add_cross_attention is True; supported is False"),
+])  # fmt: skip
+def test_a_gpt2_of_another_computation_is_refused_by_name(settings, said):
+    given = huggingface_config(GPTConfig(**SIZES))
+    assert READ["gpt2"].config(given) == GPTConfig(**SIZES, mlp_size=128)
+    with pytest.raises(ValueError) as caught:
+        READ["gpt2"].config(given | settings)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_config_that_is_written_is_read_back(name):
+    config = GPTConfig(**MODELS[name] | dict(mlp_size=40, dropout=0.125, norm_eps=2e-3))
+    given = huggingface_config(config)
+    assert READ[given["model_type"]].config(given) == config
+    for absent in ("layer_norm_epsilon", "rms_norm_eps"):
+        given.pop(absent, None)
+    assert READ[given["model_type"]].config(given).norm_eps == (1e-5 if name == "gpt2" else 1e-6)
+
+
+def test_older_and_newer_spellings_of_a_config_say_the_same():
+    given = huggingface_config(GPTConfig(**LLAMA))
+    del given["attention_bias"], given["mlp_bias"], given["tie_word_embeddings"]
+    theta = given.pop("rope_theta")
+    for rope in (
+        dict(rope_theta=theta, rope_scaling=None),
+        dict(rope_theta=theta, rope_scaling={"type": "default"}),
+        dict(rope_parameters={"rope_theta": theta, "rope_type": "default"}, rope_theta=1.0),
+    ):
+        assert READ["llama"].config(given | rope | dict(sliding_window=8)) == GPTConfig(**LLAMA)
+    assert READ["llama"].config(given).rope_base == 10000.0
+    given |= dict(rope_theta=theta)
+    assert READ["llama"].config(given | {"num_key_value_heads": None}).kv_heads == 4
+    for bias in ("attention_bias", "mlp_bias"):
+        assert READ["llama"].config(given | {bias: True}).bias
+    qwen = given | dict(model_type="qwen2", sliding_window=8, use_sliding_window=False)
+    assert READ["qwen2"].config(qwen) == GPTConfig(**LLAMA | dict(bias=True))
 
 
 def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
