@@ -15,10 +15,13 @@ from transformer import checkpoint
 from transformer.cli.app import app
 from transformer.cli.inspect import load_model
 from transformer.config import GPTConfig
+from transformer.data import load_corpus
+from transformer.evaluation import evaluate
 from transformer.hf import export, from_huggingface, huggingface_config, to_huggingface
 from transformer.hf.folder import load
 from transformer.hf.formats import READ
 from transformer.model import GPT, as_tokens
+from transformer.presets import TrainConfig
 from transformer.sampling import generate
 
 SIZES = dict(vocab_size=61, block_size=24, layers=2, heads=4, channels=32)
@@ -231,12 +234,28 @@ def test_training_begins_with_the_weights_it_is_given(folder, tmp_path):
     assert "step 3 of 5" in succeeded(tgl("train", *more, *again))
 
 
+def test_a_run_that_is_cut_before_its_first_step_or_later_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
+    run, text = tmp_path / "run", tmp_path / "text.txt"
+    text.write_text("the theme of the thesis " * 99)
+    succeeded(tgl("import", folder, "--to", run))
+    train = ["train", "--from", run, "--data", text, "--steps", 4, "--eval-every", 2, "--dropout", 0.1]
+    succeeded(tgl(*train, "--out", tmp_path / "whole"))
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    for out, evaluations in (("at once", 0), ("later", 1)):
+        calls = [evaluate] * evaluations + [interrupted]
+        monkeypatch.setattr("transformer.trainer.evaluate", lambda *a, calls=calls, **k: calls.pop(0)(*a, **k))
+        cut = tgl(*train, "--out", tmp_path / out)
+        assert cut.exit_code == 130 and f"step {2 * evaluations} is saved. Go on with" in cut.output
+        monkeypatch.setattr("transformer.trainer.evaluate", evaluate)
+        succeeded(tgl("train", "--resume", "--out", tmp_path / out))
+        assert checkpoint.digest(tmp_path / out) == checkpoint.digest(tmp_path / "whole")
+
+
 def evaluated(run, text, like):
     """The loss of a run's model on the text that another's training held out, in windows of that one's context."""
-    from transformer.data import load_corpus
-    from transformer.evaluation import evaluate
-    from transformer.presets import TrainConfig
-
     model, tok, _ = load_model(run)
     _, state = checkpoint.load_weights(like)
     model = GPT(GPTConfig(**model.config.to_dict() | {"block_size": 12})).eval()
