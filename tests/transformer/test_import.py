@@ -520,8 +520,10 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
     refused("model.safetensors: cannot be read")
     weights.unlink()
     refused("has no weights: expected model.safetensors, or model.safetensors.index.json")
-    (folder / "pytorch_model.bin").write_bytes(b"x")
-    refused("pytorch_model.bin is a pickle, which may run anything")
+    for name in ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin"):
+        (folder / name).write_bytes(b"x")
+        refused(f"{name} is a pickle, which may run anything")
+        (folder / name).unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
     refused("expected weight_map")
     (folder / "model.safetensors.index.json").unlink()

@@ -18,7 +18,8 @@ from ..config import GPTConfig
 from .formats import READ
 from .weights import taken_from
 
-WEIGHTS, INDEX, PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = "pytorch_model*.bin"  # one, or several with numbers
 
 
 @dataclass
@@ -145,10 +146,10 @@ def _weights(folder: Path, progress) -> dict[str, np.ndarray]:
         if not isinstance(names, dict) or not all(Path(str(name)).name == name for name in names.values()):
             raise ValueError(f"{folder / INDEX}: expected weight_map, an object of weights and the files they are in")
         files = [folder / name for name in sorted(set(names.values()))]
-    elif (folder / PICKLE).exists():
+    elif pickles := sorted(folder.glob(PICKLES)):
         raise ValueError(
-            f"{folder / PICKLE} is a pickle, which may run anything when it is read: where you trust it, load it with "
-            f"Hugging Face's transformers and save_pretrained(..., safe_serialization=True) makes {WEIGHTS}"
+            f"{pickles[0]} is a pickle, which may run anything when it is read: where you trust it, load it with Hugging "
+            f"Face's transformers, whose save_pretrained makes {WEIGHTS} of it"
         )
     else:
         raise ValueError(f"{folder} has no weights: expected {WEIGHTS}, or {INDEX} and the files it names")
