@@ -502,6 +502,7 @@ def test_older_and_newer_spellings_of_a_config_say_the_same():
     assert READ["llama"].config(given).rope_base == 10000.0
     given |= dict(rope_theta=theta)
     assert READ["llama"].config(given | {"num_key_value_heads": None}).kv_heads == 4
+    assert READ["llama"].config(given | {"attention_dropout": None}) == GPTConfig(**LLAMA)
     for bias in ("attention_bias", "mlp_bias"):
         assert READ["llama"].config(given | {bias: True}).bias
     qwen = given | dict(model_type="qwen2", sliding_window=8, use_sliding_window=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..config import GPTConfig
 
@@ -194,12 +194,12 @@ class Llama(Format):
             self.choices, rope_base=base, tied=bool(settings.get("tie_word_embeddings", False)),
             window=settings.get("sliding_window", 4096) if kind == "mistral" else None,  # of Qwen2 unused, see above
             bias=kind == "qwen2" or bool(settings.get("attention_bias") or settings.get("mlp_bias")),
+            kv_heads=settings.get("num_key_value_heads"),
         )  # fmt: skip
         found = given.model(
             choices, vocab_size=None, max_position_embeddings=2048, num_hidden_layers=None, num_attention_heads=None,
             hidden_size=None, intermediate_size=None, rms_norm_eps=1e-6, attention_dropout=0.0,
         )  # fmt: skip
-        found = replace(found, kv_heads=settings.get("num_key_value_heads") or found.heads)
         if settings.get("head_dim") not in (None, found.head_size):
             raise ValueError(
                 f"head_dim is {settings['head_dim']}: supported are heads that share hidden_size, {found.head_size} each"
