@@ -4,6 +4,7 @@ import json
 import shutil
 import tracemalloc
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -409,6 +410,38 @@ def test_a_damaged_post_processor_is_named(folder):
         changed(folder / "tokenizer.json", post_processor=post)
         with pytest.raises(ValueError, match="tokenizer.json: its post_processor"):
             load(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_in_several_files_of_a_half_are_all_read_as_float32(dtype, folder):
+    weights = load_file(folder / "model.safetensors")
+    halves = {name: array.astype(getattr(ml_dtypes, dtype, dtype)) for name, array in weights.items()}
+    (folder / "model.safetensors").unlink()
+    names, told = list(halves), []
+    index = {name: f"model-{i % 3 + 1:05}-of-00003.safetensors" for i, name in enumerate(names)}
+    for file in set(index.values()):
+        save_file({name: halves[name] for name in names if index[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    found = load(folder, progress=lambda done, of: told.append((done, of)))
+    back = to_huggingface(found.weights, found.config)
+    for name, array in back.items():
+        expected = halves[name].astype(np.float32)[: len(array)]
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, expected)
+    assert [done for done, _ in told] == list(range(1, len(names) + 1)) and told[-1][1] == len(names) <= told[0][1] + 2
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model-00002-of-00003\.safetensors: cannot be read"):
+        load(folder)
+
+
+def test_a_head_of_its_own_that_is_missing_or_another_models_is_named():
+    model = random_model(**LLAMA)
+    theirs = to_huggingface(arrays(model), model.config)
+    with pytest.raises(ValueError, match=r"lm_head.weight must be \(61, 32\), is \(60, 32\)"):
+        from_huggingface(theirs | {"lm_head.weight": theirs["lm_head.weight"][:-1]}, model.config)
+    del theirs["lm_head.weight"]
+    with pytest.raises(ValueError, match="lm_head.weight is missing"):
+        from_huggingface(theirs, model.config)
 
 
 def test_weights_of_another_kind_are_not_listed_without_end():
