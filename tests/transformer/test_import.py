@@ -351,10 +351,12 @@ def test_where_texts_begin_and_end_stays_with_what_is_trained_on_and_exported(eo
 def test_the_ends_that_generation_config_names_go_before_those_of_config(folder):
     """As of models made to converse, whose config.json has the end of a text only."""
     generation = folder / "generation_config.json"
-    changed(folder / "config.json", eos_token_id=3)
-    for said, end in (({"eos_token_id": [7, 5]}, [7, 5]), ({"eos_token_id": 7}, [7]), ({"do_sample": True}, [3])):
+    changed(folder / "config.json", eos_token_id=3, bos_token_id=4)
+    for said, end in (({"eos_token_id": [7, 5]}, [7, 5]), ({"eos_token_id": 7}, [7]), ({"do_sample": True}, [3]),
+                      ({"eos_token_id": [7, bpe().vocab_size]}, [7])):  # fmt: skip
         generation.write_text(json.dumps(said))
-        assert load(folder).end == end
+        found = load(folder)
+        assert (found.end, found.start, found.begin) == (end, [4], [])
     generation.write_text("{")
     with pytest.raises(ValueError, match="generation_config.json is damaged"):
         load(folder)
