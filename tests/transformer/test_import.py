@@ -622,6 +622,7 @@ def test_a_model_that_no_type_holds_says_for_each_what_it_has_not():
 
 @pytest.mark.parametrize("settings, said", [
     (dict(mlp_size=0), "mlp_size must be a positive integer or None, got 0"),
+    (dict(mlp_size=40.5), "mlp_size must be a positive integer or None, got 40.5"),
     (dict(rope_base=0.0), "rope_base must be a positive number, got 0.0"),
     (dict(norm_eps=float("nan")), "norm_eps must be a positive number, got nan"),
 ])  # fmt: skip
