@@ -76,7 +76,8 @@ class Graph:
         if self.graph is None or self.captured_at[0] != generator.key:
             self._capture()
         elif self.drawn:
-            self.moved.set(np.array(generator.offset - self.captured_at[1], np.uint64))
+            moved = (generator.offset - self.captured_at[1]) % 2**64  # backwards too: kernels add modulo 2^64
+            self.moved.set(np.array(moved, np.uint64))
             generator.offset += self.drawn
         self.graph.launch(self.stream)
         return self.results
