@@ -18,6 +18,7 @@ from kernels.cuda.checks import EMULATED, needs_cuda
 from tinygrad_lite.dtypes import bfloat16, float16, float32
 from tinygrad_lite.kernels import cuda
 from tinygrad_lite.kernels.cuda import nvrtc
+from tinygrad_lite.kernels.cuda.emulator.trace.examples import EXAMPLES
 from tinygrad_lite.kernels.cuda.launch import FOLDER, Source
 
 REGISTERS = 65536  # of one processor, for all its threads
@@ -80,6 +81,11 @@ def test_every_kernel_is_declared(path):
     """A kernel that no Source names would never be compiled, let alone tested."""
     assert len(re.findall(r"__global__", _text(path))) == len(_kernels(path))  # the pattern finds them all
     assert _kernels(path) <= (_declared(path.name) if path.suffix == ".cu" else _declared())
+
+
+def test_every_kernel_can_be_traced():
+    kernels = set().union(*map(_kernels, FOLDER.glob("*.cu*")))
+    assert kernels == {example.kernel for example in EXAMPLES}
 
 
 def test_all_inline_assembly_is_in_two_files():
@@ -160,7 +166,7 @@ def _compile(source, dtype, arch):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
     "source, dtype",
-    [(source, d) for source in SOURCES for d in _dtypes(source) if d != float16],  # half compiles as bf16 does
+    [(source, d) for source in SOURCES for d in _dtypes(source)],
     ids=lambda x: f"{x.file}:{x.kernels[0]}" if isinstance(x, Source) else str(x),
 )
 def test_nvrtc_compiles_without_spills_and_leaves_room_for_a_second_block(source, dtype, arch):
