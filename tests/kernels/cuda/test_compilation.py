@@ -24,9 +24,9 @@ from tinygrad_lite.kernels.cuda.launch import FOLDER, Source
 REGISTERS = 65536  # of one processor, for all its threads
 # Kernels of which one block may fill a processor, as patterns, and why.
 ONE_BLOCK = {
-    r"attention_forward<bf16, (128|64, true)": "two warpgroups, 8 warps: as many as two blocks of 128 threads",
+    r"attention_forward<(bf16|half), (128|64, true)": "two warpgroups, 8 warps: as many as two blocks of 128 threads",
     r"norm_backward<float": "a float32 row takes twice a bfloat16 row's registers, and as many bytes are under way",
-    r"norm_backward<bf16, \w+, false": "rows that do not fit vectors keep each element in a register of its own",
+    r"norm_backward<(bf16|half), \w+, false": "rows that do not fit vectors keep each element in a register of its own",
     r"softmax_(forward|backward)<.*, 16>": "16 warps keep a row of up to 16,384 columns, which is bytes enough under way",
 }
 
