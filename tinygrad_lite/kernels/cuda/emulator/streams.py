@@ -127,6 +127,21 @@ class Event:
         """All is done at once."""
 
 
+SHARED_OPTIN = 97  # CUDA's number of cudaDevAttrMaxSharedMemoryPerBlockOptin
+
+
+def most_shared_bytes() -> int:
+    """What a block of the claimed card may have of shared memory; of one that is not listed as much as of an H100."""
+    return {"80": 163, "86": 99, "87": 163, "89": 99, "120": 99}.get(options.compute_capability, 227) << 10
+
+
+def device_attribute(attribute: int, device: int) -> int:
+    """One of the card's numbers by CUDA's number for it."""
+    if attribute != SHARED_OPTIN:
+        raise NotImplementedError(f"the emulated card has no attribute {attribute}")
+    return most_shared_bytes()
+
+
 class Device:
     """The one emulated card."""
 
