@@ -23,7 +23,7 @@ OPS = {
     "gelu": ([MATRIX], dict(approximate="tanh")),
     "bias_gelu": ([MATRIX, VECTOR], dict(approximate="tanh")),
     "swiglu": ([MATRIX], {}),
-    "dropout": ([MATRIX], dict(p=0.3, key=1, offset=0)),
+    "dropout": ([(64, WIDTH)], dict(p=0.3, key=1, offset=0)),
     "rotary": ([(1, *MATRIX)], dict(heads=2, size=16, start=3, base=1e4, turn=1)),
     "attention": ([HEADS] * 3, MASKED),
     "attention_qkv": ([(1, 20, 3 * WIDTH)], dict(heads=1, kv_heads=1, **MASKED)),
