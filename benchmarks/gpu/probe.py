@@ -129,6 +129,7 @@ def launch_cost(launches: int) -> dict:
 def graph_cost(launches: int, clock: Clock) -> dict:
     """Microseconds a kernel of a graph of so many takes the device, and one launch of it all the host."""
     lib, nothing = cupy(), _nothing()
+    lib.cuda.get_current_stream().synchronize()  # the clock's buffer was written there
     with lib.cuda.Stream(non_blocking=True) as stream:
         nothing((1,), (32,))
         stream.synchronize()

@@ -26,6 +26,8 @@ from .streams import (
     makes,
     most_shared_bytes,
     no_capture,
+    use,
+    wait_for_all,
 )
 from .ufuncs import ufunc
 
@@ -55,6 +57,7 @@ class _Library:
         host = np.asarray(x, dtype=dtype)
         no_capture("copying from the host")
         out = allocate(host.shape, host.dtype, 0)
+        use(out._host)
         out._host[...] = host
         return out
 
@@ -194,11 +197,17 @@ class RawKernel:
         def run():
             launches.append(self.name)
             arrays = [host for host in hosts if isinstance(host, np.ndarray)]
+            for host in arrays:
+                use(host)
             self.module.launch(self.name, grid, block, hosts, shared_mem, arrays)
             check_guards(self.name)
 
         graph = (stream or Stream.current).graph
-        graph.work.append(run) if graph else run()
+        if graph:
+            graph.work.append(run)
+            return
+        with stream or Stream.current:
+            run()
 
 
 _Library.RawModule, _Library.RawKernel = RawModule, RawKernel
@@ -209,7 +218,7 @@ _Library.cuda = types.SimpleNamespace(
     MemoryPointer=memory.MemoryPointer, using_allocator=memory.using_allocator, set_allocator=memory.set_allocator,
     get_allocator=memory.get_allocator,
     runtime=types.SimpleNamespace(
-        getDeviceCount=lambda: 1, deviceSynchronize=lambda: None, getDeviceProperties=lambda device: {"name": b"emulated GPU"},
+        getDeviceCount=lambda: 1, deviceSynchronize=wait_for_all, getDeviceProperties=lambda device: {"name": b"emulated GPU"},
         CUDARuntimeError=memory.CUDARuntimeError, deviceGetAttribute=device_attribute,
         cudaDevAttrMaxSharedMemoryPerBlockOptin=SHARED_OPTIN,
     ),
