@@ -20,13 +20,15 @@ class DeviceStep:
 
     A step whose gradients are not finite changes no weight. A capture holds the model's settings and the optimiser's, but
     for the learning rate and the weight decay: where one has changed, or a parameter was frozen, the step is captured
-    anew. A model with hooks is run, so that they are called. Raises ValueError where the optimiser cannot be replayed.
+    anew. A model with hooks, or a parameter with one, is run, so that they are called. Raises ValueError where the
+    optimiser cannot be replayed.
     """
 
     def __init__(self, model, optimizer, max_norm: float, generator: Generator):
         self.vocab_size, self.replayed = model.config.vocab_size, ReplayedSteps(optimizer)
+        self.parameters = list(model.parameters())
         # A function that does not hold this object, whose graph and memory then go with it.
-        step = partial(_step, model, optimizer, list(model.parameters()), self.replayed, max_norm)
+        step = partial(_step, model, optimizer, self.parameters, self.replayed, max_norm)
         self.graph, self.use_graph = Graph(step, generator, enabled=settings.use_graph), settings.use_graph
         modules = [vars(module) for module in model.modules()]
         self.hooks = [m[name] for m in modules for name in ("_hooks", "_pre_hooks", "_backward_hooks")]
@@ -61,7 +63,8 @@ class DeviceStep:
             if planned != before or not all(map(operator.is_, found, known)):
                 self.graph.forget()
         self.fixed = planned, found
-        self.graph.enabled = self.use_graph and not any(self.hooks)
+        has_hooks = any(self.hooks) or any(p.node is not None and p.node.extra is not None for p in self.parameters)
+        self.graph.enabled = self.use_graph and not has_hooks
 
 
 def _step(model, optimizer, parameters, replayed, max_norm, inputs, targets, rows, loss_scale):

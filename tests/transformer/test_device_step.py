@@ -88,11 +88,15 @@ def test_a_step_is_captured_anew_only_where_something_has_changed(monkeypatch):
     assert len(graphs) == 1
 
 
-def test_hooks_are_called_in_every_step(monkeypatch):
+@pytest.mark.parametrize("register", [
+    lambda model, hook: model.blocks[0].register_forward_hook(hook),
+    lambda model, hook: model.norm.weight.register_hook(hook),
+], ids=["module", "parameter"])  # fmt: skip
+def test_hooks_are_called_in_every_step(register, monkeypatch):
     calls = []
 
     def hook(model, adam, step):
-        model.blocks[0].register_forward_hook(lambda *args: calls.append(args))
+        register(model, lambda *args: calls.append(args))
 
     monkeypatch.setattr(settings, "use_graph", True)
     captured = train(hook, True, monkeypatch)
