@@ -19,9 +19,9 @@ class DeviceStep:
     """Steps of a model on "cuda"; nothing but tokens, a few numbers, the loss and the norm crosses to the GPU and back.
 
     A step whose gradients are not finite changes no weight. A capture holds the model's settings and the optimiser's, but
-    for the learning rate and the weight decay: where one has changed, or a parameter was frozen, the step is captured
-    anew. A model with hooks, or a parameter with one, is run, so that they are called. Raises ValueError where the
-    optimiser cannot be replayed.
+    for the learning rate and the weight decay: where one has changed, a parameter was frozen, or a batch has another
+    shape, the step is captured anew. A model with hooks, or a parameter with one, is run, so that they are called. Raises
+    ValueError where the optimiser cannot be replayed.
     """
 
     def __init__(self, model, optimizer, max_norm: float, generator: Generator):
@@ -46,7 +46,7 @@ class DeviceStep:
             if ids.min() < 0 or ids.max() >= self.vocab_size:
                 raise IndexError(f"{name}: ids must be in [0, {self.vocab_size}), got from {ids.min()} to {ids.max()}")
         rows = self.replayed.advance()
-        self._look_for_changes()
+        self._look_for_changes(inputs.shape)
         try:
             loss, norm = self.graph(inputs, targets, rows, np.float32(loss_scale))
         except Exception:
@@ -56,8 +56,8 @@ class DeviceStep:
             self.replayed.withdraw()
         return float(loss), float(norm)
 
-    def _look_for_changes(self):
-        planned, found = self.replayed.fixed(), list(map(dict.get, *self.attributes))
+    def _look_for_changes(self, shape):
+        planned, found = (shape, self.replayed.fixed()), list(map(dict.get, *self.attributes))
         if self.fixed is not None:
             before, known = self.fixed
             if planned != before or not all(map(operator.is_, found, known)):

@@ -103,6 +103,21 @@ def test_hooks_are_called_in_every_step(register, monkeypatch):
     assert len(calls) == 3 and captured == train(CHANGES["nothing"], False, monkeypatch)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_batches_of_other_shapes(enabled, monkeypatch):
+    found = []
+    for captured in (enabled, None):
+        monkeypatch.setattr(settings, "use_graph", bool(captured))
+        (model, adam, step), rng = made(), np.random.default_rng(1)
+        found.append([])
+        for k, b, t in [(1, 2, 16)] * 3 + [(1, 1, 16), (1, 2, 8), (1, 2, 8), (1, 2, 8), (2, 2, 16), (1, 2, 16)]:
+            tokens = rng.integers(0, 20, (k, b, t + 1))
+            if captured is None:
+                step = DeviceStep(model, adam, 1.0, default_generator)
+            found[-1].append(step(tokens[..., :-1], tokens[..., 1:]))
+    assert found[0] == found[1]
+
+
 def test_two_models_take_turns(monkeypatch):
     monkeypatch.setattr(settings, "use_graph", True)
     pair, rng = [made(0.0), made(0.0)], np.random.default_rng(1)
