@@ -61,8 +61,10 @@ LEAST_CAPABILITY = 80  # Ampere: asynchronous copies, and tensor cores that take
 def _open_cuda() -> Device:
     try:
         lib = importlib.import_module(settings.cuda_library)  # the one place that chooses: everything asks the device
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise RuntimeError('device "cuda": CuPy is not installed: pip install "tinygrad-lite[cuda]"') from error
+    except ImportError as error:  # a library that it needs is not there
+        raise RuntimeError(f'device "cuda": CuPy is installed and cannot be loaded: {error}') from error
     _check_card(lib)
     guard(lib)
     xp = Namespace(lib, "cupy")

@@ -6,8 +6,8 @@ Parts: probe (what the card can do), correct (every kernel against float64), ker
 attention (against PyTorch's), step (GPT-2 124M and a small GPT against PyTorch's), generate (against Hugging Face's),
 train (tinyshakespeare to the loss that nanoGPT publishes; needs --data). Each takes minutes; all are run by default.
 
-A part writes its rows to --out as they come, beside what other runs wrote there. A row that fails says why, and the
-rest goes on. Exit status 1: a kernel is wrong, or could not be checked.
+A part writes its rows to --out as they come, beside what other runs wrote there; the last line has them all. A row that
+fails says why, and the rest goes on. Exit status 1: a kernel is wrong, or could not be checked; 2: nothing was measured.
 
 Without a GPU, `TGL_CUDA=emulate python -m benchmarks.gpu --toy` rehearses all of it: its times are the emulator's.
 """
@@ -20,6 +20,7 @@ import sys
 
 from ..report import last_line, table
 from .clock import is_emulated
+from .probe import device_missing
 from .results import Options, Part, Results, say
 
 PARTS = "probe", "correct", "kernels", "attention", "step", "generate", "train"
@@ -34,6 +35,8 @@ def run_part(name: str, options: Options, results: Results) -> list[str]:
         part.keep("part", {"error": f"{type(error).__name__}: {error}"})
     print(f"\n{module.TITLE}\n")
     show(part.rows, module.COLUMNS)
+    if not part.rows:
+        print(f"no row's name contains {options.only!r}")
     print(flush=True)
     return module.wrong(part.rows) if hasattr(module, "wrong") else []
 
@@ -67,6 +70,11 @@ def main(argv=None) -> int:
     emulated = is_emulated()
     note = "; ".join(["these are the emulator's times"] * emulated + ["toy sizes"] * args.toy)
     results = Results(args.out, {"note": note} if note else None)
+    if (trouble := results.trouble()) is not None:  # before anything takes minutes
+        parser.error(f"--out {args.out}: {trouble}")
+    if (trouble := device_missing()) is not None:
+        print(f"benchmarks.gpu: {trouble}", file=sys.stderr)
+        return 2
     if note:
         say(f"A rehearsal: {note}.")
     options, wrong = Options(args.toy, args.data, args.only, args.seconds), []
@@ -74,7 +82,7 @@ def main(argv=None) -> int:
         wrong += run_part(name, options, results)
     for text in wrong:
         print(f"WRONG: {text}")
-    last_line(emulated=emulated, toy=args.toy, wrong=wrong, parts=results.parts)
+    last_line(emulated=emulated, toy=args.toy, wrong=wrong, parts=results.read())
     return 1 if wrong else 0
 
 

@@ -14,6 +14,7 @@ from tinygrad_lite.ops import OPS
 EPS = {float32: 2.0**-23, bfloat16: 2.0**-7, float16: 2.0**-10}
 TYPES = {"float32": float32, "bfloat16": bfloat16, "float16": float16}
 NORM, CAUSAL = dict(eps=1e-5), dict(causal=True, window=None, scale=0.125)
+DROPPED = dict(p=0.3, key=2**63 + 5, offset=2)
 LOSS = dict(ignore_index=-100)
 
 
@@ -71,9 +72,11 @@ def _attentions(toy: bool):
     large = [] if toy else [(2, 12, 12, 1024, 64), (1, 4, 2, 333, 128), (1, 3, 1, 1000, 40)]
     for b, h, k, t, d in [(1, 2, 2, 31, 16), (1, 4, 2, 130, 64)] + large:
         more, label = dict(roundings=6), f"{b} x {h}/{k} x {t} x {d}"
-        for params in (CAUSAL, CAUSAL | dict(window=50), CAUSAL | dict(causal=False)):
-            kind = "full" if not params["causal"] else "causal" if params["window"] is None else "window"
-            if kind != "causal" and (toy or t > 500):
+        for kind, params in {
+            "causal": CAUSAL, "window": CAUSAL | dict(window=50), "full": CAUSAL | dict(causal=False),
+            "dropout": CAUSAL | DROPPED,
+        }.items():  # fmt: skip
+            if kind != "causal" and (t < 100 if kind == "dropout" else toy or t > 500):
                 continue
             yield "attention", f"{label} {kind}", lambda b=b, h=h, k=k, t=t, d=d: (
                 normal(b, h, t, d), normal(b, k, t, d), normal(b, k, t, d, scale=1.1),

@@ -13,7 +13,7 @@ from tinygrad_lite.kernels.cuda.launch import Source, cupy
 from tinygrad_lite.kernels.cuda.product import matmul
 
 from .clock import Clock, is_emulated, random_array
-from .results import Part
+from .results import Part, WorkerError
 from .worker import Worker
 
 TITLE = "The card. A product counts 2 M K N operations; a copy counts the bytes it reads and those it writes."
@@ -47,6 +47,28 @@ def run(part: Part):
                     part.measure(f"{dtype} {name} {way}", lambda r=(dtype, name, way): worker.ask(r))
         for name, way in WITH_GELU:
             part.measure(f"bfloat16 {name} {way}", lambda r=("bfloat16", name, way): worker.ask(r))
+
+
+def device_missing() -> str | None:
+    """Why no kernel can be compiled and launched here, or None: asked once, for else every row would say it."""
+    with Worker("device", make_launcher) as worker:
+        try:
+            return worker.ask("launch")
+        except WorkerError as error:
+            return str(error)
+
+
+def make_launcher():
+    """Answers why an empty kernel cannot be launched, or None where it was."""
+
+    def answer(_):
+        try:
+            _nothing()((1,), (32,))
+            cupy().cuda.get_current_stream().synchronize()
+        except Exception as error:
+            return str(error)
+
+    return answer
 
 
 def make_probe(toy: bool):
@@ -107,6 +129,7 @@ def launch_cost(launches: int) -> dict:
 def graph_cost(launches: int, clock: Clock) -> dict:
     """Microseconds a kernel of a graph of so many takes the device, and one launch of it all the host."""
     lib, nothing = cupy(), _nothing()
+    lib.cuda.get_current_stream().synchronize()  # the clock's buffer was written there
     with lib.cuda.Stream(non_blocking=True) as stream:
         nothing((1,), (32,))
         stream.synchronize()

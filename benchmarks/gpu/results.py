@@ -48,6 +48,18 @@ class Results:
             writing.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
             os.replace(writing, self.path)
 
+    def trouble(self) -> str | None:
+        """Why the file cannot be added to, or None."""
+        if self.path is None:
+            return None
+        if not self.path.absolute().parent.is_dir():
+            return f"there is no folder {self.path.parent}"
+        try:
+            found = self.read()
+        except (OSError, ValueError) as error:
+            return f"it is there, and is no JSON: {error}"
+        return None if isinstance(found, dict) else "it is there, and holds no results"
+
     def read(self) -> dict:
         """What the file holds, this run's own rows where there is no file."""
         if self.path is None:

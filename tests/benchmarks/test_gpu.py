@@ -2,10 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from kernels.checks import ROOT
 
 from benchmarks.bound import step_products
 from benchmarks.gpu import attention, cases, correct, generate, kernels, probe, step, train
@@ -235,6 +238,41 @@ def test_each_part_runs_at_toy_size(part, tmp_path, capsys):
 
 
 @needs_cuda
+def test_the_last_line_has_what_other_runs_have_found_too(tmp_path, capsys):
+    out = tmp_path / "out.json"
+    for row in ("device", "launch in a graph"):
+        assert main(["--part", "probe", "--toy", "--only", row, "--out", str(out)]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(line["parts"]["probe"]) == ["device", "launch in a graph"]
+
+
+@needs_cuda
+def test_a_name_that_no_row_has_is_said(capsys):
+    assert main(["--part", "probe", "--toy", "--only", "no such row"]) == 0
+    assert "no row's name contains 'no such row'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text, says", [(None, "there is no folder"), ("{", "no JSON"), ("[]", "holds no results")])
+def test_a_file_that_cannot_be_added_to_is_refused_at_once(text, says, tmp_path, capsys):
+    out = tmp_path / "folder" / "out.json"
+    if text is not None:
+        out.parent.mkdir()
+        out.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        main(["--part", "probe", "--toy", "--out", str(out)])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_without_a_device_nothing_is_begun(tmp_path):
+    """Without g++, say: one line in place of one for each of some 300 rows."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--part", "correct", "--toy"]
+    environment = {**os.environ, "TGL_CUDA": "emulate", "PATH": str(tmp_path), "TGL_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("benchmarks.gpu: the CUDA emulator ")
+
+
+@needs_cuda
 def test_our_estimator_is_the_mean_loss_and_leaves_training_on():
     config = train.configuration(toy=True).gpt_config(9)
     model = GPT(config, Generator(0))
@@ -242,6 +280,7 @@ def test_our_estimator_is_the_mean_loss_and_leaves_training_on():
     assert found == pytest.approx(np.log(9), abs=0.1) and model.training
 
 
+@needs_cuda
 def test_training_needs_a_text(capsys):
     assert main(["--part", "train", "--toy"]) == 0
     assert "--data FILE is not given" in capsys.readouterr().out

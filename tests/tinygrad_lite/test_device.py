@@ -86,6 +86,16 @@ def test_without_cupy_the_error_says_what_to_install(unopened, monkeypatch):
         tgl.ones(2, device="cuda")
 
 
+def test_a_cupy_that_cannot_be_loaded_is_not_said_to_be_missing(unopened, monkeypatch):
+    def broken(name):
+        raise ImportError("libnvrtc.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(settings, "cuda_library", "cupy")
+    monkeypatch.setattr(device.importlib, "import_module", broken)
+    with pytest.raises(RuntimeError, match="CuPy is installed and cannot be loaded: libnvrtc.so.13"):
+        tgl.ones(2, device="cuda")
+
+
 def test_the_emulator_stands_behind_cuda_where_it_is_asked_for(unopened, monkeypatch):
     monkeypatch.setattr(settings, "cuda_library", emulated.__name__)
     x = tgl.ones(2, device="cuda")

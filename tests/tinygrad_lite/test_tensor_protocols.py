@@ -268,6 +268,7 @@ def test_errors_name_the_op_what_came_and_the_way_out():
         (lambda: x.to(None), r"^dtype: expected a type or its name"),
         (lambda: x.to("cpu", device="cpu"), r"^to: expected one device and one dtype"),
         (lambda: x.to(print), r"^dtype: .* is no element type"),
+        (lambda: x.to("cuda:1"), r'^to: expected a dtype or a device \("cpu", "cuda"\), got \'cuda:1\''),
         (lambda: tgl.tensor([300], dtype="uint8"), r"^tensor: 300 is not in uint8's range, 0 to 255"),
         (lambda: tgl.tensor([float("nan")], dtype="int64"), r"^tensor: nan is not in int64's range"),
         (lambda: tgl.tensor(["1"], dtype="float32"), r"^dtype: expected a float, an integer or bool, got <U1"),

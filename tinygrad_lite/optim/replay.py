@@ -38,18 +38,27 @@ class ReplayedSteps:
     def advance(self) -> np.ndarray:
         """Count a step for every parameter, and return its numbers: float32 (launches, 4).
 
-        Raises RuntimeError where module.to() has moved the parameters: a captured step would write where they were.
+        What was assigned to a parameter since, `p.data = ...`, is brought to where a captured step reads it. Raises
+        RuntimeError where module.to() has moved the parameters: a captured step would write where they were.
         """
         if any(flat.moved() for _, flat in self._flats()):
             raise RuntimeError("ReplayedSteps: parameters changed their type or device: build the step again")
         self.planned, rows = [], []
         for group, flat in self._flats():
+            flat.gather()
             trained = [i for i, p in enumerate(flat.params) if p.node is not None]
             for first, last in flat.runs(trained, by_steps=True):
                 self.optimizer.count(flat, first, last)
                 self.planned.append((group, flat, first, last))
                 rows.append(step_scalars(group, flat.steps[first]))
         return np.array(rows, np.float32)
+
+    def fixed(self) -> list:
+        """What a captured step goes by beside the numbers of `advance`: which parameters it updates, and how."""
+        return [
+            (first, last, *group["betas"], group["eps"], flat.key, group.get("amsgrad"))
+            for group, flat, first, last in self.planned
+        ]
 
     def withdraw(self):
         """Take the planned step's count back: it changed nothing."""

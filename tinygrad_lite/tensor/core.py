@@ -170,7 +170,12 @@ class Tensor(Arithmetic, InPlace, Elementwise, Reductions, Shapes, Indexing, Pro
                     "to: moving a recorded tensor between devices is not differentiable: detach() it first"
                 )
             return wrap(device.xp.asarray(self._host()), None, device)
-        dtype = dtypes.as_dtype(target)
+        try:
+            dtype = dtypes.as_dtype(target)
+        except TypeError:
+            if isinstance(target, str):  # "cuda:1" or "gpu", say
+                raise TypeError(f'to: expected a dtype or a device ("cpu", "cuda"), got {target!r}') from None
+            raise
         return self if dtype == self.dtype else elementwise.astype.call(self, dtype=dtype)
 
     def __reduce__(self):

@@ -67,7 +67,7 @@ def trace(
             _print_list(examples.EXAMPLES, asked=show_list)
             return
         if (trouble := unavailable()) is not None:
-            raise ValueError(trouble)
+            raise RuntimeError(trouble)
         if values is not None and values not in TYPES:
             raise ValueError(f"--values must be one of {', '.join(TYPES)}, got {values!r}")
         columns = min(max(shutil.get_terminal_size((110, 24)).columns, WIDTHS[0]), WIDTHS[1])

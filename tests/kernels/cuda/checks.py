@@ -137,6 +137,7 @@ def capture(run, monkeypatch):
         raise AssertionError("a value came to the host")
 
     lib = cupy()
+    lib.cuda.get_current_stream().synchronize()  # it wrote what run() reads
     with lib.cuda.Stream(non_blocking=True) as stream, monkeypatch.context() as patch:
         run()  # compiled and loaded before
         stream.synchronize()  # or it still writes to the memory that the capture is given

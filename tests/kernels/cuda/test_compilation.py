@@ -1,5 +1,6 @@
 """Every kernel file belongs to a module, every kernel in it is launched by a test, and NVRTC compiles it without spills."""
 
+import collections
 import gc
 import importlib
 import json
@@ -13,19 +14,20 @@ import types
 
 import pytest
 from kernels.checks import ROOT
-from kernels.cuda.checks import EMULATED, needs_cuda
+from kernels.cuda.checks import EMULATED, SCHEDULES, needs_cuda
 
 from tinygrad_lite.dtypes import bfloat16, float16, float32
 from tinygrad_lite.kernels import cuda
 from tinygrad_lite.kernels.cuda import nvrtc
+from tinygrad_lite.kernels.cuda.emulator.trace.examples import EXAMPLES
 from tinygrad_lite.kernels.cuda.launch import FOLDER, Source
 
 REGISTERS = 65536  # of one processor, for all its threads
 # Kernels of which one block may fill a processor, as patterns, and why.
 ONE_BLOCK = {
-    r"attention_forward<bf16, (128|64, true)": "two warpgroups, 8 warps: as many as two blocks of 128 threads",
+    r"attention_forward<(bf16|half), (128|64, true)": "two warpgroups, 8 warps: as many as two blocks of 128 threads",
     r"norm_backward<float": "a float32 row takes twice a bfloat16 row's registers, and as many bytes are under way",
-    r"norm_backward<bf16, \w+, false": "rows that do not fit vectors keep each element in a register of its own",
+    r"norm_backward<(bf16|half), \w+, false": "rows that do not fit vectors keep each element in a register of its own",
     r"softmax_(forward|backward)<.*, 16>": "16 warps keep a row of up to 16,384 columns, which is bytes enough under way",
 }
 
@@ -82,47 +84,60 @@ def test_every_kernel_is_declared(path):
     assert _kernels(path) <= (_declared(path.name) if path.suffix == ".cu" else _declared())
 
 
+def test_every_kernel_can_be_traced():
+    kernels = set().union(*map(_kernels, FOLDER.glob("*.cu*")))
+    assert kernels == {example.kernel for example in EXAMPLES}
+
+
 def test_all_inline_assembly_is_in_two_files():
     with_assembly = {path.name for path in FOLDER.glob("*.cu*") if re.search(r"\basm\b", _text(path))}
     assert with_assembly == {"gpu.cuh", "wgmma.cuh"}
 
 
-# Runs the other tests of this folder, of the slow ones those of attention's widest heads, and prints the names of all
-# kernels that they launch.
+# Runs the other tests of this folder but those of traces, which ask for no results; of the slow ones those of attention's
+# head sizes and those that look for races. Prints which kernels they launch, and how.
 RECORD = """
 import json, sys, pytest
+from tinygrad_lite.kernels.cuda.emulator import options
 from tinygrad_lite.kernels.cuda.emulator.module import Module
-names, launch = set(), Module.launch
+seen, launch = set(), Module.launch
 def record(self, name, *arguments):
-    names.add(name)
+    seen.add((name, options.mode, options.order, options.lazy_copies))
     return launch(self, name, *arguments)
 Module.launch = record
-quiet = ["-p", "no:cacheprovider", "-n", "0", "-q"]
-pytest.main([*quiet, "tests/kernels/cuda"])
-pytest.main([*quiet, "-m", "slow", "-k", "head_sizes and 128", "tests/kernels/cuda/test_attention.py"])
-print("launched: " + json.dumps(sorted(names)))
+folder, quiet = "tests/kernels/cuda", ["-p", "no:cacheprovider", "-n", "0", "-q"]
+pytest.main([*quiet, folder, "--ignore", folder + "/test_emulator_trace.py"])
+pytest.main([*quiet, "-m", "slow", "-k", "head_sizes", folder + "/test_attention.py"])
+pytest.main([*quiet, "-m", "slow", "-k", "no_races", folder])
+print("launched: " + json.dumps(sorted(seen)))
 """
 
 
 @pytest.mark.slow
 @needs_cuda
 @pytest.mark.skipif(not EMULATED, reason="the emulator knows what is launched")
-def test_every_instance_of_every_kernel_is_launched_by_some_test():
+def test_every_instance_of_every_kernel_is_launched_in_every_order_and_every_kernel_with_race_checks():
     environment = {**os.environ, "TGL_CUDA": "emulate", "PYTHONPATH": ROOT}
     done = subprocess.run([sys.executable, "-c", RECORD], cwd=ROOT, env=environment, capture_output=True, text=True)
     *_, line = [line for line in done.stdout.splitlines() if line.startswith("launched: ")] or [
         done.stdout + done.stderr
     ]
-    launched = set(json.loads(line.removeprefix("launched: ")))
-    wanted = {
-        f"{source.file}: {name}"
+    orders, raced = collections.defaultdict(set), set()
+    for name, mode, *order in json.loads(line.removeprefix("launched: ")):
+        if mode == "race":
+            raced.add(name.partition("<")[0])
+        else:
+            orders[name].add(tuple(order))
+    missing = [
+        f"{source.file}: {name} in {len(orders[name])} of {len(SCHEDULES)} orders"
         for source in SOURCES
         for d in _dtypes(source)
         if d != float16  # the kernels' bfloat16 texts
         for name in source.expressions(d).values()
-    }
-    missing = sorted(name for name in wanted if name.partition(": ")[2] not in launched)
+        if len(orders[name]) < len(SCHEDULES)
+    ]
     assert not missing, "no test launches\n" + "\n".join(missing)
+    assert _declared() <= raced, f"no test looks for races in {', '.join(sorted(_declared() - raced))}"
 
 
 def _real_compiler():
@@ -160,7 +175,7 @@ def _compile(source, dtype, arch):
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize(
     "source, dtype",
-    [(source, d) for source in SOURCES for d in _dtypes(source) if d != float16],  # half compiles as bf16 does
+    [(source, d) for source in SOURCES for d in _dtypes(source)],
     ids=lambda x: f"{x.file}:{x.kernels[0]}" if isinstance(x, Source) else str(x),
 )
 def test_nvrtc_compiles_without_spills_and_leaves_room_for_a_second_block(source, dtype, arch):

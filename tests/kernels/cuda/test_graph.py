@@ -74,6 +74,18 @@ def test_a_replay_draws_what_a_run_in_its_place_would_draw():
     assert not np.array_equal(results[True][1], results[True][2])
 
 
+def test_a_generator_that_goes_back_draws_again_what_it_drew():
+    x, generator = np.ones((5, 33), np.float32), tgl.Generator(7)
+    graph = Graph(lambda a: [F.dropout(tgl.as_tensor(a, "cuda"), 0.4, generator=generator).data], generator)
+    states, first = [], []
+    for _ in range(4):
+        states.append(generator.get_state())
+        first.append(graph(x)[0])
+    for i in (0, 3, 1):  # before the capture, which was the second call, behind it and at it
+        generator.set_state(states[i])
+        np.testing.assert_array_equal(graph(x)[0], first[i])
+
+
 @pytest.mark.parametrize("function", [
     lambda x: [x * float(x.sum())], lambda x: [x + cupy().asarray(np.ones(3, np.float32))], lambda x: x.get() and [x],
 ])  # fmt: skip

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernels.cuda.checks import (
+    EMULATED,
     EPS,
     TYPES,
     capture,
@@ -20,6 +21,7 @@ from kernels.test_losses import cross_entropy, linear_cross_entropy, targets_of
 
 from tinygrad_lite.dtypes import bfloat16, float16, float32
 from tinygrad_lite.kernels import lookup
+from tinygrad_lite.kernels.cuda.emulator import options
 from tinygrad_lite.kernels.cuda.launch import cupy
 
 pytestmark = needs_cuda
@@ -213,6 +215,21 @@ def test_the_head_loses_no_more_than_its_roundings(kept_bytes, chunks, dtype, mo
         size = np.abs(left) @ np.abs(right)
         bound = (2 * EPS[dtype] + moved + 64 * EPS[float32]) * size + step * (1 + np.abs(right).sum(0).max())
         assert got.dtype == dtype and (np.abs(host(got) - left @ right) <= bound).all()
+
+
+@pytest.mark.skipif(not EMULATED, reason="only the emulator claims another card")
+@pytest.mark.parametrize("dtype", [float32, bfloat16], ids=str)
+def test_a_card_whose_blocks_have_less_shared_memory_gives_the_same_bits(dtype):
+    """99 KB on a GeForce, and rows of 103."""
+    module, r, v = kernel("linear_cross_entropy"), rng(), 103 * 1024 // dtype.itemsize
+    h, weight, targets = r.standard_normal((2, 3)), r.standard_normal((v, 3)), np.array([v - 1, 7])
+    found = []
+    for capability in ("90", "86"):
+        with options.set(compute_capability=capability):
+            loss, saved = module.forward(device(h.astype(dtype)), device(weight.astype(dtype)), device(targets))
+        found.append([host(loss), host(saved[2])])
+    for x, y in zip(*found):
+        np.testing.assert_array_equal(x, y)
 
 
 @TYPES

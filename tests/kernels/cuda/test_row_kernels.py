@@ -266,6 +266,13 @@ def test_one_launch_forward_and_one_backward_with_another_for_column_sums(name, 
         assert len(launches) == any(needs) + any(needs[1:])
 
 
+@pytest.mark.parametrize("launch", [row_kernels.strip_launch, row_kernels.strip_sum_launch])
+def test_a_grid_is_no_higher_than_the_hardware_has_it(launch):
+    for n in (1, 10**6, 2**31 - 1):
+        (wide, high), _ = launch(n, device(np.ones((1, 64), float32)), True)
+        assert wide == 1 and 1 <= high <= 65535
+
+
 @pytest.mark.slow
 @TYPES
 @every_kernel

@@ -26,7 +26,7 @@ __device__ __forceinline__ void write_block_sums(float* to, const float (&v)[W],
 // 264 blocks a thread reads 8 or 9, which are on their way together.
 template <class T> __global__ void __launch_bounds__(1024)
 sum_partials(T* __restrict__ out0, T* __restrict__ out1, const float* __restrict__ partial, int blocks, int columns) {
-  __shared__ float tile[32][33];  // 33: a column of it touches 32 banks
+  __shared__ float tile[32][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int c = blockIdx.x * 32 + lane;
   constexpr int AT_ONCE = 9;

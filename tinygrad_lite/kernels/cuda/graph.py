@@ -49,6 +49,11 @@ class Graph:
                 results = self._replay()
             return [lib.asnumpy(x) for x in results]  # waits for the stream
 
+    def forget(self):
+        """Begin anew, for what the capture went by has changed: the next call runs, the one after it is captured."""
+        self.graph = self.inputs = self.results = None
+        self.pool.is_recorded = False  # nothing is left that writes to its blocks
+
     def _place(self, inputs):
         """Copy the inputs to where the function finds them."""
         lib, inputs = cupy(), [np.asarray(x, order="C") for x in inputs]
@@ -76,7 +81,8 @@ class Graph:
         if self.graph is None or self.captured_at[0] != generator.key:
             self._capture()
         elif self.drawn:
-            self.moved.set(np.array(generator.offset - self.captured_at[1], np.uint64))
+            moved = (generator.offset - self.captured_at[1]) % 2**64  # backwards too: kernels add modulo 2^64
+            self.moved.set(np.array(moved, np.uint64))
             generator.offset += self.drawn
         self.graph.launch(self.stream)
         return self.results

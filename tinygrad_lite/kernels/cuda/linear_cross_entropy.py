@@ -11,6 +11,7 @@ import numpy as np
 from ...dtypes import bfloat16, float16, float32
 from .arrays import VECTOR_BYTES, buffer, empty, rows
 from .cross_entropy import count_valid, kernels, mean, row_losses, scalar
+from .launch import cupy
 from .product import matmul
 from .scale import scale_into
 
@@ -26,6 +27,7 @@ IN_PLACE_THREADS = 512
 # Of each row so much is kept in shared memory: 100 KB hold GPT-2's logits in 16 bits. Two blocks then fit on an H100's SM
 # (227 KB), one on an A100's (163 KB).
 KEPT_BYTES = 100 << 10
+OWN_BYTES = 2 << 10  # that a block needs beside: less is left of the 99 KB of a GeForce (8.6, 8.9, 12.0)
 
 # 1 / N of a small probability is below float16's range: the logits' gradient is stored so many times too large. The
 # largest element of gw is then at most so many times the largest of h.
@@ -85,10 +87,18 @@ def backward(g, saved, needs, into, *, ignore_index=-100):
     return (*grads, None)
 
 
+def _kept_bytes() -> int:
+    """KEPT_BYTES, or what the card lets a block have. The sums are added up in the same order either way."""
+    lib = cupy()
+    runtime = lib.cuda.runtime
+    most = runtime.deviceGetAttribute(runtime.cudaDevAttrMaxSharedMemoryPerBlockOptin, lib.cuda.Device().id)
+    return min(KEPT_BYTES, most - OWN_BYTES)
+
+
 def _in_place(logits, targets, losses, valid, ignore_index):
     """losses[i] = lse - logits[i, target], 0 if ignored; logits become SCALE / valid (softmax - onehot)."""
     if logits.size:
-        vectors = min(KEPT_BYTES, logits.shape[1] * logits.dtype.itemsize) // VECTOR_BYTES
+        vectors = min(_kept_bytes(), logits.shape[1] * logits.dtype.itemsize) // VECTOR_BYTES
         kernels[logits.dtype]["cross_entropy_in_place<T>"](
             (logits.shape[0],), (IN_PLACE_THREADS,), logits, losses, targets, valid, logits.shape[1],
             np.int64(ignore_index), SCALE[logits.dtype], vectors, shared=vectors * VECTOR_BYTES,

@@ -42,7 +42,7 @@ def _apply(x, heads, size, start, base, turn, out, start_at=None):
     else:
         first, table = start, _table(lib, lib.cuda.Device().id, start, end, size, base)
     n = VECTOR_BYTES // x.dtype.itemsize
-    vectors = fits_vectors(x, out) and size // 2 % n == 0 and (heads * size) % n == 0
+    vectors = fits_vectors(x, out) and size // 2 % n == 0
     n = n if vectors else 1
     items = heads * (size // 2 // n) + (x.shape[2] - heads * size) // n
     x2 = rows(x)

@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 
 from .memory import take_for
-from .streams import makes, no_capture, work
+from .streams import Stream, makes, no_capture, use, work
 
 SCALARS = (bool, int, float, np.generic)
 ALIGNMENT, GUARD = 256, 256  # bytes: where CuPy's allocations begin, and what lies around ours
@@ -73,11 +73,14 @@ class ndarray:
         no_capture("copying from the host")
         if not isinstance(values, np.ndarray) or (values.shape, values.dtype) != (self.shape, self.dtype):
             raise ValueError(f"set: expected a host array {self.shape} {self.dtype}")
+        use(self._host)
         self._host[...] = values
 
     def get(self, stream=None):
         """The explicit way to the host: a copy."""
         no_capture("copying to the host")
+        use(self._host)
+        Stream.current.waits += 1
         return self._host.copy()
 
     @property

@@ -15,7 +15,20 @@ import numpy as np
 from . import compiler, cublaslt, memory
 from .arrays import UNWRITTEN, allocate, check_guards, key_of, ndarray, plain  # noqa: F401 - ndarray is CuPy's name
 from .module import Module
-from .streams import Device, Event, Graph, Stream, get_elapsed_time, makes, no_capture
+from .streams import (
+    SHARED_OPTIN,
+    Device,
+    Event,
+    Graph,
+    Stream,
+    device_attribute,
+    get_elapsed_time,
+    makes,
+    most_shared_bytes,
+    no_capture,
+    use,
+    wait_for_all,
+)
 from .ufuncs import ufunc
 
 launches: list[str] = cublaslt.launches  # every kernel and product by name, in order; tests clear it
@@ -44,6 +57,7 @@ class _Library:
         host = np.asarray(x, dtype=dtype)
         no_capture("copying from the host")
         out = allocate(host.shape, host.dtype, 0)
+        use(out._host)
         out._host[...] = host
         return out
 
@@ -155,7 +169,20 @@ class RawKernel:
     """A kernel to launch. Host arrays, Python numbers and arrays with gaps are refused."""
 
     def __init__(self, module, name):
-        self.module, self.name, self.max_dynamic_shared_size_bytes = module, name, 48 * 1024
+        self.module, self.name, self._most_shared = module, name, 48 * 1024
+
+    @property
+    def max_dynamic_shared_size_bytes(self):
+        """What a launch may ask for; more than the card has is refused."""
+        return self._most_shared
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size):
+        if size > most_shared_bytes():
+            raise RuntimeError(
+                f"CUDA_ERROR_INVALID_VALUE: {size} bytes of shared memory: at most {most_shared_bytes()}"
+            )
+        self._most_shared = size
 
     def __call__(self, grid, block, args, *, shared_mem=0, stream=None):
         hosts = [a._host if type(a) is ndarray else a for a in args]
@@ -170,11 +197,17 @@ class RawKernel:
         def run():
             launches.append(self.name)
             arrays = [host for host in hosts if isinstance(host, np.ndarray)]
+            for host in arrays:
+                use(host)
             self.module.launch(self.name, grid, block, hosts, shared_mem, arrays)
             check_guards(self.name)
 
         graph = (stream or Stream.current).graph
-        graph.work.append(run) if graph else run()
+        if graph:
+            graph.work.append(run)
+            return
+        with stream or Stream.current:
+            run()
 
 
 _Library.RawModule, _Library.RawKernel = RawModule, RawKernel
@@ -185,8 +218,9 @@ _Library.cuda = types.SimpleNamespace(
     MemoryPointer=memory.MemoryPointer, using_allocator=memory.using_allocator, set_allocator=memory.set_allocator,
     get_allocator=memory.get_allocator,
     runtime=types.SimpleNamespace(
-        getDeviceCount=lambda: 1, deviceSynchronize=lambda: None, getDeviceProperties=lambda device: {"name": b"emulated GPU"},
-        CUDARuntimeError=memory.CUDARuntimeError,
+        getDeviceCount=lambda: 1, deviceSynchronize=wait_for_all, getDeviceProperties=lambda device: {"name": b"emulated GPU"},
+        CUDARuntimeError=memory.CUDARuntimeError, deviceGetAttribute=device_attribute,
+        cudaDevAttrMaxSharedMemoryPerBlockOptin=SHARED_OPTIN,
     ),
 )  # fmt: skip
 _Library.get_default_memory_pool = staticmethod(lambda: memory.default_pool)

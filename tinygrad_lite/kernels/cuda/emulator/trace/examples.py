@@ -111,6 +111,11 @@ def _scatter(dtype):
     _kernel("scatter_add_rows").scatter_add_rows(_array(np.zeros((3, 16)), dtype), indices, _normal(dtype, 6, 16))
 
 
+def _scatter_one_row(dtype):
+    indices = cupy.asarray(np.full(130, 1, np.int64))
+    _kernel("scatter_add_rows").scatter_add_rows(_array(np.zeros((3, 16)), dtype), indices, _normal(dtype, 130, 16))
+
+
 def _decode(dtype):
     cache = [_normal(dtype, 1, 1, 160, 32) for _ in range(2)]
     position = cupy.asarray(np.array([140], np.int64))
@@ -120,6 +125,17 @@ def _decode(dtype):
 
 def _sum_of_squares(dtype):
     _kernel("adamw").sum_of_squares_into(_normal(dtype, 600), cupy.zeros((), np.float64))
+
+
+def _scale(dtype):
+    x = _normal(dtype, 300)
+    _kernel("scale").scale_into(x, _array(0.5, float32), x)
+
+
+def _clip(dtype):
+    from ...clip import norm_and_coefficient
+
+    norm_and_coefficient([_normal(dtype, 300)], _array(1.0, float32), 1.0)
 
 
 def _linear_cross_entropy(dtype):
@@ -165,6 +181,8 @@ EXAMPLES = (
     Example("cross_entropy_backward", "cross_entropy_backward", "softmax less one-hot", _loss_back),
     Example("cross_entropy_in_place", "cross_entropy_in_place", "logits that become their gradient",
             _linear_cross_entropy),
+    Example("count_targets", "count_targets", "what counts for the loss, added up by one block", _loss),
+    Example("mean_loss", "mean_loss", "the rows' losses, added up in float64", _loss),
     Example("bias_gelu_forward", "bias_gelu_forward", "gelu(x + bias), a strip of columns a warp", _bias_gelu),
     Example("bias_gelu_backward", "bias_gelu_backward", "a gradient and the bias's column sums", _bias_gelu_back),
     Example("swiglu_forward", "swiglu_forward", "two halves of a row", _swiglu),
@@ -173,9 +191,15 @@ EXAMPLES = (
     Example("rotary", "rotary", "pairs turned by an angle from a table", _rotary),
     Example("column_sums", "sum_chunks", "warps' partial sums, added up in shared memory", _column_sums),
     Example("sum_partials", "sum_partials", "what the blocks of column_sums left, added up", _column_sums),
+    Example("count_digits", "count_digits", "a histogram in shared memory, by whole numbers' atomics", _scatter),
+    Example("place_entries", "place_entries", "one pass of a stable sort: votes, and a scan by shuffles", _scatter),
     Example("scatter_add_rows", "add_runs", "rows added by index, without atomics", _scatter),
+    Example("add_pieces", "add_pieces", "a frequent row's pieces, added up", _scatter_one_row),
     Example("adamw", "adamw_step", "four arrays updated in one pass", _adamw),
     Example("sum_of_squares", "square_partials", "a gradient's norm, in float64", _sum_of_squares),
+    Example("add_partials", "add_partials", "its blocks' sums, by one block", _sum_of_squares),
+    Example("clip_coefficient", "clip_coefficient", "what clips a gradient: one thread's work", _clip),
+    Example("scale_into", "scale_into", "a flat array times a number that lies on the device", _scale),
     Example("gemm", "gemm", "cp.async, ldmatrix and mma: a small product on tensor cores", _gemm, dtype="bfloat16"),
     Example("row_product", "row_product", "a dot product a warp, added up by shuffles", _row_product),
     Example("attention_forward", "attention_forward", "FlashAttention-2 on tensor cores", _attention, **_HALF),
@@ -186,6 +210,8 @@ EXAMPLES = (
     Example("attention_decode", "attention_decode", "one query over a cache: its second chunk of keys", _decode),
     Example("attention_combine", "attention_combine", "what the chunks of attention_decode left, joined", _decode),
     Example("attention_float", "attention_float_forward", "attention without tensor cores", _attention, **_FLOAT),
+    Example("attention_float_delta", "attention_float_delta", "g times out, a row a warp: what backward begins with",
+            _attention_back, **_FLOAT),
     Example("attention_float_backward_keys", "attention_float_backward_keys", "gradients of keys and values",
             _attention_back, **_FLOAT),
     Example("attention_float_backward_queries", "attention_float_backward_queries", "gradients of queries",
