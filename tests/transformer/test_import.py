@@ -3,6 +3,7 @@
 import json
 import shutil
 import tracemalloc
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from tokenizer import BPETokenizer, CharTokenizer, formats
 from transformer import checkpoint
 from transformer.cli.app import app
 from transformer.cli.inspect import load_model
+from transformer.cli.run_view import sample_text
 from transformer.config import GPTConfig
 from transformer.data import load_corpus
 from transformer.evaluation import evaluate
@@ -318,6 +320,16 @@ def test_what_is_put_before_a_prompt_is_of_the_tokenizer_that_is_named(folder, t
     shutil.copy(tmp_path / "with.json", folder / "tokenizer.json")
     bpe().save(tmp_path / "own.json")
     assert load(folder, tokenizer=tmp_path / "own.json").begin == []
+
+
+def test_a_sample_that_training_shows_starts_and_ends_where_the_models_texts_do(folder):
+    found = load(folder)
+    model = GPT(found.config).eval()
+    checkpoint.put_weights(model, found.weights, folder)
+    ids = list(generate(model, [7], 40, temperature=0.8, top_k=200, generator=Generator(1)))
+    marks = {"begin": [], "start": [7], "end": [ids[20]]}
+    shown = sample_text(SimpleNamespace(model=model, tokenizer=found.tokenizer, marks=marks), 40)
+    assert shown == found.tokenizer.decode(ids[: ids.index(ids[20])]).strip("\n") != ""
 
 
 @pytest.mark.parametrize("eos", [3, [3, 5]])
