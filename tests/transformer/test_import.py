@@ -448,6 +448,13 @@ def test_weights_in_several_files_of_a_half_are_all_read_as_float32(dtype, folde
         load(folder)
 
 
+def test_the_angles_among_a_llamas_weights_are_left_out():
+    model = random_model(**LLAMA)
+    theirs = to_huggingface(arrays(model), model.config)
+    theirs["model.layers.1.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
+    assert from_huggingface(theirs, model.config).keys() == arrays(model).keys()
+
+
 def test_a_head_of_its_own_that_is_missing_or_another_models_is_named():
     model = random_model(**LLAMA)
     theirs = to_huggingface(arrays(model), model.config)
@@ -521,6 +528,8 @@ def test_a_config_that_asks_for_what_we_have_not_is_refused_by_name(settings, sa
 def test_a_gpt2_of_another_computation_is_refused_by_name(settings, said):
     given = huggingface_config(GPTConfig(**SIZES))
     assert READ["gpt2"].config(given) == GPTConfig(**SIZES, mlp_size=128)
+    del given["resid_pdrop"]
+    assert READ["gpt2"].config(given).dropout == 0.1
     with pytest.raises(ValueError) as caught:
         READ["gpt2"].config(given | settings)
     assert said in str(caught.value)
