@@ -3,6 +3,7 @@
 import json
 import shutil
 import tracemalloc
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from tokenizer import BPETokenizer, CharTokenizer, formats
 from transformer import checkpoint
 from transformer.cli.app import app
 from transformer.cli.inspect import load_model
+from transformer.cli.run_view import sample_text
 from transformer.config import GPTConfig
 from transformer.data import load_corpus
 from transformer.evaluation import evaluate
@@ -320,6 +322,16 @@ def test_what_is_put_before_a_prompt_is_of_the_tokenizer_that_is_named(folder, t
     assert load(folder, tokenizer=tmp_path / "own.json").begin == []
 
 
+def test_a_sample_that_training_shows_starts_and_ends_where_the_models_texts_do(folder):
+    found = load(folder)
+    model = GPT(found.config).eval()
+    checkpoint.put_weights(model, found.weights, folder)
+    ids = list(generate(model, [7], 40, temperature=0.8, top_k=200, generator=Generator(1)))
+    marks = {"begin": [], "start": [7], "end": [ids[20]]}
+    shown = sample_text(SimpleNamespace(model=model, tokenizer=found.tokenizer, marks=marks), 40)
+    assert shown == found.tokenizer.decode(ids[: ids.index(ids[20])]).strip("\n") != ""
+
+
 @pytest.mark.parametrize("eos", [3, [3, 5]])
 def test_where_texts_begin_and_end_stays_with_what_is_trained_on_and_exported(eos, folder, tmp_path):
     run, tuned, text = tmp_path / "run", tmp_path / "tuned", tmp_path / "text.txt"
@@ -436,6 +448,13 @@ def test_weights_in_several_files_of_a_half_are_all_read_as_float32(dtype, folde
         load(folder)
 
 
+def test_the_angles_among_a_llamas_weights_are_left_out():
+    model = random_model(**LLAMA)
+    theirs = to_huggingface(arrays(model), model.config)
+    theirs["model.layers.1.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
+    assert from_huggingface(theirs, model.config).keys() == arrays(model).keys()
+
+
 def test_a_head_of_its_own_that_is_missing_or_another_models_is_named():
     model = random_model(**LLAMA)
     theirs = to_huggingface(arrays(model), model.config)
@@ -509,6 +528,8 @@ def test_a_config_that_asks_for_what_we_have_not_is_refused_by_name(settings, sa
 def test_a_gpt2_of_another_computation_is_refused_by_name(settings, said):
     given = huggingface_config(GPTConfig(**SIZES))
     assert READ["gpt2"].config(given) == GPTConfig(**SIZES, mlp_size=128)
+    del given["resid_pdrop"]
+    assert READ["gpt2"].config(given).dropout == 0.1
     with pytest.raises(ValueError) as caught:
         READ["gpt2"].config(given | settings)
     assert said in str(caught.value)
