@@ -27,18 +27,24 @@ PARTS = "probe", "correct", "kernels", "attention", "step", "generate", "train"
 
 
 def run_part(name: str, options: Options, results: Results) -> list[str]:
-    """Measure a part and print its table. Returns what is wrong in it."""
+    """Measure a part and print its table, if it is interrupted, too. Returns what is wrong in it."""
     module, part = importlib.import_module(f"{__package__}.{name}"), Part(name, options, results)
     try:
         module.run(part)
     except Exception as error:  # what is no row's: the other parts go on
         part.keep("part", {"error": f"{type(error).__name__}: {error}"})
+    finally:
+        show_part(module, part)
+    return module.wrong(part.rows) if hasattr(module, "wrong") else []
+
+
+def show_part(module, part: Part):
+    """A part's title and table."""
     print(f"\n{module.TITLE}\n")
     show(part.rows, module.COLUMNS)
-    if not part.rows:
-        print(f"no row's name contains {options.only!r}")
+    if not part.rows and part.options.only:
+        print(f"no row's name contains {part.options.only!r}")
     print(flush=True)
-    return module.wrong(part.rows) if hasattr(module, "wrong") else []
 
 
 def show(rows: dict[str, dict], columns: dict[str, str]):
@@ -78,12 +84,16 @@ def main(argv=None) -> int:
     if note:
         say(f"A rehearsal: {note}.")
     options, wrong = Options(args.toy, args.data, args.only, args.seconds), []
-    for name in args.part:
-        wrong += run_part(name, options, results)
+    interrupted = False
+    try:
+        for name in args.part:
+            wrong += run_part(name, options, results)
+    except KeyboardInterrupt:
+        interrupted = True
     for text in wrong:
         print(f"WRONG: {text}")
     last_line(emulated=emulated, toy=args.toy, wrong=wrong, parts=results.read())
-    return 1 if wrong else 0
+    return 130 if interrupted else 1 if wrong else 0  # 130: as a shell says of who was interrupted
 
 
 if __name__ == "__main__":

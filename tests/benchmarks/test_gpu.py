@@ -247,6 +247,19 @@ def test_the_last_line_has_what_other_runs_have_found_too(tmp_path, capsys):
 
 
 @needs_cuda
+def test_who_interrupts_it_sees_what_was_found(capsys, monkeypatch):
+    def run(part):
+        part.keep("copy", {"tb_per_s": 2.5})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe, "run", run)
+    assert main(["--part", "probe", "kernels", "--toy"]) == 130
+    *_, last = output = capsys.readouterr().out.splitlines()
+    assert json.loads(last)["parts"]["probe"]["copy"]["tb_per_s"] == 2.5
+    assert any(line.startswith("copy ") and "2.5" in line for line in output) and kernels.TITLE not in output
+
+
+@needs_cuda
 def test_a_name_that_no_row_has_is_said(capsys):
     assert main(["--part", "probe", "--toy", "--only", "no such row"]) == 0
     assert "no row's name contains 'no such row'" in capsys.readouterr().out
