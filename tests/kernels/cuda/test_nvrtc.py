@@ -94,6 +94,14 @@ def test_each_architecture_and_each_set_of_kernels_has_its_own(folder, compiler)
     assert [b"-DWARPGROUPS=1" in path.read_bytes() for path in paths] == [False, False, True, True]
 
 
+def test_what_is_kept_is_on_the_disk_before_it_has_its_name(folder, compiler, monkeypatch):
+    done, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("flushed") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("named") or replace(*paths))
+    cubin(folder, compiler)
+    assert done == ["flushed", "named"] * 2
+
+
 def test_an_error_names_the_file_and_the_architecture_and_nothing_is_kept(folder, compiler):
     (folder / "one.cu").write_text("error")
     with pytest.raises(RuntimeError, match=r"^one.cu: does not compile for sm_80:\none.cu\(1\): error"):

@@ -110,7 +110,10 @@ def _folder_of_this_process() -> Path:
 
 
 def _write(path: Path, data: bytes):
-    """Under a name of this process first: another one may compile the same."""
+    """Under a name of this process first: another one may compile the same, and the power may fail."""
     temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(data)
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # or the name could outlive what stands under it
     os.replace(temporary, path)
