@@ -27,6 +27,7 @@ def parse_ranges(text: str) -> Iterator[tuple[int, int]]:
 
 @cache
 def character_expression(name: str) -> re.Pattern[str]:
+    """Matches one character of a table's ranges, as its first group. AttributeError for a name that no table has."""
     return re.compile(f"([{character_class(name)}])")
 
 

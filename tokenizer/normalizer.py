@@ -36,6 +36,7 @@ class Normalizer:
 
 
 def check_text(*values: object) -> None:
+    """Raise TokenizerError for a value that is no str."""
     for value in values:
         if not isinstance(value, str):
             raise TokenizerError(f"expected a normaliser's text as str, got {value!r}")

@@ -39,6 +39,10 @@ def pair_in(folder: Path) -> tuple[Path, Path] | None:
 
 
 def gather(path: Path) -> dict[str, bytes]:
+    """Both files' bytes, by their names in the original release, of either or of their folder.
+
+    FormatError where one is missing, OSError where one cannot be read.
+    """
     pair = pair_in(path) if path.is_dir() else companion(path)
     if pair is None:
         raise FormatError(
@@ -48,6 +52,7 @@ def gather(path: Path) -> dict[str, bytes]:
 
 
 def parse(files: dict[str, bytes], ignore: frozenset[str], *, pattern: str | None = "gpt2") -> BPETokenizer:
+    """The tokenizer of merges in order and of ids. FormatError for what is damaged or contradicts itself."""
     ids = json.loads(files["encoder.json"])
     if not isinstance(ids, dict) or not ids:
         raise FormatError("expected encoder.json to hold an object of token to id")
@@ -137,6 +142,7 @@ def names_and_pairs(tokenizer: BPETokenizer) -> tuple[dict[str, int], list[tuple
 
 
 def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
+    """vocab.bpe and encoder.json. FormatError for what they cannot say."""
     if not isinstance(tokenizer, BPETokenizer):
         raise FormatError(f"GPT-2's files hold byte-level BPE, not a {type(tokenizer).__name__}")
     refuse_preparation(tokenizer, "GPT-2's files")
@@ -148,4 +154,5 @@ def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
 
 
 def options_of(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """The pattern, which `parse` needs beside the files."""
     return {"pattern": tokenizer.pattern}

@@ -51,10 +51,15 @@ _ADDED = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "spe
 
 
 def gather(path: Path) -> dict[str, bytes]:
+    """The file's bytes. OSError where it cannot be read."""
     return {"": path.read_bytes()}
 
 
 def parse(files: dict[str, bytes], ignore: frozenset[str]) -> Tokenizer:
+    """The tokenizer whose ids are those of Hugging Face's for this tokenizer.json.
+
+    FormatError for what is damaged, and for what is not supported unless `ignore` has its name.
+    """
     try:
         data = json.loads(files[""].decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -245,6 +250,7 @@ _READERS: dict[str, Callable[..., Tokenizer]] = {
 
 
 def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
+    """tokenizer.json in UTF-8. FormatError for what it cannot say."""
     if isinstance(tokenizer, BPETokenizer):
         parts = _write_byte_level(tokenizer)
     elif isinstance(tokenizer, SentencePieceTokenizer):
@@ -368,4 +374,5 @@ def _write_wordpiece(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
 
 
 def options_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    """None: the file holds everything."""
     return {}

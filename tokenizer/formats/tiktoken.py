@@ -24,10 +24,12 @@ _NOT_GIVEN = object()
 
 
 def looks_like(raw: bytes) -> bool:
+    """Whether the first line is a token in base64 and a rank."""
     return _LINE.fullmatch(raw.split(b"\n", 1)[0]) is not None
 
 
 def gather(path: Path) -> dict[str, bytes]:
+    """The file's bytes. OSError where it cannot be read."""
     return {"": path.read_bytes()}
 
 
@@ -38,6 +40,10 @@ def parse(
     pattern: Any = _NOT_GIVEN,
     special_tokens: Iterable[str] | Mapping[str, int] = (),
 ) -> BPETokenizer:
+    """The tokenizer of tiktoken's ranks, with the pattern and special tokens that the file does not hold.
+
+    FormatError for lines that are no ranks, and where no pattern is given.
+    """
     if pattern is _NOT_GIVEN:
         raise FormatError('a tiktoken file does not hold its split pattern: pass pattern="cl100k", "o200k" or the like')
     ranks: dict[bytes, int] = {}
@@ -58,6 +64,7 @@ def parse(
 
 
 def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
+    """A line for each token: its bytes in base64, and its rank. FormatError for what ranks cannot say."""
     if not isinstance(tokenizer, BPETokenizer):
         raise FormatError(f"a tiktoken file holds byte-level BPE, not a {type(tokenizer).__name__}")
     refuse_preparation(tokenizer, "a tiktoken file")
@@ -76,4 +83,5 @@ def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
 
 
 def options_of(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """The pattern and the special tokens, which `parse` needs beside the file."""
     return {"pattern": tokenizer.pattern, "special_tokens": tokenizer.special_tokens}

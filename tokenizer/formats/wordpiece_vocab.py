@@ -16,22 +16,26 @@ NAME = "wordpiece-vocab"
 
 
 def looks_like(raw: bytes) -> bool:
+    """Whether a line is [UNK], without which there is no WordPiece."""
     return b"[UNK]" in raw.splitlines()
 
 
 def gather(path: Path) -> dict[str, bytes]:
+    """The file's bytes. OSError where it cannot be read."""
     return {"": path.read_bytes()}
 
 
 def parse(
     files: dict[str, bytes], ignore: frozenset[str], *, normalizers: Sequence[Normalizer] = (Bert(),)
 ) -> WordPieceTokenizer:
+    """The tokenizer of a token a line, whose ids are the lines' numbers. FormatError for what is damaged."""
     lines = files[""].decode("utf-8").split("\n")  # not splitlines: U+2028 is a token of BERT's multilingual vocabulary
     tokens = [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
     return WordPieceTokenizer(tokens, normalizers=normalizers)
 
 
 def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
+    """vocab.txt in UTF-8. FormatError for what it cannot say."""
     if not isinstance(tokenizer, WordPieceTokenizer):
         raise FormatError(f"vocab.txt holds WordPiece, not a {type(tokenizer).__name__}")
     tokens = tokenizer.vocabulary
@@ -48,4 +52,5 @@ def files(tokenizer: Tokenizer, ignore: frozenset[str]) -> dict[str, bytes]:
 
 
 def options_of(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
+    """The normalisers, which `parse` needs beside the file."""
     return {"normalizers": tokenizer.normalizers}
