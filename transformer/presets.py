@@ -31,7 +31,7 @@ class TrainConfig:
     tokenizer: str = "bpe"  # bpe | char | the file of one
     vocab_size: int = 2048  # of the bpe tokenizer
     model: dict = field(default_factory=dict)  # GPTConfig fields but vocab_size
-    start: str | None = None  # the run whose newest weights this one begins with
+    init_from: str | None = None  # the run whose newest weights this one begins with
     batch_size: int = 12
     accumulate: int = 1
     steps: int | None = None

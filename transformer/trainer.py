@@ -55,12 +55,12 @@ class Trainer:
     """Trains a GPT on token arrays.
 
     train, val: integer arrays of token ids; tokenizer: for bits a byte and samples; out: the run's directory, or
-    None to keep nothing; start: arrays to begin with in place of random ones, and marks, as checkpoint.marks, of the run
+    None to keep nothing; initial: arrays to begin with in place of random ones, and marks, as checkpoint.marks, of the run
     that they are of. `report(kind, values)` is told of "calibrated", "settled", "step", "eval", "evaluating", "save"
     and "warning". Raises ValueError naming every setting that cannot be.
     """
 
-    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None, start=None,
+    def __init__(self, config: TrainConfig, train, val, tokenizer, out=None, source: str = "", report=None, initial=None,
                  marks=None):  # fmt: skip
         config.check()
         if len(val) < 2:
@@ -72,8 +72,8 @@ class Trainer:
         self.val = val
         model_config = config.gpt_config(tokenizer.vocab_size)
         self.model = GPT(model_config, Generator(config.seed))
-        if start is not None:
-            checkpoint.put_weights(self.model, start, config.start)
+        if initial is not None:
+            checkpoint.put_weights(self.model, initial, config.init_from)
         self.model.to(config.device).to(config.dtype)
         self.parameters = list(self.model.parameters())
         self.loader = Loader(train, config.batch_size, model_config.block_size, config.seed)
@@ -215,10 +215,10 @@ class Trainer:
         c, p = self.config, self.progress
         self.settle_steps()
         self.log.truncate(p.step, {e["step"] for e in p.evaluations})
-        if c.start and self.saved_step is None:
+        if c.init_from and self.saved_step is None:
             self.save()  # before the evaluation of what it begins with
         if (
-            (p.step or c.start) and self._evaluation_due() and self._evaluate_now() is None
+            (p.step or c.init_from) and self._evaluation_due() and self._evaluate_now() is None
         ):  # cut short after the save before it
             return p
         if p.step:  # the time before is not known

@@ -63,13 +63,13 @@ def say_expectations(trainer: Trainer):
         f"about {expected_peak_bytes(trainer) / MIB:,.0f} MiB of memory "
         f"({COMPILING_BYTES / MIB:.0f} more where kernels are not compiled yet)."
     )
-    starts = "" if config.start else ", which is where training starts"
+    starts = "" if config.init_from else ", which is where training starts"
     console.say(
         f"Loss, in nats a token: a uniform guess has {base.uniform:.2f}{starts}; counting tokens reaches {base.single:.2f}, "
         f"counting pairs {base.pair:.2f}."
     )
-    if config.start:
-        console.say(f"Begins with the weights in {config.start}.")
+    if config.init_from:
+        console.say(f"Begins with the weights in {config.init_from}.")
     if config.expected:
         low, high = config.expected
         console.say(f"Expect {low} to {high} {config.expected_unit} on held-out text in the end.")

@@ -45,7 +45,7 @@ def train(
     tokenizer: Annotated[str | None, _option("Text", f"{_of(TOKENIZERS)[:-1]}, or the file of one that tgl tokenizer train made.")] = None,
     vocab_size: Annotated[int | None, _option("Text", "Tokens of the bpe tokenizer.")] = None,
     preset_name: Annotated[str | None, _option("Run", f"{_of(PRESETS)} Default: quick; with --from, tune.", "--preset")] = None,
-    start: Annotated[Path | None, _option("Run", "Begin with the newest weights of this run, or imported model, with its tokenizer and shape.", "--from")] = None,
+    init_from: Annotated[Path | None, _option("Run", "Begin with the newest weights of this run, or imported model, with its tokenizer and shape.", "--from")] = None,
     steps: Annotated[int | None, _option("Run", "Optimiser steps.")] = None,
     max_seconds: Annotated[float | None, _option("Run", "Time for training; turned into steps at the start, and again half way unless the schedule is cosine.")] = None,
     seed: Annotated[int | None, _option("Run", "Of the weights, the batches and dropout.")] = None,
@@ -88,8 +88,8 @@ def train(
     """Train a GPT. Without arguments: three minutes on Python's own source, then samples."""
     began = time.perf_counter()
     given = {k: v for k, v in locals().items() if v is not None and k not in NO_SETTINGS}
-    if start is not None:
-        given["start"] = str(start.resolve())
+    if init_from is not None:
+        given["init_from"] = str(init_from.resolve())
     stored = weights = ready = marks = None
     if resume:
         stored = checkpoint.load_to_resume(out)[2]
@@ -99,9 +99,9 @@ def train(
         if config.steps != before and config.schedule != "constant":
             console.say(f"The learning rate's schedule is stretched from {before} to {config.steps} steps.")
     else:
-        config = _configured(preset(given.get("preset_name", "quick" if start is None else "tune")), given)
-        if start is not None:
-            weights, ready, marks = _started(config, given, start)
+        config = _configured(preset(given.get("preset_name", "quick" if init_from is None else "tune")), given)
+        if init_from is not None:
+            weights, ready, marks = _begun_with(config, given, init_from)
         if unused := config.unused(given):
             console.say(f"Not used: {', '.join(unused)}.")
     if out.is_file():
@@ -201,10 +201,10 @@ def _configured(config: TrainConfig, given: dict) -> TrainConfig:
     return config
 
 
-def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, tokenizers.Tokenizer, dict]:
+def _begun_with(config: TrainConfig, given: dict, run: Path) -> tuple[dict, tokenizers.Tokenizer, dict]:
     """(weights, tokenizer, marks) of the run to begin with, whose shape the config gets: a shorter context and another dropout
     may be asked for, since neither has weights."""
-    weights, state = checkpoint.load_weights(start)
+    weights, state = checkpoint.load_weights(run)
     model = {k: v for k, v in GPTConfig.from_dict(state["model"]).to_dict().items() if k != "vocab_size"}
     asked = {k: given[k] for k in given.keys() & MODEL_FLAGS}
     wrong = [f"{k} is {model[k]}" for k in asked if k not in ("dropout", "block_size") and asked[k] != model[k]]
@@ -213,11 +213,11 @@ def _started(config: TrainConfig, given: dict, start: Path) -> tuple[dict, token
         wrong.append(f"block_size is at most {model['block_size']}")
     if wrong:
         raise ValueError(
-            f"--from {start} begins with a model as it is, and others are asked for ({'; '.join(sorted(wrong))}): leave them out "
+            f"--from {run} begins with a model as it is, and others are asked for ({'; '.join(sorted(wrong))}): leave them out "
             f"(only --dropout and a shorter --block-size can be given)"
         )
     config.model = model | asked
-    config.tokenizer = config.start
+    config.tokenizer = config.init_from
     if "positions.weight" in weights:
         weights["positions.weight"] = weights["positions.weight"][: config.model["block_size"]]
     return weights, tokenizers.Tokenizer.from_dict(state["tokenizer"]), checkpoint.marks(state)
@@ -227,8 +227,8 @@ def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Pa
     """(config, data) of the stored run, with what may change put in. To give what is stored anyway is no mistake."""
     config = TrainConfig.from_dict(stored["train"])
     asked = preset(given["preset_name"]) if "preset_name" in given else deepcopy(config)
-    if config.start:  # whose these are, and no preset's
-        asked.start, asked.tokenizer, asked.model = config.start, config.tokenizer, dict(config.model)
+    if config.init_from:  # whose these are, and no preset's
+        asked.init_from, asked.tokenizer, asked.model = config.init_from, config.tokenizer, dict(config.model)
     before, now = _by_option(config), _by_option(_configured(asked, given))
     free = FREE_ON_RESUME | {"steps", "max_seconds", "expected", "expected_text", "expected_unit"}
     names = [name for name in before | now if name not in free and before.get(name) != now.get(name)]
@@ -249,7 +249,7 @@ def _resumed(stored: dict, given: dict, out: Path) -> tuple[TrainConfig, list[Pa
 def _by_option(config: TrainConfig) -> dict:
     """All settings, the model's among them, by what their options are called."""
     values = config.to_dict()
-    values["from"] = values.pop("start")
+    values["from"] = values.pop("init_from")
     return values | values.pop("model")
 
 
